@@ -1,0 +1,15 @@
+"""QMedSAM Service: box prompts in, label maps out, on an ordinary processor."""
+
+from .config import Settings
+from .errors import InferenceError, InvalidCaseError, ModelError
+from .segmenter import Segmenter
+from .version import __version__
+
+__all__ = [
+    "InferenceError",
+    "InvalidCaseError",
+    "ModelError",
+    "Segmenter",
+    "Settings",
+    "__version__",
+]

@@ -1,0 +1,45 @@
+"""Frozen settings of a run, checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+Precision = Literal["auto", "f32", "bf16"]
+VolumePrompt = Literal["fixed", "propagate"]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+VOLUME_PROMPTS: tuple[VolumePrompt, ...] = get_args(VolumePrompt)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a `Segmenter` runs its model.
+
+    Attributes:
+        precision: of the products; `auto` is what the processor runs fastest.
+        threads: for the network; 0 lets the runtime choose.
+        block_size: most boxes in one decoder call; None derives it from the memory limit.
+        volume_prompt: `fixed` prompts each slice with the object's own box, `propagate` goes
+            outward from the middle slice and prompts with the box of the neighbour's mask.
+        cache_dir: folder for compiled models, which makes the next start quicker; None is off.
+    """
+
+    precision: Precision = "auto"
+    threads: int = 0
+    block_size: int | None = None
+    volume_prompt: VolumePrompt = "fixed"
+    cache_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"Precision must be one of {PRECISIONS}, got {self.precision!r}")
+        if self.volume_prompt not in VOLUME_PROMPTS:
+            raise ValueError(
+                f"Volume prompt must be one of {VOLUME_PROMPTS}, got {self.volume_prompt!r}"
+            )
+        if self.threads < 0:
+            raise ValueError(f"Threads must be 0 or more, got {self.threads}")
+        if self.block_size is not None and self.block_size < 1:
+            raise ValueError(f"Block size must be 1 or more, got {self.block_size}")

@@ -1,0 +1,13 @@
+"""The errors that inference raises on purpose; programming mistakes stay built-in types."""
+
+
+class InferenceError(Exception):
+    """Base of all errors of this package."""
+
+
+class InvalidCaseError(InferenceError):
+    """One input is bad: skip it and go on."""
+
+
+class ModelError(InferenceError):
+    """The model cannot be loaded or run: nothing can go on."""

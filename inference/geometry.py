@@ -1,0 +1,66 @@
+"""Sizes and boxes between the original image and the model frame; pure arithmetic.
+
+Sizes are (height, width). Boxes are xyxy in pixels; the integer coordinate i names pixel i.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Boxes = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ModelFrame:
+    """How one original image lies in the padded square that the network sees.
+
+    The long side is scaled to `image_size`; the image lies at the top left, padding follows.
+
+    Attributes:
+        original_hw: size of the image as it came.
+        image_size: side of the square in pixels.
+    """
+
+    original_hw: tuple[int, int]
+    image_size: int
+
+    @property
+    def scale(self) -> float:
+        """Model pixels per original pixel."""
+        return self.image_size / max(self.original_hw)
+
+    @property
+    def resized_hw(self) -> tuple[int, int]:
+        """Size of the image inside the square, rounded half up, at least one pixel."""
+        height, width = (max(1, int(side * self.scale + 0.5)) for side in self.original_hw)
+        return height, width
+
+    def boxes_to_model(self, boxes: Boxes) -> Boxes:
+        """Scale (N, 4) boxes of the original image to the model frame."""
+        return (boxes * np.float32(self.scale)).astype(np.float32)
+
+
+def clip_boxes(boxes: Boxes, hw: tuple[int, int]) -> Boxes:
+    """Move the coordinates of (N, 4) boxes that lie outside an image of size `hw` to its border."""
+    height, width = hw
+    highest = np.array([width, height, width, height], dtype=np.float32)
+    return np.clip(boxes, np.float32(0), highest)
+
+
+def grow_box(box: Boxes, margin_px: float) -> Boxes:
+    """Return a (4,) box moved outwards by `margin_px` on each side."""
+    margin = np.float32(margin_px)
+    return box + np.array([-margin, -margin, margin, margin], dtype=np.float32)
+
+
+def mask_to_box(mask: Mask) -> Boxes | None:
+    """Return the (4,) box of the first and last set pixels of (H, W); None of an empty mask."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if rows.size == 0:
+        return None
+    columns = np.flatnonzero(mask.any(axis=0))
+    return np.array([columns[0], rows[0], columns[-1], rows[-1]], dtype=np.float32)

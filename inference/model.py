@@ -1,0 +1,184 @@
+"""The exported encoder and decoder, compiled by OpenVINO for this processor."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import Settings
+from .contract import (
+    BOXES_NAME,
+    CONTRACT_VERSION,
+    DECODER_FILE,
+    ENCODER_FILE,
+    IMAGE_EMBEDDING_NAME,
+    IMAGE_NAME,
+    LOW_RES_LOGITS_NAME,
+    MANIFEST_FILE,
+)
+from .errors import ModelError
+from .geometry import Boxes
+
+# OpenVINO reports usage through this package where it can be imported, and uses a stub of its
+# own where it cannot. A medical service does not phone home.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino  # type: ignore[import-untyped]  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_VARIANT = "float"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the exporter wrote about a model.
+
+    Attributes:
+        name: of the network.
+        precision: in which the weights are stored.
+        image_size: side of the model frame in pixels.
+        sha256: digest of each file by its name.
+    """
+
+    name: str
+    precision: str
+    image_size: int
+    sha256: dict[str, str]
+
+
+def default_model_dir() -> Path:
+    """Return the folder of the model that ships: beside the package, or above it in a checkout."""
+    package = Path(__file__).resolve().parent
+    for root in (package, package.parent):
+        folder = root / "models" / DEFAULT_VARIANT
+        if folder.is_dir():
+            return folder
+    raise ModelError(f"No model ships with this installation of {package}; pass a model folder")
+
+
+def read_manifest(model_dir: Path) -> Manifest:
+    """Read the manifest of a model folder and check that its files are there.
+
+    Raises:
+        ModelError: the manifest or a file is missing or malformed, or of another contract.
+    """
+    path = model_dir / MANIFEST_FILE
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        version = document["contract_version"]
+        manifest = Manifest(
+            name=str(document["name"]),
+            precision=str(document["precision"]),
+            image_size=int(document["image_size"]),
+            sha256=dict(document["sha256"]),
+        )
+    except OSError as error:
+        raise ModelError(f"Model folder {model_dir} has no readable {MANIFEST_FILE}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is not a manifest: {error!r}") from error
+    if version != CONTRACT_VERSION:
+        raise ModelError(f"{path} must have contract version {CONTRACT_VERSION}, got {version}")
+    missing = [name for name in manifest.sha256 if not (model_dir / name).is_file()]
+    if missing:
+        raise ModelError(f"Model folder {model_dir} lacks {', '.join(missing)}")
+    return manifest
+
+
+class CompiledNetwork:
+    """An encoder and a decoder ready to run; not safe for use by several threads at once.
+
+    Args:
+        model_dir: folder that `python -m training.export` wrote.
+        settings: precision, threads and cache folder.
+
+    Raises:
+        ModelError: the folder is no model, or this processor cannot run it as asked.
+    """
+
+    def __init__(self, model_dir: Path, settings: Settings) -> None:
+        self.manifest = read_manifest(model_dir)
+        core = openvino.Core()
+        config = _compile_config(core, settings)
+        self._encoder = _compile(core, model_dir / ENCODER_FILE, config)
+        self._decoder = _compile(core, model_dir / DECODER_FILE, config)
+        self._encoder_request = self._encoder.create_infer_request()
+        self._decoder_request = self._decoder.create_infer_request()
+
+    @property
+    def image_size(self) -> int:
+        """Side of the model frame in pixels."""
+        return self.manifest.image_size
+
+    @property
+    def precision(self) -> str:
+        """The precision that the runtime chose for floating-point products: f32 or bf16."""
+        return str(self._encoder.get_property("INFERENCE_PRECISION_HINT").to_string())
+
+    @property
+    def threads(self) -> int:
+        """Threads of the network."""
+        return int(self._encoder.get_property("INFERENCE_NUM_THREADS"))
+
+    def encode(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Encode one image.
+
+        Args:
+            image: (1, 3, S, S), values 0 to 1.
+
+        Returns:
+            image_embedding (1, 256, 64, 64).
+        """
+        inputs = {IMAGE_NAME: image}
+        return _infer(self._encoder_request, inputs, IMAGE_EMBEDDING_NAME)
+
+    def decode(self, image_embedding: NDArray[np.float32], boxes: Boxes) -> NDArray[np.float32]:
+        """Decode boxes on an encoded image.
+
+        Args:
+            image_embedding: (1, 256, 64, 64).
+            boxes: (N, 4), xyxy, pixels of the model frame, N at least 1.
+
+        Returns:
+            low_res_logits (N, 256, 256).
+        """
+        inputs = {IMAGE_EMBEDDING_NAME: image_embedding, BOXES_NAME: boxes}
+        return _infer(self._decoder_request, inputs, LOW_RES_LOGITS_NAME)
+
+
+def _compile_config(core: openvino.Core, settings: Settings) -> dict[str, Any]:
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if settings.threads:
+        config["INFERENCE_NUM_THREADS"] = settings.threads
+    if settings.precision != "auto":
+        offered = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if settings.precision == "bf16" and "BF16" not in offered:
+            raise ModelError(
+                f"Precision bf16 needs a processor that has it, this one has {offered}"
+            )
+        config["INFERENCE_PRECISION_HINT"] = settings.precision
+    if settings.cache_dir is not None:
+        config["CACHE_DIR"] = str(settings.cache_dir)
+    return config
+
+
+def _compile(core: openvino.Core, path: Path, config: dict[str, Any]) -> openvino.CompiledModel:
+    try:
+        return core.compile_model(str(path), "CPU", config)
+    except RuntimeError as error:
+        raise ModelError(f"{path} cannot be compiled: {error}") from error
+
+
+def _infer(
+    request: openvino.InferRequest, inputs: dict[str, NDArray[np.float32]], output: str
+) -> NDArray[np.float32]:
+    request.infer(inputs, share_inputs=True)
+    # The tensor belongs to the request, whose next run overwrites it.
+    return np.array(request.get_tensor(output).data, dtype=np.float32)

@@ -1,0 +1,141 @@
+"""Image or volume, boxes and a network to a label map; arrays in, arrays out.
+
+Every needed image is encoded once, its boxes are decoded in blocks, and each mask is drawn
+into the label map before the next block is decoded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .geometry import Boxes, ModelFrame, clip_boxes, grow_box
+from .postprocess import LabelCanvas, LabelMap, MaskWindow, logits_to_window
+from .preprocess import preprocess_image
+from .timing import Stopwatch
+from .volume import Visit
+
+PROPAGATION_MARGIN_PX = 3  # of the model frame, as in the LiteMedSAM baseline
+
+
+class Network(Protocol):
+    """What the pipeline needs of a model."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the model frame in pixels."""
+        ...
+
+    def encode(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Encode (1, 3, S, S) as image_embedding (1, 256, 64, 64)."""
+        ...
+
+    def decode(self, image_embedding: NDArray[np.float32], boxes: Boxes) -> NDArray[np.float32]:
+        """Decode (N, 4) boxes of the model frame as low_res_logits (N, 256, 256)."""
+        ...
+
+
+def segment_slices(
+    network: Network,
+    slices: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    *,
+    boxes: Boxes,
+    visits: Sequence[Visit],
+    block_size: int,
+    stopwatch: Stopwatch,
+) -> LabelMap:
+    """Segment the slices of a volume, or an image as the only slice of one.
+
+    A visit that follows a neighbour prompts each object with the box of its mask there, grown by
+    `PROPAGATION_MARGIN_PX`; where that mask is empty, and in all other visits, with its own box.
+
+    Args:
+        network: encodes and decodes.
+        slices: images of one size, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) each.
+        boxes: (N, 4), xyxy, pixels of the original image; row i is label i + 1.
+        visits: which objects to decode on which slice, in order.
+        block_size: most boxes in one decoder call, which bounds its memory.
+        stopwatch: takes the seconds by step.
+
+    Returns:
+        label_map (D, H, W).
+    """
+    original_hw = (slices[0].shape[0], slices[0].shape[1])
+    frame = ModelFrame(original_hw, network.image_size)
+    own_prompts = frame.boxes_to_model(boxes)
+    canvas = LabelCanvas((len(slices), *original_hw), len(boxes))
+    found: dict[tuple[int, int], Boxes] = {}
+    for visit, embedding in _embeddings(network, slices, visits, stopwatch):
+        prompts = _prompts(visit, own_prompts, found, frame)
+        windows = _decode(
+            network, embedding, prompts, frame=frame, block_size=block_size, stopwatch=stopwatch
+        )
+        for index, window in zip(visit.objects, windows, strict=True):
+            with stopwatch.step("postprocess"):
+                canvas.paint(visit.z, window, index + 1)
+                box = window.box() if visit.step else None
+                if box is not None:
+                    found[index, visit.z] = box
+    return canvas.label_map
+
+
+def _embeddings(
+    network: Network,
+    slices: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    visits: Sequence[Visit],
+    stopwatch: Stopwatch,
+) -> Iterator[tuple[Visit, NDArray[np.float32]]]:
+    """Yield each visit with the embedding of its slice, made once and kept while needed."""
+    visits_left = Counter(visit.z for visit in visits)
+    kept: dict[int, NDArray[np.float32]] = {}
+    for visit in visits:
+        embedding = kept.pop(visit.z, None)
+        if embedding is None:
+            embedding = _embed(network, slices[visit.z], stopwatch)
+        visits_left[visit.z] -= 1
+        if visits_left[visit.z]:
+            kept[visit.z] = embedding
+        yield visit, embedding
+
+
+def _prompts(
+    visit: Visit, own_prompts: Boxes, found: dict[tuple[int, int], Boxes], frame: ModelFrame
+) -> Boxes:
+    """Return the (N, 4) prompts of a visit in the model frame."""
+    prompts = own_prompts[list(visit.objects)]
+    for row, index in enumerate(visit.objects):
+        neighbour = found.get((index, visit.z - visit.step)) if visit.step else None
+        if neighbour is not None:
+            grown = grow_box(frame.boxes_to_model(neighbour), PROPAGATION_MARGIN_PX)
+            prompts[row] = clip_boxes(grown, (frame.image_size, frame.image_size))
+    return prompts
+
+
+def _embed(network: Network, image: NDArray[np.uint8], stopwatch: Stopwatch) -> NDArray[np.float32]:
+    with stopwatch.step("preprocess"):
+        tensor = preprocess_image(image, network.image_size)
+    with stopwatch.step("encode"):
+        return network.encode(tensor)
+
+
+def _decode(
+    network: Network,
+    image_embedding: NDArray[np.float32],
+    prompts: Boxes,
+    *,
+    frame: ModelFrame,
+    block_size: int,
+    stopwatch: Stopwatch,
+) -> Iterator[MaskWindow]:
+    for start in range(0, len(prompts), block_size):
+        with stopwatch.step("decode"):
+            block = prompts[start : start + block_size]
+            low_res_logits = network.decode(image_embedding, block)
+        for logits in low_res_logits:
+            with stopwatch.step("postprocess"):
+                window = logits_to_window(logits, frame)
+            yield window

@@ -1,0 +1,72 @@
+"""An image as it came to the tensor that the encoder takes; training uses the same functions.
+
+The order and the interpolation are part of the contract with the exported model.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .contract import RESIZE_INTERPOLATION
+from .geometry import ModelFrame
+
+Pixel = TypeVar("Pixel", np.uint8, np.float32)
+MIN_RANGE = 1e-8  # a constant image becomes all zeros instead of a division by zero
+
+
+def as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (H, W, 3) of a grey (H, W) or (H, W, 1), an RGB or an RGBA image; alpha is dropped."""
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.shape[2] == 1:
+        return np.repeat(pixels, 3, axis=2)
+    return pixels[..., :3]
+
+
+def resize_long_side(
+    image: NDArray[np.uint8], frame: ModelFrame, interpolation: int
+) -> NDArray[np.uint8]:
+    """Resize (H, W, 3) so that its long side is the model's; `interpolation` is OpenCV's code."""
+    height, width = frame.resized_hw
+    if image.shape[:2] == (height, width):
+        return image
+    resized = cv2.resize(image, (width, height), interpolation=interpolation)
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def normalize_min_max(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Map the smallest value of the whole image to 0 and the largest to 1."""
+    low = np.float32(image.min())
+    extent = np.float32(image.max()) - low
+    return (image.astype(np.float32) - low) / max(extent, np.float32(MIN_RANGE))
+
+
+def pad_to_square(image: NDArray[Pixel], image_size: int) -> NDArray[Pixel]:
+    """Add zeros below and to the right of (H, W, 3) up to (S, S, 3)."""
+    height, width = image.shape[:2]
+    return np.pad(image, ((0, image_size - height), (0, image_size - width), (0, 0)))
+
+
+def to_tensor(square: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn (S, S, 3) into (1, 3, S, S)."""
+    return np.ascontiguousarray(square.transpose(2, 0, 1)[None])
+
+
+def preprocess_image(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.float32]:
+    """Prepare one image for the encoder.
+
+    Args:
+        pixels: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), 0 to 255.
+        image_size: S, side of the model frame.
+
+    Returns:
+        (1, 3, S, S) float32, values 0 to 1, padding 0.
+    """
+    image = as_rgb(pixels)
+    frame = ModelFrame((image.shape[0], image.shape[1]), image_size)
+    resized = resize_long_side(image, frame, RESIZE_INTERPOLATION)
+    return to_tensor(pad_to_square(normalize_min_max(resized), image_size))

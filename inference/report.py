@@ -1,0 +1,88 @@
+"""What happened in a run, as JSON."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+
+from .segmenter import Segmenter
+from .version import __version__
+
+PACKAGES = ("openvino", "numpy", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """What happened to one case.
+
+    Attributes:
+        name: of the file.
+        error: None when a label map was written, else what was wrong.
+        notes: what was corrected in the input.
+        shape: of the pixels.
+        boxes: how many.
+        slices: how many were encoded.
+        seconds: by step.
+        total_s: wall time of the case, which the steps do not quite add up to.
+        peak_memory_bytes: of the process while it worked on the case.
+    """
+
+    name: str
+    error: str | None = None
+    notes: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    boxes: int = 0
+    slices: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    total_s: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+def render_report(segmenter: Segmenter, records: list[CaseRecord], *, start_s: float) -> str:
+    """Write a run as a JSON document.
+
+    Args:
+        segmenter: that ran it.
+        records: of the cases, in order.
+        start_s: seconds from the start of the command to the first case.
+    """
+    failed = sum(record.error is not None for record in records)
+    document = {
+        "versions": {
+            "qmedsam": __version__,
+            "python": platform.python_version(),
+            **{package: _installed(package) for package in PACKAGES},
+        },
+        "model": {
+            "name": segmenter.network.manifest.name,
+            "weights": segmenter.network.manifest.precision,
+            "precision": segmenter.network.precision,
+            "threads": segmenter.network.threads,
+            "block_size": segmenter.block_size,
+            "volume_prompt": segmenter.settings.volume_prompt,
+            "sha256": segmenter.network.manifest.sha256,
+        },
+        "start_s": round(start_s, 4),
+        "cases_done": len(records) - failed,
+        "cases_failed": failed,
+        "cases": [_rounded(asdict(record)) for record in records],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _installed(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _rounded(record: dict[str, object]) -> dict[str, object]:
+    seconds = record["seconds"]
+    assert isinstance(seconds, dict)
+    total = record["total_s"]
+    assert isinstance(total, float)
+    rounded = {step: round(value, 4) for step, value in seconds.items()}
+    return {**record, "seconds": rounded, "total_s": round(total, 4)}
