@@ -1,4 +1,4 @@
-"""Ablation of the preprocessing: resize by area or cubic, pad before or after normalization.
+"""Ablation of the preprocessing: interpolation, and padding before or after normalization.
 
     python -m benchmarks.preprocessing
 
@@ -12,6 +12,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -37,32 +38,51 @@ from training.metrics import case_dsc
 Prepare = Callable[[NDArray[np.uint8], ModelFrame], NDArray[np.float32]]
 
 
-def pad_after(interpolation: int) -> Prepare:
+@dataclass(frozen=True)
+class Resize:
+    """OpenCV's interpolation for images larger and for images smaller than the model frame."""
+
+    shrink: int
+    enlarge: int
+
+    def __call__(self, image: NDArray[np.uint8], frame: ModelFrame) -> NDArray[np.uint8]:
+        """Resize an image so that its long side is the model's."""
+        interpolation = self.shrink if frame.scale < 1 else self.enlarge
+        return resize_long_side(as_rgb(image), frame, interpolation)
+
+
+def pad_after(resize: Resize) -> Prepare:
     """Normalize the resized image, then pad with 0, the image's minimum (the baseline's order)."""
 
     def prepare(image: NDArray[np.uint8], frame: ModelFrame) -> NDArray[np.float32]:
-        resized = resize_long_side(as_rgb(image), frame, interpolation)
-        return to_tensor(pad_to_square(normalize_min_max(resized), frame.image_size))
+        normalized = normalize_min_max(resize(image, frame))
+        return to_tensor(pad_to_square(normalized, frame.image_size))
 
     return prepare
 
 
-def pad_before(interpolation: int) -> Prepare:
+def pad_before(resize: Resize) -> Prepare:
     """Pad the resized image with 0, then normalize the square (the paper's order)."""
 
     def prepare(image: NDArray[np.uint8], frame: ModelFrame) -> NDArray[np.float32]:
-        resized = resize_long_side(as_rgb(image), frame, interpolation)
-        square = pad_to_square(resized.astype(np.float32), frame.image_size)
-        return to_tensor(normalize_min_max(square.astype(np.uint8)))
+        square = pad_to_square(resize(image, frame), frame.image_size)
+        return to_tensor(normalize_min_max(square))
 
     return prepare
 
 
+AREA = Resize(cv2.INTER_AREA, cv2.INTER_AREA)
+CUBIC = Resize(cv2.INTER_CUBIC, cv2.INTER_CUBIC)
+LINEAR = Resize(cv2.INTER_LINEAR, cv2.INTER_LINEAR)
+AREA_CUBIC = Resize(shrink=cv2.INTER_AREA, enlarge=cv2.INTER_CUBIC)
+
 VARIANTS: dict[str, Prepare] = {
-    "area, pad after": pad_after(cv2.INTER_AREA),
-    "area, pad before": pad_before(cv2.INTER_AREA),
-    "cubic, pad after": pad_after(cv2.INTER_CUBIC),
-    "cubic, pad before": pad_before(cv2.INTER_CUBIC),
+    "area, pad after": pad_after(AREA),
+    "area, pad before": pad_before(AREA),
+    "cubic, pad after": pad_after(CUBIC),
+    "cubic, pad before": pad_before(CUBIC),
+    "linear, pad after": pad_after(LINEAR),
+    "area or cubic, pad after": pad_after(AREA_CUBIC),
 }
 
 
@@ -98,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=DEFAULT_ROOT,
         help="folder of modalities (default: %(default)s)",
     )
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--kind", choices=["2D", "3D", "all"], default="all")
     parser.add_argument("--precision", choices=PRECISIONS, default="f32")
     parser.add_argument("--json", type=Path, help="also write the scores of each case here")
@@ -108,10 +129,11 @@ def main(argv: list[str] | None = None) -> int:
     """Print the table of the ablation."""
     arguments = build_parser().parse_args(argv)
     network = CompiledNetwork(default_model_dir(), Settings(precision=arguments.precision))
-    scores: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in VARIANTS}
+    names: list[str] = arguments.variants
+    scores: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in names}
     for case in scored_cases(arguments.data, arguments.kind):
-        for name, prepare in VARIANTS.items():
-            predicted = predict(network, case, prepare, block_size=16)
+        for name in names:
+            predicted = predict(network, case, VARIANTS[name], block_size=16)
             scores[name][case.modality].append(case_dsc(case.truth, predicted, len(case.boxes)))
         print(f"{case.modality}/{case.name}", file=sys.stderr)
     if arguments.json:

@@ -55,13 +55,11 @@ def read_case(path: Path) -> Case:
         InvalidCaseError: the file cannot be read or lacks a member; the message tells which.
     """
     try:
-        archive = np.load(path, allow_pickle=False)
+        # NumPy leaves a file that it opened itself open when it is no archive.
+        with path.open("rb") as stream:
+            return _members(np.load(stream, allow_pickle=False))
     except READ_ERRORS as error:
         raise InvalidCaseError(f"File must be a readable .npz archive, got: {error}") from error
-    if not isinstance(archive, NpzFile):
-        raise InvalidCaseError("File must be a .npz archive, got a single .npy array")
-    with archive:
-        return Case(_member(archive, PIXELS_KEY), _member(archive, BOXES_KEY))
 
 
 def write_label_map(path: Path, label_map: LabelMap) -> None:
@@ -79,6 +77,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _members(archive: object) -> Case:
+    if not isinstance(archive, NpzFile):
+        raise InvalidCaseError("File must be a .npz archive, got a single .npy array")
+    with archive:
+        return Case(_member(archive, PIXELS_KEY), _member(archive, BOXES_KEY))
 
 
 def _member(archive: NpzFile, key: str) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import sys
@@ -35,6 +36,7 @@ import openvino  # type: ignore[import-untyped]  # noqa: E402
 logger = logging.getLogger(__name__)
 
 DEFAULT_VARIANT = "float"
+DEVICE = "CPU"
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class CompiledNetwork:
 
     @property
     def precision(self) -> str:
-        """The precision that the runtime chose for floating-point products: f32 or bf16."""
+        """The precision in which floating-point products run: f32 or bf16."""
         return str(self._encoder.get_property("INFERENCE_PRECISION_HINT").to_string())
 
     @property
@@ -154,24 +156,38 @@ class CompiledNetwork:
 
 
 def _compile_config(core: openvino.Core, settings: Settings) -> dict[str, Any]:
-    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    offered = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    has_bf16 = "BF16" in offered
+    if settings.precision == "bf16" and not has_bf16:
+        raise ModelError(f"Precision bf16 needs a processor that has it, this one has {offered}")
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if has_bf16 else "f32"
+    config: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+    }
     if settings.threads:
         config["INFERENCE_NUM_THREADS"] = settings.threads
-    if settings.precision != "auto":
-        offered = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if settings.precision == "bf16" and "BF16" not in offered:
-            raise ModelError(
-                f"Precision bf16 needs a processor that has it, this one has {offered}"
-            )
-        config["INFERENCE_PRECISION_HINT"] = settings.precision
     if settings.cache_dir is not None:
-        config["CACHE_DIR"] = str(settings.cache_dir)
+        config["CACHE_DIR"] = str(settings.cache_dir / _cache_key(core, config))
     return config
+
+
+def _cache_key(core: openvino.Core, config: dict[str, Any]) -> str:
+    """Name a folder of the cache by all that a compiled model depends on besides the model.
+
+    The runtime's own key leaves the precision out: a model compiled for f32 is then loaded where
+    bf16 is asked for, and is slow and wrong (seen with 2026.4.1).
+    """
+    processor = core.get_property(DEVICE, "FULL_DEVICE_NAME")
+    described = json.dumps([openvino.__version__, processor, config], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
 def _compile(core: openvino.Core, path: Path, config: dict[str, Any]) -> openvino.CompiledModel:
     try:
-        return core.compile_model(str(path), "CPU", config)
+        return core.compile_model(str(path), DEVICE, config)
     except RuntimeError as error:
         raise ModelError(f"{path} cannot be compiled: {error}") from error
 

@@ -16,12 +16,13 @@ from .volume import boxes_2d, slice_range
 Picture = NDArray[np.uint8]
 
 LONGEST_SIDE_PX = 1280  # a picture is for a screen; larger images are reduced
-SHORTEST_SIDE_PX = 384  # smaller ones are enlarged, so that numbers can be read
+SHORTEST_SIDE_PX = 512  # smaller ones are enlarged, so that numbers can be read
 TILE_PX = 320
 SLICES_PER_OBJECT = 3
 MOST_TILES = 24
 MOST_NUMBERS = 40  # more numbers than this hide what they name
 GOLDEN_RATIO = 0.618034
+FIRST_HUE = 0.25  # green: rare in tissue
 BOX_SHADE = 0.65
 
 
@@ -85,7 +86,7 @@ def montage_slices(boxes: Boxes, depth: int) -> list[int]:
 
 def object_color(index: int) -> tuple[int, int, int]:
     """Return the RGB color of an object; neighbours in number are far apart in hue."""
-    red, green, blue = colorsys.hsv_to_rgb((index * GOLDEN_RATIO) % 1.0, 0.85, 1.0)
+    red, green, blue = colorsys.hsv_to_rgb((FIRST_HUE + index * GOLDEN_RATIO) % 1.0, 0.85, 1.0)
     return int(255 * red), int(255 * green), int(255 * blue)
 
 

@@ -131,7 +131,7 @@ def _write_onnx(network: PromptableNetwork, folder: Path) -> None:
 def _export(graph: nn.Module, inputs: dict[str, Tensor], output: str, path: Path) -> None:
     boxes_count = torch.export.Dim("boxes_count")
     torch.onnx.export(
-        graph,
+        graph.eval(),
         tuple(inputs.values()),
         path,
         input_names=list(inputs),

@@ -1,0 +1,46 @@
+# make demo   examples through predict.sh: masks and pictures in demo/
+# make test   everything the tests need, then all checks and tests
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+CHECKPOINT := checkpoints/lite_medsam.pth
+
+.PHONY: demo test test-slow check model clean
+
+demo: .venv/runtime
+	rm -rf demo
+	INPUT_DIR=examples/cases OUTPUT_DIR=demo/masks sh predict.sh \
+		--overlay-dir demo/overlays --report demo/report.json
+	@echo "Masks:    demo/masks/*.npz"
+	@echo "Pictures: demo/overlays/*.png"
+	@echo "Report:   demo/report.json"
+
+test: check $(CHECKPOINT)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/tests $(CHECKPOINT)
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict inference
+
+# Makes models/float again from the published checkpoint, ONNX files included.
+model: .venv/tests $(CHECKPOINT)
+	$(BIN)/python -m training.export
+
+clean:
+	rm -rf .venv demo checkpoints
+
+$(CHECKPOINT): | .venv/tests
+	$(BIN)/python -m training.checkpoint fetch
+
+.venv/runtime: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -r requirements.txt
+	touch $@
+
+.venv/tests: .venv/runtime training/requirements.txt tests/requirements.txt
+	$(BIN)/pip install --quiet -r tests/requirements.txt
+	touch $@

@@ -1,0 +1,64 @@
+"""Shared fixtures: a fake network whose masks are its boxes, and real data where it is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from inference.contract import LOW_RES_SIZE
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples" / "cases"
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+class FakeNetwork:
+    """Draws each box as its mask and counts its calls.
+
+    The logit of a low-resolution pixel is positive inside the box and negative outside. The
+    embedding carries the mean of the image, so that a test can tell slices apart.
+    """
+
+    image_size = 256
+
+    def __init__(self) -> None:
+        self.encoded: list[float] = []
+        self.decoded: list[NDArray[np.float32]] = []
+
+    def encode(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert image.shape == (1, 3, 256, 256)
+        assert image.dtype == np.float32
+        self.encoded.append(float(image.mean()))
+        return np.full((1, 256, 64, 64), image.mean(), dtype=np.float32)
+
+    def decode(
+        self, image_embedding: NDArray[np.float32], boxes: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        assert image_embedding.shape == (1, 256, 64, 64)
+        assert boxes.dtype == np.float32
+        assert boxes.shape[1] == 4
+        self.decoded.append(boxes.copy())
+        centres = np.arange(LOW_RES_SIZE) + 0.5
+        x0, y0, x1, y1 = (boxes[:, i, None, None] for i in range(4))
+        inside = np.minimum(
+            np.minimum(centres - x0, x1 - centres),
+            np.minimum(centres[:, None] - y0, y1 - centres[:, None]),
+        )
+        # Half a pixel more, so that a box thinner than a pixel draws one; edges between stay empty.
+        return np.clip(inside + 0.5, -1, 1).astype(np.float32)
+
+
+@pytest.fixture
+def fake_network() -> FakeNetwork:
+    return FakeNetwork()
+
+
+@pytest.fixture(scope="session")
+def val_data() -> Path:
+    folder = SHARED_DATA / "val"
+    if not folder.is_dir():
+        pytest.skip("the validation split is not on this machine (it may not be redistributed)")
+    return folder

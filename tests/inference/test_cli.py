@@ -1,0 +1,217 @@
+"""The command on a fake network: folders, exit status, report, pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from inference import __version__, segmenter
+from inference.cli import DONE, NOTHING_RAN, SOME_FAILED, default_cache_dir, main
+from inference.model import Manifest
+from tests.conftest import FakeNetwork
+
+
+class FakeCompiledNetwork(FakeNetwork):
+    precision = "f32"
+    threads = 1
+    manifest = Manifest("fake", "f32", 256, {})
+
+    def __init__(self, model_dir, settings) -> None:
+        super().__init__()
+
+
+@pytest.fixture(autouse=True)
+def _fake_model(monkeypatch, tmp_path):
+    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
+    monkeypatch.setenv("QMEDSAM_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def folders(tmp_path) -> tuple[Path, Path]:
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    return inputs, tmp_path / "outputs"
+
+
+def write_case(path: Path, shape, boxes) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    np.savez_compressed(path, imgs=pixels, boxes=np.asarray(boxes))
+
+
+def run(folders, *options: str) -> int:
+    return main(["-i", str(folders[0]), "-o", str(folders[1]), *options])
+
+
+def segs(folders, name: str) -> np.ndarray:
+    with np.load(folders[1] / name) as archive:
+        return archive["segs"]
+
+
+SHAPES = [
+    pytest.param((40, 60), [[1, 2, 30, 20]], (40, 60), id="grey"),
+    pytest.param((40, 60, 1), [[1, 2, 30, 20]], (40, 60), id="one-channel"),
+    pytest.param((40, 60, 3), [[1, 2, 30, 20]], (40, 60), id="rgb"),
+    pytest.param((40, 60, 4), [[1, 2, 30, 20]], (40, 60), id="rgba"),
+    pytest.param((5, 40, 60), [[1, 2, 1, 30, 20, 3]], (5, 40, 60), id="volume"),
+    pytest.param((1, 40, 60), [[1, 2, 0, 30, 20, 0]], (1, 40, 60), id="one-slice"),
+    pytest.param((1, 1000, 3), [[0, 0, 900, 1]], (1, 1000), id="thin"),
+    pytest.param((40, 60, 3), np.zeros((0, 4)), (40, 60), id="no-boxes"),
+    pytest.param((5, 40, 60), np.zeros((0, 6)), (5, 40, 60), id="volume-without-boxes"),
+]
+
+
+@pytest.mark.parametrize(("shape", "boxes", "expected"), SHAPES)
+@pytest.mark.parametrize("rule", ["fixed", "propagate"])
+def test_every_input_shape_gives_a_label_map_of_its_extent(folders, shape, boxes, expected, rule):
+    write_case(folders[0] / "case.npz", shape, boxes)
+    assert run(folders, "--volume-prompt", rule) == DONE
+    label_map = segs(folders, "case.npz")
+    assert label_map.shape == expected
+    assert label_map.dtype == np.uint8
+    assert label_map.max() == len(boxes)
+
+
+def test_300_boxes_need_16_bits(folders):
+    boxes = [[i % 20 * 10, i // 20 * 10, i % 20 * 10 + 9, i // 20 * 10 + 9] for i in range(300)]
+    write_case(folders[0] / "case.npz", (200, 200, 3), boxes)
+    assert run(folders) == DONE
+    label_map = segs(folders, "case.npz")
+    assert label_map.dtype == np.uint16
+    np.testing.assert_array_equal(np.unique(label_map), np.arange(301))
+
+
+def test_the_slice_range_is_inclusive_on_disk(folders):
+    write_case(folders[0] / "case.npz", (5, 40, 60), [[1, 2, 1, 30, 20, 3]])
+    run(folders)
+    drawn = segs(folders, "case.npz").any(axis=(1, 2))
+    np.testing.assert_array_equal(drawn, [False, True, True, True, False])
+
+
+def test_a_bad_case_is_named_and_the_others_go_on(folders, caplog):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    (folders[0] / "b.npz").write_bytes(b"broken")
+    write_case(folders[0] / "c.npz", (40, 60, 3), [[1, 2, 30, np.nan]])
+    write_case(folders[0] / "d.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    assert run(folders) == SOME_FAILED
+    assert sorted(path.name for path in folders[1].iterdir()) == ["a.npz", "d.npz"]
+    assert "b.npz: File must be a readable .npz archive" in caplog.text
+    assert "c.npz: Boxes must be finite, got box 1" in caplog.text
+
+
+def test_an_unexpected_failure_counts_as_one_case(folders, monkeypatch):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    write_case(folders[0] / "b.npz", (41, 60, 3), [[1, 2, 30, 20]])
+    encode = FakeCompiledNetwork.encode
+
+    def fail_once(self, image):
+        monkeypatch.setattr(FakeCompiledNetwork, "encode", encode)
+        raise MemoryError("none left")
+
+    monkeypatch.setattr(FakeCompiledNetwork, "encode", fail_once)
+    assert run(folders) == SOME_FAILED
+    assert [path.name for path in folders[1].iterdir()] == ["b.npz"]
+
+
+def test_nothing_but_results_is_in_the_output_folder(folders, tmp_path):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    report, overlays = tmp_path / "report.json", tmp_path / "overlays"
+    assert run(folders, "--report", str(report), "--overlay-dir", str(overlays)) == DONE
+    assert [path.name for path in folders[1].iterdir()] == ["case.npz"]
+    assert [path.name for path in overlays.iterdir()] == ["case.png"]
+
+
+def test_overlays_are_pictures_of_images_and_of_volumes(folders, tmp_path):
+    write_case(folders[0] / "image.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    write_case(folders[0] / "volume.npz", (9, 40, 60), [[1, 2, 1, 30, 20, 7]])
+    run(folders, "--overlay-dir", str(tmp_path))
+    assert cv2.imread(str(tmp_path / "image.png")).shape == (512, 768, 3)
+    # Three slices in a grid of two by two tiles.
+    assert cv2.imread(str(tmp_path / "volume.png")).shape == (640, 640, 3)
+
+
+def test_the_report_tells_what_happened(folders, tmp_path):
+    write_case(folders[0] / "good.npz", (5, 40, 60), [[1, 2, 1, 30, 20, 3], [5, 5, 2, 9, 9, 4]])
+    (folders[0] / "bad.npz").write_bytes(b"")
+    report = tmp_path / "reports" / "report.json"
+    run(folders, "--report", str(report))
+    document = json.loads(report.read_text())
+    assert (document["cases_done"], document["cases_failed"]) == (1, 1)
+    assert document["versions"]["qmedsam"] == __version__
+    assert document["model"]["precision"] == "f32"
+    bad, good = document["cases"]
+    assert bad["name"] == "bad.npz"
+    assert "readable" in bad["error"]
+    assert good["error"] is None
+    assert (good["boxes"], good["slices"], good["shape"]) == (2, 4, [5, 40, 60])
+    steps = {"read", "preprocess", "encode", "decode", "postprocess", "write"}
+    assert set(good["seconds"]) == steps
+    assert 0 < sum(good["seconds"].values()) <= good["total_s"]
+    assert good["peak_memory_bytes"] > 0
+
+
+def test_a_corrected_box_is_noted(folders, tmp_path, caplog):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[30, 20, 1, 2]])
+    report = tmp_path / "report.json"
+    assert run(folders, "--report", str(report)) == DONE
+    assert json.loads(report.read_text())["cases"][0]["notes"] == [
+        "Minimum and maximum were swapped in box 1 (30, 20, 1, 2)"
+    ]
+    assert "case.npz: Minimum and maximum were swapped" in caplog.text
+
+
+def test_a_missing_input_folder_means_nothing_ran(tmp_path, caplog):
+    assert run((tmp_path / "none", tmp_path / "out")) == NOTHING_RAN
+    assert "does not exist" in caplog.text
+
+
+def test_an_empty_input_folder_means_nothing_ran(folders, caplog):
+    assert run(folders) == NOTHING_RAN
+    assert "has no .npz files" in caplog.text
+
+
+def test_the_input_folder_is_refused_as_output(folders, caplog):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    before = (folders[0] / "case.npz").read_bytes()
+    assert run((folders[0], folders[0])) == NOTHING_RAN
+    assert (folders[0] / "case.npz").read_bytes() == before
+    assert "is the input folder" in caplog.text
+
+
+def test_an_output_folder_that_cannot_be_made_means_nothing_ran(folders, tmp_path, caplog):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    (tmp_path / "file").write_text("")
+    assert run((folders[0], tmp_path / "file" / "out")) == NOTHING_RAN
+    assert "cannot be written" in caplog.text
+
+
+def test_an_unusable_cache_folder_is_not_used(folders, tmp_path):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    (tmp_path / "file").write_text("")
+    assert run(folders, "--cache-dir", str(tmp_path / "file" / "cache")) == DONE
+
+
+def test_the_cache_folder_comes_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("QMEDSAM_CACHE_DIR", str(tmp_path))
+    assert default_cache_dir() == tmp_path
+    monkeypatch.delenv("QMEDSAM_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert default_cache_dir() == Path("/somewhere/qmedsam")
+
+
+@pytest.mark.parametrize("options", [["--block-size", "0"], ["--threads", "-1"], ["--nonsense"]])
+def test_wrong_options_exit_with_2(folders, options, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(folders, *options)
+    assert stopped.value.code == NOTHING_RAN
+    assert "error" in capsys.readouterr().err
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.strip() == f"qmedsam {__version__}"

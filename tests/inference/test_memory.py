@@ -1,0 +1,84 @@
+"""Limits are read from files laid out as the kernel lays them out."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from inference import memory
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    """A made-up /proc/self and /sys/fs/cgroup."""
+    proc, groups = tmp_path / "proc", tmp_path / "cgroup"
+    proc.mkdir()
+    groups.mkdir()
+    monkeypatch.setattr(memory, "PROC_SELF", proc)
+    monkeypatch.setattr(memory, "CGROUP_ROOT", groups)
+    (proc / "status").write_text("Name:\tpython\nVmHWM:\t  2048 kB\nVmRSS:\t  1024 kB\n")
+    return proc, groups
+
+
+def physical() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_without_groups_physical_memory_is_the_limit(system):
+    assert memory.memory_limit_bytes() == physical()
+
+
+def test_the_tightest_group_above_the_process_counts(system):
+    proc, groups = system
+    (proc / "cgroup").write_text("0::/outer/inner\n")
+    (groups / "outer" / "inner").mkdir(parents=True)
+    (groups / "outer" / "memory.max").write_text(f"{GIB}\n")
+    (groups / "outer" / "inner" / "memory.max").write_text("max\n")
+    assert memory.memory_limit_bytes() == GIB
+
+
+def test_a_container_sees_its_limit_at_the_root_of_the_groups(system):
+    proc, groups = system
+    (proc / "cgroup").write_text("0::/\n")
+    (groups / "memory.max").write_text(f"{GIB // 2}\n")
+    assert memory.memory_limit_bytes() == GIB // 2
+
+
+def test_version_1_groups_are_read(system):
+    proc, groups = system
+    (proc / "cgroup").write_text("3:cpu,cpuacct:/\n2:memory:/docker/abc\n")
+    folder = groups / "memory" / "docker" / "abc"
+    folder.mkdir(parents=True)
+    (folder / "memory.limit_in_bytes").write_text(f"{GIB // 4}\n")
+    assert memory.memory_limit_bytes() == GIB // 4
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        pytest.param(64 * GIB, memory.LARGEST_BLOCK, id="plenty"),
+        pytest.param(10 * memory.DECODER_BYTES_PER_BOX + (1 << 20), 5, id="half-of-the-free"),
+        pytest.param(1 << 20, 1, id="nothing-free"),
+    ],
+)
+def test_the_block_size_follows_the_memory_limit(system, monkeypatch, limit, expected):
+    monkeypatch.setattr(memory, "memory_limit_bytes", lambda: limit)
+    assert memory.automatic_block_size() == expected
+
+
+def test_the_peak_is_that_of_the_kernel(system):
+    assert memory.peak_memory_bytes() == 2048 * 1024
+
+
+def test_a_new_peak_begins_after_a_reset():
+    used = np.ones(8 << 20)  # 64 MB
+    high = memory.peak_memory_bytes()
+    del used
+    memory.reset_peak_memory()
+    if memory.peak_memory_bytes() == high:
+        pytest.skip("this kernel does not let a process reset its peak")
+    assert memory.peak_memory_bytes() < high

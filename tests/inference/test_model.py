@@ -1,0 +1,123 @@
+"""The exported model that ships, compiled for this processor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from inference import ModelError, Segmenter, Settings
+from inference.cases import read_case
+from inference.contract import ENCODER_FILE, MANIFEST_FILE
+from inference.model import CompiledNetwork, default_model_dir, read_manifest
+from tests.conftest import EXAMPLES
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return Segmenter(settings=Settings(precision="f32"))
+
+
+def supports_bf16() -> bool:
+    try:
+        Segmenter(settings=Settings(precision="bf16"))
+    except ModelError:
+        return False
+    return True
+
+
+def test_the_manifest_holds_the_digests_of_the_files():
+    folder = default_model_dir()
+    for name, digest in read_manifest(folder).sha256.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+
+
+@pytest.mark.parametrize("name", [MANIFEST_FILE, ENCODER_FILE])
+def test_a_missing_file_is_named(tmp_path, name):
+    folder = shutil.copytree(default_model_dir(), tmp_path / "model")
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=name):
+        CompiledNetwork(folder, Settings())
+
+
+def test_a_manifest_of_another_contract_is_refused(tmp_path):
+    manifest = json.loads((default_model_dir() / MANIFEST_FILE).read_text())
+    (tmp_path / MANIFEST_FILE).write_text(json.dumps(manifest | {"contract_version": 999}))
+    with pytest.raises(ModelError, match="got 999"):
+        read_manifest(tmp_path)
+
+
+def test_a_graph_that_is_none_is_a_model_error(tmp_path):
+    folder = shutil.copytree(default_model_dir(), tmp_path / "model")
+    (folder / ENCODER_FILE).write_text("<net>")
+    with pytest.raises(ModelError, match="cannot be compiled"):
+        CompiledNetwork(folder, Settings())
+
+
+def test_outputs_outlive_the_next_inference(segmenter):
+    network = segmenter.network
+    image = np.random.default_rng(0).random((1, 3, 256, 256), dtype=np.float32)
+    embedding = network.encode(image)
+    before = embedding.copy()
+    network.encode(image[:, ::-1].copy())
+    np.testing.assert_array_equal(embedding, before)
+
+
+def test_block_size_does_not_change_the_masks_of_the_real_model(segmenter):
+    case = read_case(EXAMPLES / "2DBox_Microscopy_ihc.npz")
+    expected = segmenter.segment(case.pixels, case.boxes)
+    alone = Segmenter(settings=Settings(precision="f32", block_size=1))
+    np.testing.assert_array_equal(alone.segment(case.pixels, case.boxes), expected)
+
+
+def test_the_optic_disc_is_found(segmenter):
+    case = read_case(EXAMPLES / "2DBox_Fundus_retina.npz")
+    disc = segmenter.segment(case.pixels, case.boxes[:1]) == 1
+    x0, y0, x1, y1 = case.boxes[0].astype(int)
+    # The disc is a bright ellipse that fills its box but for the corners (pi / 4).
+    assert 0.65 < disc[y0:y1, x0:x1].mean() < 0.9
+    assert disc.sum() == pytest.approx(disc[y0:y1, x0:x1].sum(), rel=0.05)
+    assert case.pixels[disc].mean() > 1.3 * case.pixels[~disc].mean()
+
+
+@pytest.mark.parametrize("rule", ["fixed", "propagate"])
+def test_a_volume_is_segmented_in_its_slices_only(rule):
+    segmenter = Segmenter(settings=Settings(volume_prompt=rule))
+    case = read_case(EXAMPLES / "3DBox_MR_brain.npz")
+    volume, boxes = case.pixels[:6], case.boxes[:2].copy()
+    boxes[:, 2], boxes[:, 5] = 2, 4
+    label_map = segmenter.segment(volume, boxes)
+    assert label_map.shape == volume.shape
+    np.testing.assert_array_equal(
+        label_map.any(axis=(1, 2)), [False, False, True, True, True, False]
+    )
+    assert set(np.unique(label_map)) == {0, 1, 2}
+
+
+def test_one_cache_folder_serves_two_precisions(tmp_path):
+    """The runtime alone would load the model of the other precision, and draw nothing."""
+    if not supports_bf16():
+        pytest.skip("this processor has no bf16")
+    case = read_case(EXAMPLES / "2DBox_Fundus_retina.npz")
+    areas = {}
+    for precision in ("f32", "bf16", "f32"):
+        settings = Settings(precision=precision, cache_dir=tmp_path)
+        segmenter = Segmenter(settings=settings)
+        assert segmenter.network.precision == precision
+        areas[precision] = np.bincount(segmenter.segment(case.pixels, case.boxes).ravel())
+    np.testing.assert_allclose(areas["bf16"], areas["f32"], rtol=0.1)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_cached_model_gives_the_same_masks(tmp_path):
+    case = read_case(EXAMPLES / "2DBox_Fundus_retina.npz")
+    settings = Settings(precision="f32", cache_dir=tmp_path)
+    first, second = (
+        Segmenter(settings=settings).segment(case.pixels, case.boxes) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, second)

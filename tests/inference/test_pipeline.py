@@ -1,0 +1,169 @@
+"""The pipeline with a fake network whose masks are its boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from inference.geometry import ModelFrame
+from inference.pipeline import PROPAGATION_MARGIN_PX, segment_slices
+from inference.postprocess import logits_to_window
+from inference.preprocess import preprocess_image
+from inference.timing import Stopwatch
+from inference.volume import Visit, fixed_visits, image_visits, propagation_visits
+
+
+def segment(network, slices, boxes, visits, block_size=16):
+    return segment_slices(
+        network,
+        slices,
+        boxes=np.asarray(boxes, dtype=np.float32),
+        visits=visits,
+        block_size=block_size,
+        stopwatch=Stopwatch(),
+    )
+
+
+def random_volume(depth: int, hw=(48, 64)) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (depth, *hw)).astype(np.uint8)
+
+
+def random_boxes(objects: int, depth: int, hw=(48, 64)) -> np.ndarray:
+    generator = np.random.default_rng(2)
+    extent = np.array([hw[1], hw[0], depth - 1])
+    corners = np.sort(generator.uniform(0, 1, (objects, 2, 3)), axis=1) * extent
+    corners[..., 2] = np.rint(corners[..., 2])
+    return corners.reshape(objects, 6).astype(np.float32)
+
+
+def test_a_box_becomes_its_own_label(fake_network):
+    label_map = segment(
+        fake_network, [np.zeros((256, 256, 3), np.uint8)], [[10, 20, 30, 50]], image_visits(1)
+    )
+    expected = np.zeros((256, 256), dtype=np.uint8)
+    expected[20:50, 10:30] = 1
+    np.testing.assert_array_equal(label_map[0], expected)
+
+
+def test_no_boxes_give_background_without_any_network_call(fake_network):
+    label_map = segment(fake_network, [np.zeros((30, 40), np.uint8)], np.zeros((0, 4)), [])
+    assert label_map.shape == (1, 30, 40)
+    assert not label_map.any()
+    assert fake_network.encoded == fake_network.decoded == []
+
+
+@pytest.mark.parametrize("visits_of", [fixed_visits, propagation_visits])
+def test_every_needed_slice_is_embedded_exactly_once(fake_network, visits_of):
+    volume = random_volume(12)
+    boxes = np.array(
+        [[1, 1, 2, 20, 20, 7], [5, 5, 4, 30, 30, 5], [2, 2, 3, 9, 9, 9]], dtype=np.float32
+    )
+    segment(fake_network, volume, boxes[:, [0, 1, 3, 4]], visits_of(boxes))
+    needed = [float(preprocess_image(volume[z], 256).mean()) for z in range(2, 10)]
+    assert sorted(fake_network.encoded) == sorted(needed)
+
+
+@pytest.mark.parametrize("visits_of", [fixed_visits, propagation_visits])
+@pytest.mark.parametrize("block_size", [1, 2, 7, 1000])
+def test_block_size_does_not_change_the_result(fake_network, visits_of, block_size):
+    volume, boxes = random_volume(9), random_boxes(11, 9)
+    flat, visits = boxes[:, [0, 1, 3, 4]], visits_of(boxes)
+    expected = segment(fake_network, volume, flat, visits, block_size=16)
+    fake_network.decoded.clear()
+    np.testing.assert_array_equal(segment(fake_network, volume, flat, visits, block_size), expected)
+    assert max(len(block) for block in fake_network.decoded) <= block_size
+
+
+def test_all_objects_of_a_slice_are_decoded_in_one_call(fake_network):
+    boxes = np.array([[1, 1, 0, 20, 20, 6], [5, 5, 1, 30, 30, 5]], dtype=np.float32)
+    visits = propagation_visits(boxes)
+    segment(fake_network, random_volume(7), boxes[:, [0, 1, 3, 4]], visits)
+    assert [len(block) for block in fake_network.decoded] == [len(v.objects) for v in visits]
+
+
+class WanderingNetwork:
+    """Draws each box moved and shrunk by what the slice looks like; sometimes draws nothing."""
+
+    image_size = 256
+
+    def encode(self, image):
+        return np.full((1, 256, 64, 64), image.sum(), dtype=np.float32)
+
+    def decode(self, image_embedding, boxes):
+        seed = int(image_embedding[0, 0, 0, 0])
+        shift = np.random.default_rng(seed).integers(-6, 7, 4)
+        centres = np.arange(256) + 0.5
+        logits = np.full((len(boxes), 256, 256), -1, dtype=np.float32)
+        if seed % 5 == 0:
+            return logits
+        for one, (x0, y0, x1, y1) in zip(logits, boxes + shift, strict=True):
+            rows = (y0 < centres) & (centres < y1)
+            columns = (x0 < centres) & (centres < x1)
+            one[np.ix_(rows, columns)] = 1
+        return logits
+
+
+def propagate_slowly(network, volume, boxes):
+    """Walk one object after the other from its middle outward, embedding anew each time."""
+    label_map = np.zeros(volume.shape, dtype=np.uint8)
+    frame = ModelFrame(volume.shape[1:], 256)
+
+    def mask_of(z, prompt):
+        embedding = network.encode(preprocess_image(volume[z], 256))
+        window = logits_to_window(network.decode(embedding, prompt[None])[0], frame)
+        mask = np.zeros(volume.shape[1:], dtype=bool)
+        height, width = window.mask.shape
+        mask[window.top : window.top + height, window.left : window.left + width] = window.mask
+        return mask
+
+    def prompt_from(mask, own):
+        rows, columns = np.nonzero(mask)
+        if rows.size == 0:
+            return own
+        box = np.array([columns.min(), rows.min(), columns.max(), rows.max()], dtype=np.float32)
+        box = box * np.float32(frame.scale) + np.float32(PROPAGATION_MARGIN_PX) * np.array(
+            [-1, -1, 1, 1], dtype=np.float32
+        )
+        return np.clip(box, 0, 256).astype(np.float32)
+
+    for label, (x0, y0, z0, x1, y1, z1) in enumerate(boxes, start=1):
+        own = np.array([x0, y0, x1, y1], dtype=np.float32) * np.float32(frame.scale)
+        middle = (int(z0) + int(z1)) // 2
+        masks = {middle: mask_of(middle, own)}
+        for z in range(middle + 1, int(z1) + 1):
+            masks[z] = mask_of(z, prompt_from(masks[z - 1], own))
+        for z in range(middle - 1, int(z0) - 1, -1):
+            masks[z] = mask_of(z, prompt_from(masks[z + 1], own))
+        for z, mask in masks.items():
+            label_map[z][mask] = label
+    return label_map
+
+
+def test_propagation_equals_walking_one_object_at_a_time():
+    volume, boxes = random_volume(14), random_boxes(6, 14)
+    network = WanderingNetwork()
+    expected = propagate_slowly(network, volume, boxes)
+    label_map = segment(network, volume, boxes[:, [0, 1, 3, 4]], propagation_visits(boxes))
+    np.testing.assert_array_equal(label_map, expected)
+    assert expected.any()
+
+
+def test_an_empty_neighbour_falls_back_to_the_own_box(fake_network):
+    outside_the_image = [[300, 300, 310, 310]]  # of a 256 x 128 image: draws nothing in it
+    visits = [Visit(0, (0,), step=1), Visit(1, (0,), step=1)]
+    segment(fake_network, random_volume(2, (128, 256)), outside_the_image, visits)
+    np.testing.assert_array_equal(fake_network.decoded[1], fake_network.decoded[0])
+
+
+def test_the_stopwatch_takes_every_step(fake_network):
+    stopwatch = Stopwatch()
+    segment_slices(
+        fake_network,
+        [np.zeros((64, 64), np.uint8)],
+        boxes=np.array([[1, 1, 9, 9]], dtype=np.float32),
+        visits=image_visits(1),
+        block_size=4,
+        stopwatch=stopwatch,
+    )
+    took = {step for step, seconds in stopwatch.seconds.items() if seconds > 0}
+    assert took == {"preprocess", "encode", "decode", "postprocess"}

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import io
+
+from inference.progress import ProgressBar
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_sees_how_far_it_is():
+    terminal = Terminal()
+    bar = ProgressBar(2, terminal)
+    bar.advance("a.npz")
+    assert "[###############...............] 1/2" in terminal.getvalue()
+    bar.advance("b.npz")
+    bar.close()
+    assert terminal.getvalue().endswith("2/2, 0 s left, b.npz\n")
+
+
+def test_a_file_sees_nothing():
+    stream = io.StringIO()
+    bar = ProgressBar(1, stream)
+    bar.advance("a.npz")
+    bar.close()
+    assert stream.getvalue() == ""

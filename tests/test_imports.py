@@ -1,0 +1,68 @@
+"""Who may import whom; STYLE's arrows as a test."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "inference"
+MODULES = sorted(PACKAGE.glob("*.py"))
+OUTSIDE = {"numpy", "cv2", "openvino"}
+HOMES = {"openvino": {"model"}, "cv2": {"preprocess", "overlay"}}
+LAYERS = [
+    {"__main__"},
+    {"cli"},
+    {"batch"},
+    {"report"},
+    {"segmenter", "progress"},
+    {"cases", "overlay", "pipeline", "prompts"},
+    {"model", "memory", "volume", "preprocess", "postprocess"},
+    {"geometry", "timing"},
+    {"contract", "config", "errors", "version"},
+]
+
+
+def imports(path):
+    """Yield (module, is_relative) of every import of a file, those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, False) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or "", node.level > 0
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_inference_imports_only_the_runtime_packages(path):
+    for module, is_relative in imports(path):
+        root = module.split(".")[0]
+        if is_relative or root in sys.stdlib_module_names:
+            continue
+        assert root in OUTSIDE, f"{path.name} imports {module}"
+        assert path.stem in HOMES.get(root, {path.stem}), f"{root} has another home"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if p.stem != "__init__"], ids=lambda path: path.stem
+)
+def test_inference_imports_point_down(path):
+    layer_of = {name: level for level, names in enumerate(LAYERS) for name in names}
+    for module, is_relative in imports(path):
+        if is_relative:
+            assert layer_of[module] > layer_of[path.stem], f"{path.stem} imports {module}"
+
+
+def test_the_command_loads_neither_training_nor_telemetry_nor_network_code():
+    code = (
+        "import sys, inference.cli;"
+        "names = {name.split('.')[0] for name, module in sys.modules.items() if module};"
+        "print(sorted(names & {'torch', 'onnx', 'training', 'openvino_telemetry', 'brevitas'}))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training/requirements.txt is not installed")
+
+from tests.conftest import ROOT  # noqa: E402
+from training import checkpoint  # noqa: E402
+from training.checkpoint import (  # noqa: E402
+    DEFAULT_PATH,
+    CheckpointError,
+    load_lite_medsam,
+    load_medsam,
+    main,
+)
+from training.network import build_medsam  # noqa: E402
+
+pytestmark = pytest.mark.training
+
+
+def test_a_missing_checkpoint_says_how_to_get_it(tmp_path, caplog):
+    assert main(["verify", "--path", str(tmp_path / "none.pth")]) == 2
+    assert "python -m training.checkpoint fetch" in caplog.text
+
+
+def test_a_file_of_another_size_is_refused(tmp_path):
+    path = tmp_path / "lite_medsam.pth"
+    path.write_bytes(b"short")
+    with pytest.raises(CheckpointError, match="39370479 bytes, got 5"):
+        load_lite_medsam(path)
+
+
+def test_a_changed_file_of_the_right_size_is_refused(tmp_path):
+    path = tmp_path / "lite_medsam.pth"
+    with path.open("wb") as stream:
+        stream.truncate(checkpoint.SIZE_BYTES)
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        load_lite_medsam(path)
+
+
+def test_a_bad_file_in_place_is_not_overwritten_by_fetch(tmp_path):
+    path = tmp_path / "lite_medsam.pth"
+    path.write_bytes(b"mine")
+    with pytest.raises(CheckpointError, match="bytes, got 4"):
+        checkpoint.fetch_lite_medsam(path)
+    assert path.read_bytes() == b"mine"
+
+
+def test_the_published_checkpoint_loads_strictly():
+    if not (ROOT / DEFAULT_PATH).is_file():
+        pytest.skip("run `python -m training.checkpoint fetch` first")
+    network = load_lite_medsam(ROOT / DEFAULT_PATH)
+    assert not network.training
+
+
+def test_a_medsam_checkpoint_loads_by_its_published_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "build_medsam", lambda: build_medsam(depth=1))
+    state = build_medsam(depth=1).state_dict()
+    assert "image_encoder.blocks.0.attn.rel_pos_h" in state
+    assert "image_encoder.pos_embed" in state
+    torch.save(state, tmp_path / "medsam_vit_b.pth")
+    loaded = load_medsam(tmp_path / "medsam_vit_b.pth").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "build_medsam", lambda: build_medsam(depth=1))
+    torch.save({"something": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="does not fit the network"):
+        load_medsam(tmp_path / "other.pth")

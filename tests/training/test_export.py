@@ -1,0 +1,120 @@
+"""The exported model is held to the PyTorch network on real images."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training/requirements.txt is not installed")
+
+from inference import Settings  # noqa: E402
+from inference.cases import list_cases, read_case  # noqa: E402
+from inference.geometry import ModelFrame  # noqa: E402
+from inference.model import CompiledNetwork, default_model_dir, read_manifest  # noqa: E402
+from inference.postprocess import logits_to_window  # noqa: E402
+from inference.preprocess import preprocess_image  # noqa: E402
+from tests.conftest import EXAMPLES, ROOT  # noqa: E402
+from training.checkpoint import DEFAULT_PATH, load_lite_medsam  # noqa: E402
+from training.export import Source, export_network, logit_difference  # noqa: E402
+from training.network import build_medsam  # noqa: E402
+
+pytestmark = [pytest.mark.training, pytest.mark.model]
+
+# Float rounding in another order of operations; logits span about -45 to 45.
+LOGIT_TOLERANCE = 1e-3
+PIXELS_THAT_MAY_DIFFER = 1e-4
+
+
+@pytest.fixture(scope="module")
+def network():
+    if not (ROOT / DEFAULT_PATH).is_file():
+        pytest.skip("run `python -m training.checkpoint fetch` first")
+    return load_lite_medsam(ROOT / DEFAULT_PATH)
+
+
+@pytest.fixture(scope="module")
+def compiled() -> CompiledNetwork:
+    return CompiledNetwork(default_model_dir(), Settings(precision="f32"))
+
+
+def slices_and_boxes(path):
+    case = read_case(path)
+    if case.boxes.shape[1] == 4:
+        return case.pixels, case.boxes
+    z = int(case.boxes[:, 5].min())
+    return case.pixels[z], case.boxes[:, [0, 1, 3, 4]]
+
+
+@pytest.mark.parametrize("path", list_cases(EXAMPLES), ids=lambda path: path.stem)
+def test_the_shipped_model_equals_the_network_on_real_images(network, compiled, path):
+    image, boxes = slices_and_boxes(path)
+    frame = ModelFrame(image.shape[:2], 256)
+    tensor = preprocess_image(image, 256)
+    prompts = frame.boxes_to_model(boxes.astype(np.float32))
+    logits = compiled.decode(compiled.encode(tensor), prompts)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(tensor), torch.from_numpy(prompts)).numpy()
+    assert np.abs(logits - expected).max() < LOGIT_TOLERANCE
+    for ours, theirs in zip(logits, expected, strict=True):
+        assert differing_pixels(ours, theirs, frame) <= PIXELS_THAT_MAY_DIFFER
+
+
+def differing_pixels(ours, theirs, frame) -> float:
+    masks = []
+    for logits in (ours, theirs):
+        window = logits_to_window(logits, frame)
+        mask = np.zeros(frame.original_hw, dtype=bool)
+        height, width = window.mask.shape
+        mask[window.top : window.top + height, window.left : window.left + width] = window.mask
+        masks.append(mask)
+    assert masks[1].any()
+    return float(np.mean(masks[0] != masks[1]))
+
+
+def test_windowed_masks_equal_torch_interpolation(network, compiled):
+    """The service's masks against the baseline's way to upsample: crop, bilinear, threshold."""
+    image, boxes = slices_and_boxes(EXAMPLES / "2DBox_Fundus_retina.npz")
+    frame = ModelFrame(image.shape[:2], 256)
+    prompts = frame.boxes_to_model(boxes.astype(np.float32))
+    logits = compiled.decode(compiled.encode(preprocess_image(image, 256)), prompts)
+    height, width = frame.resized_hw
+    upsampled = torch.nn.functional.interpolate(
+        torch.from_numpy(logits)[:, None, :height, :width],
+        frame.original_hw,
+        mode="bilinear",
+        align_corners=False,
+    )
+    for one, full in zip(logits, upsampled[:, 0].numpy(), strict=True):
+        window = logits_to_window(one, frame)
+        drawn = np.zeros(frame.original_hw, dtype=bool)
+        bottom, right = window.top + window.mask.shape[0], window.left + window.mask.shape[1]
+        drawn[window.top : bottom, window.left : right] = window.mask
+        assert np.mean(drawn != (full > 0)) <= PIXELS_THAT_MAY_DIFFER
+
+
+def test_the_manifest_names_the_published_checkpoint():
+    manifest = read_manifest(default_model_dir())
+    assert (manifest.name, manifest.precision, manifest.image_size) == ("lite_medsam", "f32", 256)
+    assert set(manifest.sha256) == {"decoder.bin", "decoder.xml", "encoder.bin", "encoder.xml"}
+
+
+def test_the_command_makes_the_shipped_files_again(network, tmp_path):
+    # In a process of its own: names inside the graph count up over the life of a process.
+    command = [sys.executable, "-m", "training.export", "--output-dir", str(tmp_path / "model")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert read_manifest(tmp_path / "model") == read_manifest(default_model_dir())
+    assert (tmp_path / "model" / "encoder.onnx").is_file()
+    assert (tmp_path / "model" / "decoder.onnx").is_file()
+
+
+def test_medsam_goes_through_the_same_export(tmp_path):
+    torch.manual_seed(0)
+    medsam = build_medsam(depth=1).eval()
+    checkpoint = tmp_path / "medsam_vit_b.pth"
+    checkpoint.write_bytes(b"random weights")
+    export_network(Source("medsam", medsam, checkpoint), tmp_path / "model")
+    assert read_manifest(tmp_path / "model").image_size == 1024
+    assert logit_difference(medsam, tmp_path / "model") < LOGIT_TOLERANCE

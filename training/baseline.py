@@ -1,0 +1,126 @@
+"""The published LiteMedSAM pipeline in PyTorch: what speed and accuracy are compared with.
+
+Structure after the challenge's baseline (MedSAM, LiteMedSAM branch, Apache-2.0), written for this
+project: one box at a time; in a volume each box walks its slices from the middle outward and
+embeds every slice anew. Boxes are truncated to integers of the model frame; masks are upsampled
+over the full frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from inference.geometry import ModelFrame
+from inference.preprocess import (
+    as_rgb,
+    normalize_min_max,
+    pad_to_square,
+    resize_long_side,
+    to_tensor,
+)
+from training.network import PromptableNetwork
+
+BOX_SHIFT_PX = 3  # by which the box of the neighbour's mask grows, in the model frame
+Box = NDArray[np.integer]
+
+
+class Baseline:
+    """The pipeline around one network.
+
+    Args:
+        network: LiteMedSAM.
+        encode: image (1, 3, S, S) to image_embedding; the network's own unless given, for one
+            that remembers what it has encoded.
+    """
+
+    def __init__(
+        self, network: PromptableNetwork, encode: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        self._network = network
+        self._encode = encode or network.encode
+
+    @torch.inference_mode()
+    def segment_image(
+        self, image: NDArray[np.uint8], boxes: NDArray[np.generic]
+    ) -> NDArray[np.uint16]:
+        """Segment (H, W, 3) by boxes (N, 4), xyxy, one after the other: label map (H, W)."""
+        frame = ModelFrame(image.shape[:2], self._network.image_size)
+        image_embedding = self._embed(image, frame)
+        label_map = np.zeros(image.shape[:2], dtype=np.uint16)
+        for label, box in enumerate(boxes, start=1):
+            mask = self._decode(image_embedding, _truncated(box, frame), frame)
+            label_map[mask] = label
+        return label_map
+
+    @torch.inference_mode()
+    def segment_volume(
+        self, volume: NDArray[np.uint8], boxes: NDArray[np.generic]
+    ) -> NDArray[np.uint16]:
+        """Segment (D, H, W) by boxes (N, 6), xyzxyz, z inclusive: label map (D, H, W)."""
+        frame = ModelFrame(volume.shape[1:], self._network.image_size)
+        label_map = np.zeros(volume.shape, dtype=np.uint16)
+        for label, box in enumerate(boxes, start=1):
+            own = _truncated(box[[0, 1, 3, 4]], frame)
+            first, last = int(box[2]), int(box[5])
+            middle = int((last - first) / 2 + first)
+            masks: dict[int, NDArray[np.bool_]] = {}
+            for z in range(middle, last + 1):
+                masks[z] = self._follow(volume[z], masks.get(z - 1), own, frame)
+            for z in range(middle - 1, first - 1, -1):
+                masks[z] = self._follow(volume[z], masks.get(z + 1), own, frame)
+            for z, mask in masks.items():
+                label_map[z][mask] = label
+        return label_map
+
+    def _follow(
+        self,
+        image: NDArray[np.uint8],
+        neighbour: NDArray[np.bool_] | None,
+        own: Box,
+        frame: ModelFrame,
+    ) -> NDArray[np.bool_]:
+        found = None if neighbour is None else _mask_box(neighbour, frame)
+        return self._decode(self._embed(image, frame), own if found is None else found, frame)
+
+    def _embed(self, image: NDArray[np.uint8], frame: ModelFrame) -> Tensor:
+        resized = resize_long_side(as_rgb(image), frame, cv2.INTER_AREA)
+        square = pad_to_square(normalize_min_max(resized), frame.image_size)
+        return self._encode(torch.from_numpy(to_tensor(square)))
+
+    def _decode(self, image_embedding: Tensor, box: Box, frame: ModelFrame) -> NDArray[np.bool_]:
+        boxes = torch.from_numpy(box.astype(np.float32))[None]
+        logits = self._network.decode(image_embedding, boxes)[:, None]
+        height, width = frame.resized_hw
+        upsampled = F.interpolate(
+            logits[..., :height, :width], frame.original_hw, mode="bilinear", align_corners=False
+        )
+        mask: NDArray[np.bool_] = (upsampled[0, 0] > 0).numpy()
+        return mask
+
+
+def _truncated(box: NDArray[np.generic], frame: ModelFrame) -> Box:
+    return (box.astype(np.float64) * frame.scale).astype(np.int64)
+
+
+def _mask_box(mask: NDArray[np.bool_], frame: ModelFrame) -> Box | None:
+    """Return the grown box of a mask after it was resized to the model frame; None when empty."""
+    height, width = frame.resized_hw
+    resized = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA)
+    rows, columns = np.nonzero(resized)
+    if rows.size == 0:
+        return None
+    return np.array(
+        [
+            max(0, columns.min() - BOX_SHIFT_PX),
+            max(0, rows.min() - BOX_SHIFT_PX),
+            min(frame.image_size, columns.max() + BOX_SHIFT_PX),
+            min(frame.image_size, rows.max() + BOX_SHIFT_PX),
+        ]
+    )
