@@ -12,7 +12,6 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -28,6 +27,7 @@ from inference.preprocess import (
     as_rgb,
     normalize_min_max,
     pad_to_square,
+    preprocess_image,
     resize_long_side,
     to_tensor,
 )
@@ -38,51 +38,39 @@ from training.metrics import case_dsc
 Prepare = Callable[[NDArray[np.uint8], ModelFrame], NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class Resize:
-    """OpenCV's interpolation for images larger and for images smaller than the model frame."""
-
-    shrink: int
-    enlarge: int
-
-    def __call__(self, image: NDArray[np.uint8], frame: ModelFrame) -> NDArray[np.uint8]:
-        """Resize an image so that its long side is the model's."""
-        interpolation = self.shrink if frame.scale < 1 else self.enlarge
-        return resize_long_side(as_rgb(image), frame, interpolation)
+def as_served(image: NDArray[np.uint8], frame: ModelFrame) -> NDArray[np.float32]:
+    """Prepare an image as the service does."""
+    return preprocess_image(image, frame.image_size)
 
 
-def pad_after(resize: Resize) -> Prepare:
+def pad_after(interpolation: int) -> Prepare:
     """Normalize the resized image, then pad with 0, the image's minimum (the baseline's order)."""
 
     def prepare(image: NDArray[np.uint8], frame: ModelFrame) -> NDArray[np.float32]:
-        normalized = normalize_min_max(resize(image, frame))
-        return to_tensor(pad_to_square(normalized, frame.image_size))
+        resized = resize_long_side(as_rgb(image), frame, interpolation)
+        return to_tensor(pad_to_square(normalize_min_max(resized), frame.image_size))
 
     return prepare
 
 
-def pad_before(resize: Resize) -> Prepare:
+def pad_before(interpolation: int) -> Prepare:
     """Pad the resized image with 0, then normalize the square (the paper's order)."""
 
     def prepare(image: NDArray[np.uint8], frame: ModelFrame) -> NDArray[np.float32]:
-        square = pad_to_square(resize(image, frame), frame.image_size)
+        resized = resize_long_side(as_rgb(image), frame, interpolation)
+        square = pad_to_square(resized, frame.image_size)
         return to_tensor(normalize_min_max(square))
 
     return prepare
 
 
-AREA = Resize(cv2.INTER_AREA, cv2.INTER_AREA)
-CUBIC = Resize(cv2.INTER_CUBIC, cv2.INTER_CUBIC)
-LINEAR = Resize(cv2.INTER_LINEAR, cv2.INTER_LINEAR)
-AREA_CUBIC = Resize(shrink=cv2.INTER_AREA, enlarge=cv2.INTER_CUBIC)
-
 VARIANTS: dict[str, Prepare] = {
-    "area, pad after": pad_after(AREA),
-    "area, pad before": pad_before(AREA),
-    "cubic, pad after": pad_after(CUBIC),
-    "cubic, pad before": pad_before(CUBIC),
-    "linear, pad after": pad_after(LINEAR),
-    "area or cubic, pad after": pad_after(AREA_CUBIC),
+    "area, pad after": pad_after(cv2.INTER_AREA),
+    "area, pad before": pad_before(cv2.INTER_AREA),
+    "cubic, pad after": pad_after(cv2.INTER_CUBIC),
+    "cubic, pad before": pad_before(cv2.INTER_CUBIC),
+    "linear, pad after": pad_after(cv2.INTER_LINEAR),
+    "as served": as_served,
 }
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .contract import RESIZE_INTERPOLATION
+from .contract import ENLARGE_INTERPOLATION, LARGEST_SHRINK, SHRINK_INTERPOLATION
 from .geometry import ModelFrame
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
@@ -30,12 +30,23 @@ def as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def resize_long_side(
     image: NDArray[np.uint8], frame: ModelFrame, interpolation: int
 ) -> NDArray[np.uint8]:
-    """Resize (H, W, 3) so that its long side is the model's; `interpolation` is OpenCV's code."""
+    """Resize (H, W, 3) to the size it has in a frame; `interpolation` is OpenCV's code."""
     height, width = frame.resized_hw
     if image.shape[:2] == (height, width):
         return image
     resized = cv2.resize(image, (width, height), interpolation=interpolation)
     return np.asarray(resized, dtype=np.uint8)
+
+
+def resize_to_model(image: NDArray[np.uint8], frame: ModelFrame) -> NDArray[np.uint8]:
+    """Resize (H, W, 3) to the model frame as the contract says."""
+    if frame.scale >= 1:
+        return resize_long_side(image, frame, ENLARGE_INTERPOLATION)
+    largest_side = LARGEST_SHRINK * frame.image_size
+    if max(frame.original_hw) > largest_side:
+        averaged = ModelFrame(frame.original_hw, largest_side)
+        image = resize_long_side(image, averaged, cv2.INTER_AREA)
+    return resize_long_side(image, frame, SHRINK_INTERPOLATION)
 
 
 def normalize_min_max(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -68,5 +79,5 @@ def preprocess_image(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.f
     """
     image = as_rgb(pixels)
     frame = ModelFrame((image.shape[0], image.shape[1]), image_size)
-    resized = resize_long_side(image, frame, RESIZE_INTERPOLATION)
-    return to_tensor(pad_to_square(normalize_min_max(resized), image_size))
+    normalized = normalize_min_max(resize_to_model(image, frame))
+    return to_tensor(pad_to_square(normalized, image_size))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 
 from .segmenter import Segmenter
@@ -67,7 +67,7 @@ def render_report(segmenter: Segmenter, records: list[CaseRecord], *, start_s: f
         "start_s": round(start_s, 4),
         "cases_done": len(records) - failed,
         "cases_failed": failed,
-        "cases": [_rounded(asdict(record)) for record in records],
+        "cases": [asdict(_rounded(record)) for record in records],
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
@@ -79,10 +79,6 @@ def _installed(package: str) -> str:
         return "unknown"
 
 
-def _rounded(record: dict[str, object]) -> dict[str, object]:
-    seconds = record["seconds"]
-    assert isinstance(seconds, dict)
-    total = record["total_s"]
-    assert isinstance(total, float)
-    rounded = {step: round(value, 4) for step, value in seconds.items()}
-    return {**record, "seconds": rounded, "total_s": round(total, 4)}
+def _rounded(record: CaseRecord) -> CaseRecord:
+    seconds = {step: round(value, 4) for step, value in record.seconds.items()}
+    return replace(record, seconds=seconds, total_s=round(record.total_s, 4))

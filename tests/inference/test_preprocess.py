@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inference.preprocess import as_rgb, normalize_min_max, pad_to_square, preprocess_image
+from inference.geometry import ModelFrame
+from inference.preprocess import (
+    as_rgb,
+    normalize_min_max,
+    pad_to_square,
+    preprocess_image,
+    resize_to_model,
+)
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1)], ids=["two-axes", "one-channel"])
@@ -47,6 +54,15 @@ def test_every_image_becomes_one_square_tensor(shape):
     assert tensor.dtype == np.float32
     assert tensor.min() >= 0
     assert tensor.max() <= 1
+
+
+def test_a_large_image_is_averaged_before_it_is_sampled():
+    """Columns of 0 and 255 in turn: sampling would show either, the average is grey."""
+    stripes = np.zeros((16, 4096, 3), dtype=np.uint8)
+    stripes[:, ::2] = 255
+    frame = ModelFrame((16, 4096), 256)
+    assert np.ptp(resize_to_model(stripes, frame)) <= 1
+    assert resize_to_model(stripes, frame).shape == (1, 256, 3)
 
 
 def test_the_image_is_not_written_to():

@@ -1,0 +1,36 @@
+"""The peak of a case with the most boxes an 8-bit label map holds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.model, pytest.mark.slow]
+
+LIMIT_BYTES = 700_000_000
+HEIGHT, WIDTH = 2604, 1726  # of the largest image in the challenge's examples
+ROWS, COLUMNS = 17, 15
+
+
+def test_255_boxes_on_a_large_image_stay_under_700_mb(tmp_path):
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 256, (HEIGHT // 8 + 1, WIDTH // 8 + 1, 3), dtype=np.uint8)
+    image = coarse.repeat(8, axis=0).repeat(8, axis=1)[:HEIGHT, :WIDTH]
+    y, x = np.mgrid[:ROWS, :COLUMNS].reshape(2, -1)
+    corners = np.stack([x, y, x + 1, y + 1], axis=1)
+    boxes = corners * np.array([WIDTH / COLUMNS, HEIGHT / ROWS] * 2)
+    (tmp_path / "in").mkdir()
+    np.savez_compressed(tmp_path / "in" / "case.npz", imgs=image, boxes=boxes)
+    report = tmp_path / "report.json"
+    folders = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    options = ["--precision", "f32", "--report", str(report), "--cache-dir", str(tmp_path / "c")]
+    subprocess.run([sys.executable, "-m", "inference", *folders, *options], cwd=ROOT, check=True)
+    case = json.loads(report.read_text())["cases"][0]
+    assert case["boxes"] == 255
+    assert case["peak_memory_bytes"] < LIMIT_BYTES

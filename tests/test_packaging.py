@@ -1,0 +1,92 @@
+"""What `pip install .` puts on a user's machine, and what a checkout promises."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference import __version__
+from tests.conftest import EXAMPLES, ROOT
+
+SOURCES = ["inference", "models", "LICENSE", "README.md", "pyproject.toml"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """A folder that holds just what the wheel holds."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    ignored = shutil.ignore_patterns("__pycache__", "*.onnx")
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--wheel-dir", str(folder), str(source)], check=True)
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        wheel.extractall(folder / "site")
+    return folder / "site"
+
+
+def run_installed(installed: Path, *arguments: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    command = [sys.executable, "-m", "qmedsam", *arguments]
+    result = subprocess.run(
+        command, cwd=installed, env=environment, capture_output=True, text=True, check=True
+    )
+    return result.stdout
+
+
+def test_only_the_package_lands_in_site_packages(installed):
+    names = {path.name for path in installed.iterdir()}
+    assert names == {"qmedsam", f"qmedsam-{__version__}.dist-info"}
+
+
+def test_the_installed_command_segments_with_the_model_that_ships(installed, tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(EXAMPLES / "2DBox_Fundus_retina.npz", tmp_path / "in" / "case.npz")
+    cache = ["--cache-dir", str(tmp_path / "cache")]
+    run_installed(installed, "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *cache)
+    with np.load(tmp_path / "out" / "case.npz") as archive:
+        assert set(np.unique(archive["segs"])) == {0, 1, 2}
+
+
+def test_the_installed_command_knows_its_version(installed):
+    assert run_installed(installed, "--version").strip() == f"qmedsam {__version__}"
+
+
+def test_predict_sh_is_posix_and_passes_options_on(tmp_path):
+    environment = {**os.environ, "INPUT_DIR": str(EXAMPLES), "OUTPUT_DIR": str(tmp_path / "out")}
+    command = ["sh", "predict.sh", "--cache-dir", str(tmp_path / "cache"), "--block-size", "1"]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == sorted(path.name for path in EXAMPLES.iterdir())
+
+
+def test_the_pinned_versions_fit_the_ranges_of_the_package():
+    pins = dict(
+        line.split("==") for line in (ROOT / "requirements.txt").read_text().split() if "==" in line
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for dependency in project["dependencies"]:
+        name, _, rest = dependency.partition(">=")
+        lowest, _, highest = rest.partition(",<")
+        version = [int(part) for part in pins.pop(name).split(".")]
+        assert version >= [int(part) for part in lowest.split(".")]
+        assert not highest or version < [int(part) for part in highest.split(".")]
+    assert pins == {}
+
+
+def test_the_image_carries_the_version_of_the_package():
+    label = f'org.opencontainers.image.version="{__version__}"'
+    assert label in (ROOT / "Dockerfile").read_text()
