@@ -12,10 +12,10 @@ from pathlib import Path
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 PROC_SELF = Path("/proc/self")
 
-# Growth of resident memory per box in a block, measured on the exported decoder (f32).
+# Growth of resident memory per box in a block, measured on the exported decoder in f32.
 DECODER_BYTES_PER_BOX = 40 << 20
-# Larger blocks take longer per box on two cores, so memory is no reason to go further.
-LARGEST_BLOCK = 16
+# Larger blocks are no faster per box, so there is no reason to hold more memory.
+LARGEST_BLOCK = 4
 SHARE_OF_FREE_MEMORY = 0.5
 
 

@@ -61,7 +61,7 @@ def test_version_1_groups_are_read(system):
     ("limit", "expected"),
     [
         pytest.param(64 * GIB, memory.LARGEST_BLOCK, id="plenty"),
-        pytest.param(10 * memory.DECODER_BYTES_PER_BOX + (1 << 20), 5, id="half-of-the-free"),
+        pytest.param(4 * memory.DECODER_BYTES_PER_BOX + (1 << 20), 2, id="half-of-the-free"),
         pytest.param(1 << 20, 1, id="nothing-free"),
     ],
 )
