@@ -1,4 +1,8 @@
-"""The loop over cases: read, segment, write, count; a bad case is reported and the rest go on."""
+"""The loop over cases: read, segment, write, count.
+
+A bad case is reported by name and the rest go on; nothing that happens to one case, nor to its
+picture, touches another.
+"""
 
 from __future__ import annotations
 
@@ -26,22 +30,26 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Folders:
-    """Where a run writes.
+class Outputs:
+    """What a run leaves behind.
 
     Attributes:
-        output_dir: of the label maps.
-        overlay_dir: of the pictures; None draws none.
+        output_dir: folder of the label maps.
+        overlay_dir: folder of the pictures; None draws none.
+        measures_memory: begin a new memory peak with each case. The kernel's figure of the whole
+            process begins anew too, so that this is off unless it is asked for.
     """
 
     output_dir: Path
     overlay_dir: Path | None = None
+    measures_memory: bool = False
 
 
 def run_batch(
     segmenter: Segmenter,
     paths: list[Path],
-    folders: Folders,
+    *,
+    outputs: Outputs,
     on_case: Callable[[CaseRecord], None],
 ) -> list[CaseRecord]:
     """Segment every case.
@@ -49,7 +57,7 @@ def run_batch(
     Args:
         segmenter: to use.
         paths: of the cases.
-        folders: to write to; they exist.
+        outputs: what to write; the folders exist.
         on_case: is told of each case when it is done or has failed.
 
     Returns:
@@ -57,10 +65,11 @@ def run_batch(
     """
     records = []
     for path in paths:
-        reset_peak_memory()
+        if outputs.measures_memory:
+            reset_peak_memory()
         started = time.perf_counter()
         try:
-            record = _run_case(segmenter, path, folders)
+            record = _run_case(segmenter, path, outputs)
         except InvalidCaseError as error:
             logger.error("%s: %s", path, error)
             record = CaseRecord(path.name, error=str(error))
@@ -78,7 +87,7 @@ def run_batch(
     return records
 
 
-def _run_case(segmenter: Segmenter, path: Path, folders: Folders) -> CaseRecord:
+def _run_case(segmenter: Segmenter, path: Path, outputs: Outputs) -> CaseRecord:
     stopwatch = Stopwatch()
     with stopwatch.step("read"):
         case = read_case(path)
@@ -87,12 +96,10 @@ def _run_case(segmenter: Segmenter, path: Path, folders: Folders) -> CaseRecord:
         logger.warning("%s: %s", path, note)
     label_map = segmenter.segment_checked(case.pixels, prompts, stopwatch)
     with stopwatch.step("write"):
-        write_label_map(folders.output_dir / path.name, label_map)
-    if folders.overlay_dir is not None:
-        picture = _draw(case.pixels, prompts, label_map)
-        write_bytes(folders.overlay_dir / f"{path.stem}.png", picture)
+        write_label_map(outputs.output_dir / path.name, label_map)
     return CaseRecord(
         path.name,
+        error=_draw(case.pixels, prompts, label_map, path=path, folder=outputs.overlay_dir),
         notes=prompts.notes,
         shape=case.pixels.shape,
         boxes=len(prompts.boxes),
@@ -101,12 +108,28 @@ def _run_case(segmenter: Segmenter, path: Path, folders: Folders) -> CaseRecord:
     )
 
 
-def _draw(pixels: NDArray[np.uint8], prompts: Prompts, label_map: LabelMap) -> bytes:
+def _draw(
+    pixels: NDArray[np.uint8],
+    prompts: Prompts,
+    label_map: LabelMap,
+    *,
+    path: Path,
+    folder: Path | None,
+) -> str | None:
+    """Draw the picture of a case whose label map is safe; return what went wrong."""
+    if folder is None:
+        return None
     draw = draw_volume_montage if prompts.is_volume else draw_image_overlay
-    return encode_png(draw(pixels, prompts.boxes, label_map))
+    try:
+        picture = encode_png(draw(pixels, prompts.boxes, label_map))
+        write_bytes(folder / f"{path.stem}.png", picture)
+    except Exception as error:
+        logger.exception("%s: the label map is written, its picture failed", path)
+        return f"Picture failed: {type(error).__name__}: {error}"
+    return None
 
 
 def _encoded_slices(prompts: Prompts) -> int:
     if prompts.is_volume:
-        return len(fixed_visits(prompts.boxes))
-    return min(1, len(prompts.boxes))
+        return len(fixed_visits(prompts.boxes, prompts.objects))
+    return min(1, len(prompts.objects))

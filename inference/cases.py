@@ -7,7 +7,9 @@ sees half of one.
 from __future__ import annotations
 
 import io
+import lzma
 import os
+import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -23,7 +25,18 @@ from .postprocess import LabelMap
 CASE_SUFFIX = ".npz"
 PIXELS_KEY, BOXES_KEY = "imgs", "boxes"
 # What NumPy and zipfile raise on a file that is broken in one way or another.
-READ_ERRORS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+READ_ERRORS = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    NotImplementedError,  # a compression method that zipfile does not know
+    RuntimeError,  # an encrypted member
+    MemoryError,  # a header that promises more than fits
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,17 @@ def list_cases(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() == CASE_SUFFIX and not path.name.startswith(".")
     )
+
+
+def make_writable(folder: Path) -> Path:
+    """Make a folder where there is none, and check that files can be written there.
+
+    Raises:
+        OSError: they cannot.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        return folder
 
 
 def read_case(path: Path) -> Case:
@@ -91,7 +115,9 @@ def _member(archive: NpzFile, key: str) -> NDArray[np.uint8]:
         names = ", ".join(archive.files) or "nothing"
         raise InvalidCaseError(f"File must have a member {key!r}, got {names}")
     try:
-        array: NDArray[np.uint8] = archive[key]
+        array = archive[key]
     except READ_ERRORS as error:
         raise InvalidCaseError(f"Member {key!r} cannot be read: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise InvalidCaseError(f"Member {key!r} must be an array, got {type(array).__name__}")
     return array

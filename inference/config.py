@@ -1,4 +1,7 @@
-"""Frozen settings of a run, checked when they are made."""
+"""Frozen settings of a run.
+
+They are checked when they are made, so that whoever holds one can trust it.
+"""
 
 from __future__ import annotations
 

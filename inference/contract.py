@@ -1,4 +1,8 @@
-"""What an exported model and its caller agree on; export writes by it, inference reads by it."""
+"""What an exported model and its caller agree on.
+
+Export writes by it, inference reads by it, and training prepares its images by it. A change that
+an exported model would notice needs a new `CONTRACT_VERSION`.
+"""
 
 CONTRACT_VERSION = 1
 

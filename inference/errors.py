@@ -1,4 +1,7 @@
-"""The errors that inference raises on purpose; programming mistakes stay built-in types."""
+"""The errors that inference raises on purpose.
+
+Programming mistakes stay built-in types.
+"""
 
 
 class InferenceError(Exception):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Boxes = NDArray[np.float32]
+Boxes = NDArray[np.float32]  # one row a box
+Box = NDArray[np.float32]  # one of them
 Mask = NDArray[np.bool_]
 
 
@@ -51,13 +52,13 @@ def clip_boxes(boxes: Boxes, hw: tuple[int, int]) -> Boxes:
     return np.clip(boxes, np.float32(0), highest)
 
 
-def grow_box(box: Boxes, margin_px: float) -> Boxes:
+def grow_box(box: Box, margin_px: float) -> Box:
     """Return a (4,) box moved outwards by `margin_px` on each side."""
     margin = np.float32(margin_px)
     return box + np.array([-margin, -margin, margin, margin], dtype=np.float32)
 
 
-def mask_to_box(mask: Mask) -> Boxes | None:
+def mask_to_box(mask: Mask) -> Box | None:
     """Return the (4,) box of the first and last set pixels of (H, W); None of an empty mask."""
     rows = np.flatnonzero(mask.any(axis=1))
     if rows.size == 0:

@@ -1,10 +1,12 @@
-"""The exported encoder and decoder, compiled by OpenVINO for this processor."""
+"""The exported encoder and decoder, compiled by OpenVINO for this processor.
+
+The one home of OpenVINO: all that the rest knows of it are arrays in and arrays out.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +34,6 @@ from .geometry import Boxes
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino  # type: ignore[import-untyped]  # noqa: E402
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_VARIANT = "float"
 DEVICE = "CPU"
@@ -88,7 +88,8 @@ def read_manifest(model_dir: Path) -> Manifest:
         raise ModelError(f"{path} is not a manifest: {error!r}") from error
     if version != CONTRACT_VERSION:
         raise ModelError(f"{path} must have contract version {CONTRACT_VERSION}, got {version}")
-    missing = [name for name in manifest.sha256 if not (model_dir / name).is_file()]
+    needed = {ENCODER_FILE, DECODER_FILE, *manifest.sha256}
+    missing = sorted(name for name in needed if not (model_dir / name).is_file())
     if missing:
         raise ModelError(f"Model folder {model_dir} lacks {', '.join(missing)}")
     return manifest
@@ -189,7 +190,10 @@ def _compile(core: openvino.Core, path: Path, config: dict[str, Any]) -> openvin
     try:
         return core.compile_model(str(path), DEVICE, config)
     except RuntimeError as error:
-        raise ModelError(f"{path} cannot be compiled: {error}") from error
+        uncached = {name: value for name, value in config.items() if name != "CACHE_DIR"}
+        if uncached == config:
+            raise ModelError(f"{path} cannot be compiled: {error}") from error
+        return _compile(core, path, uncached)
 
 
 def _infer(

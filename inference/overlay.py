@@ -1,4 +1,7 @@
-"""Pictures of results: the image, its boxes, and the outline and number of each object."""
+"""Pictures of results: the image, its boxes, and the outline and number of each object.
+
+They are RGB and sized for a screen; label maps are for measuring.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ Picture = NDArray[np.uint8]
 
 LONGEST_SIDE_PX = 1280  # a picture is for a screen; larger images are reduced
 SHORTEST_SIDE_PX = 512  # smaller ones are enlarged, so that numbers can be read
+THIN_LINES_PX = 640  # pictures up to this side have lines of one pixel
 TILE_PX = 320
 SLICES_PER_OBJECT = 3
 MOST_TILES = 24
@@ -125,14 +129,15 @@ def _draw_object(picture: Picture, mask: NDArray[np.bool_], index: int, box: Box
     color = object_color(index)
     shade = tuple(int(channel * BOX_SHADE) for channel in color)
     x0, y0, x1, y1 = (round(float(value)) for value in box)
-    cv2.rectangle(picture, (x0, y0), (x1, y1), shade, 1, cv2.LINE_AA)
+    thickness = 2 if max(picture.shape) > THIN_LINES_PX else 1
+    cv2.rectangle(picture, (x0, y0), (x1, y1), shade, thickness, cv2.LINE_AA)
     extent = mask_to_box(mask)
     if extent is None:
         return
     left, top, right, bottom = (int(value) for value in extent)
     window = mask[top : bottom + 1, left : right + 1].astype(np.uint8)
     contours, _ = cv2.findContours(window, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, contours, -1, color, 1, cv2.LINE_AA, offset=(left, top))
+    cv2.drawContours(picture, contours, -1, color, thickness, cv2.LINE_AA, offset=(left, top))
 
 
 def _write(

@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import Boxes, ModelFrame, clip_boxes, grow_box
+from .embeddings import EmbeddingStore
+from .geometry import Box, Boxes, ModelFrame, clip_boxes, grow_box
 from .postprocess import LabelCanvas, LabelMap, MaskWindow, logits_to_window
 from .preprocess import preprocess_image
 from .timing import Stopwatch
@@ -68,7 +69,7 @@ def segment_slices(
     frame = ModelFrame(original_hw, network.image_size)
     own_prompts = frame.boxes_to_model(boxes)
     canvas = LabelCanvas((len(slices), *original_hw), len(boxes))
-    found: dict[tuple[int, int], Boxes] = {}
+    found: dict[tuple[int, int], Box] = {}
     for visit, embedding in _embeddings(network, slices, visits, stopwatch):
         prompts = _prompts(visit, own_prompts, found, frame)
         windows = _decode(
@@ -91,19 +92,22 @@ def _embeddings(
 ) -> Iterator[tuple[Visit, NDArray[np.float32]]]:
     """Yield each visit with the embedding of its slice, made once and kept while needed."""
     visits_left = Counter(visit.z for visit in visits)
-    kept: dict[int, NDArray[np.float32]] = {}
-    for visit in visits:
-        embedding = kept.pop(visit.z, None)
-        if embedding is None:
-            embedding = _embed(network, slices[visit.z], stopwatch)
-        visits_left[visit.z] -= 1
-        if visits_left[visit.z]:
-            kept[visit.z] = embedding
-        yield visit, embedding
+    store = EmbeddingStore()
+    try:
+        for visit in visits:
+            embedding = store.take(visit.z)
+            if embedding is None:
+                embedding = _embed(network, slices[visit.z], stopwatch)
+            visits_left[visit.z] -= 1
+            if visits_left[visit.z]:
+                store.put(visit.z, embedding)
+            yield visit, embedding
+    finally:
+        store.close()
 
 
 def _prompts(
-    visit: Visit, own_prompts: Boxes, found: dict[tuple[int, int], Boxes], frame: ModelFrame
+    visit: Visit, own_prompts: Boxes, found: dict[tuple[int, int], Box], frame: ModelFrame
 ) -> Boxes:
     """Return the (N, 4) prompts of a visit in the model frame."""
     prompts = own_prompts[list(visit.objects)]

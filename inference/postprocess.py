@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .contract import LOGIT_THRESHOLD, LOW_RES_SIZE
-from .geometry import Boxes, Mask, ModelFrame, mask_to_box
+from .geometry import Box, Mask, ModelFrame, mask_to_box
 
 STRIP_VALUES = 1 << 18  # 1 MB of float32: a strip's buffers stay in the second-level cache
 LabelMap = NDArray[np.unsignedinteger[Any]]
@@ -34,7 +34,7 @@ class MaskWindow:
     top: int
     left: int
 
-    def box(self) -> Boxes | None:
+    def box(self) -> Box | None:
         """Return the (4,) box of the mask in the original image; None when nothing is set."""
         box = mask_to_box(self.mask)
         if box is None:
@@ -88,7 +88,7 @@ class LabelCanvas:
         region = self.label_map[
             z, window.top : window.top + height, window.left : window.left + width
         ]
-        np.maximum(region, window.mask * region.dtype.type(label), out=region)
+        np.copyto(region, region.dtype.type(label), where=window.mask & (region < label))
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,9 @@ def _upsampled_mask(low_res_logits: NDArray[np.float32], rows: _Samples, columns
     for start in range(0, height, step):
         strip = slice(start, start + step)
         upper = wide[rows.low[strip] - first]
-        lower = wide[rows.high[strip] - first]
-        lower -= upper
-        lower *= rows.weight[strip, None]
-        lower += upper
-        np.greater(lower, LOGIT_THRESHOLD, out=mask[strip])
+        logits = wide[rows.high[strip] - first]
+        logits -= upper
+        logits *= rows.weight[strip, None]
+        logits += upper
+        np.greater(logits, LOGIT_THRESHOLD, out=mask[strip])
     return mask

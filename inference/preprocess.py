@@ -18,19 +18,23 @@ Pixel = TypeVar("Pixel", np.uint8, np.float32)
 MIN_RANGE = 1e-8  # a constant image becomes all zeros instead of a division by zero
 
 
+def without_alpha(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (H, W) of a grey (H, W) or (H, W, 1), (H, W, 3) of an RGB or an RGBA image."""
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        return pixels[..., 0]
+    return pixels if pixels.ndim == 2 else pixels[..., :3]
+
+
 def as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return (H, W, 3) of a grey (H, W) or (H, W, 1), an RGB or an RGBA image; alpha is dropped."""
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if pixels.shape[2] == 1:
-        return np.repeat(pixels, 3, axis=2)
-    return pixels[..., :3]
+    """Return (H, W, 3) of any image that `without_alpha` takes; grey becomes three channels."""
+    image = without_alpha(pixels)
+    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
 
 
 def resize_long_side(
     image: NDArray[np.uint8], frame: ModelFrame, interpolation: int
 ) -> NDArray[np.uint8]:
-    """Resize (H, W, 3) to the size it has in a frame; `interpolation` is OpenCV's code."""
+    """Resize (H, W) or (H, W, 3) to its size in a frame; `interpolation` is OpenCV's code."""
     height, width = frame.resized_hw
     if image.shape[:2] == (height, width):
         return image
@@ -39,7 +43,7 @@ def resize_long_side(
 
 
 def resize_to_model(image: NDArray[np.uint8], frame: ModelFrame) -> NDArray[np.uint8]:
-    """Resize (H, W, 3) to the model frame as the contract says."""
+    """Resize (H, W) or (H, W, 3) to the model frame as the contract says."""
     if frame.scale >= 1:
         return resize_long_side(image, frame, ENLARGE_INTERPOLATION)
     largest_side = LARGEST_SHRINK * frame.image_size
@@ -77,7 +81,7 @@ def preprocess_image(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.f
     Returns:
         (1, 3, S, S) float32, values 0 to 1, padding 0.
     """
-    image = as_rgb(pixels)
-    frame = ModelFrame((image.shape[0], image.shape[1]), image_size)
-    normalized = normalize_min_max(resize_to_model(image, frame))
+    frame = ModelFrame((pixels.shape[0], pixels.shape[1]), image_size)
+    resized = as_rgb(resize_to_model(without_alpha(pixels), frame))
+    normalized = normalize_min_max(resized)
     return to_tensor(pad_to_square(normalized, image_size))

@@ -1,4 +1,7 @@
-"""A progress bar for a terminal."""
+"""A progress bar for a terminal.
+
+It draws on one line, is silent where nobody looks, and never stops the work that it reports.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import time
 from typing import TextIO
 
 WIDTH = 30
+LINE_WIDTH = 100
 
 
 class ProgressBar:
@@ -16,9 +20,9 @@ class ProgressBar:
         stream: where to draw; nothing is drawn unless it is a terminal.
     """
 
-    def __init__(self, total: int, stream: TextIO) -> None:
+    def __init__(self, total: int, stream: TextIO | None) -> None:
         self._total = total
-        self._stream = stream if stream.isatty() else None
+        self._stream = stream if stream is not None and stream.isatty() else None
         self._started = time.monotonic()
         self._done = 0
 
@@ -30,10 +34,18 @@ class ProgressBar:
         left_s = (time.monotonic() - self._started) / self._done * (self._total - self._done)
         bar = ("#" * (WIDTH * self._done // self._total)).ljust(WIDTH, ".")
         line = f"[{bar}] {self._done}/{self._total}, {left_s:.0f} s left, {name}"
-        self._stream.write(f"\r\x1b[K{line[:100]}")
-        self._stream.flush()
+        self._draw(f"\r\x1b[K{line[:LINE_WIDTH]}")
 
     def close(self) -> None:
         """End the line."""
         if self._stream is not None and self._done:
-            self._stream.write("\n")
+            self._draw("\n")
+
+    def _draw(self, text: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:  # the terminal is gone
+            self._stream = None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InvalidCaseError
-from .geometry import Boxes, clip_boxes
+from .geometry import Boxes
 
 IMAGE_CHANNELS = (1, 3, 4)
 IMAGE_COLUMNS, VOLUME_COLUMNS = 4, 6
@@ -24,10 +24,12 @@ class Prompts:
 
     Attributes:
         boxes: (N, 4) xyxy or (N, 6) xyzxyz, float32, minimum first, inside the image or volume.
+        objects: rows of the boxes that touch a pixel; the others have an empty mask.
         notes: what had to be corrected, one sentence each.
     """
 
     boxes: Boxes
+    objects: tuple[int, ...]
     notes: tuple[str, ...]
 
     @property
@@ -45,24 +47,40 @@ def check_prompts(pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> Prom
             come as (4,) or (6,), no box as an array of size 0.
 
     Returns:
-        The boxes: swapped where a maximum came first, clipped to the border, z rounded.
+        The boxes: swapped where a maximum came first, z rounded, clipped to the border. A box
+        that lies outside is noted, and keeps its label without an object.
 
     Raises:
-        InvalidCaseError: a type or shape is wrong, a value is not finite, or a box lies outside.
+        InvalidCaseError: a type or shape is wrong, or a value is not finite.
     """
     _check_pixels(pixels)
-    checked = _as_rows(pixels, boxes)
-    is_volume = checked.shape[1] == VOLUME_COLUMNS
+    rows = _as_rows(pixels, boxes)
+    is_volume = rows.shape[1] == VOLUME_COLUMNS
     _check_match(pixels, is_volume)
-    if len(checked) > MOST_BOXES:
-        raise InvalidCaseError(f"At most {MOST_BOXES} boxes have a label, got {len(checked)}")
-    broken = np.any(~np.isfinite(checked), axis=1)
+    if len(rows) > MOST_BOXES:
+        raise InvalidCaseError(f"At most {MOST_BOXES} boxes have a label, got {len(rows)}")
+    broken = np.any(~np.isfinite(rows), axis=1)
     if broken.any():
-        raise InvalidCaseError(f"Boxes must be finite, got {_rows(checked, broken)}")
-    swapped, notes = _swapped(checked)
+        raise InvalidCaseError(f"Boxes must be finite, got {_named(rows, broken)}")
+    half = rows.shape[1] // 2
+    low, high = rows[:, :half], rows[:, half:]
+    ordered = np.concatenate([np.minimum(low, high), np.maximum(low, high)], axis=1)
     if is_volume:
-        swapped[:, [2, 5]] = np.rint(swapped[:, [2, 5]])
-    return Prompts(*_clipped(swapped, pixels.shape, is_volume, notes))
+        ordered[:, [2, 5]] = np.rint(ordered[:, [2, 5]])
+    outside = _outside(ordered, pixels.shape)
+    clipped = _clipped(ordered, pixels.shape)
+    notes = {
+        "Minimum and maximum were swapped in": np.any(low > high, axis=1),
+        f"Nothing of {pixels.shape} is inside": outside,
+        f"Clipped to {pixels.shape} was": np.any(clipped != ordered, axis=1) & ~outside,
+    }
+    return Prompts(
+        boxes=clipped.astype(np.float32),
+        objects=tuple(int(i) for i in np.flatnonzero(~outside)),
+        notes=tuple(
+            f"{text} {_named(rows, which)}" for text, which in notes.items() if which.any()
+        ),
+    )
 
 
 def _check_pixels(pixels: NDArray[np.uint8]) -> None:
@@ -77,10 +95,11 @@ def _check_pixels(pixels: NDArray[np.uint8]) -> None:
         )
 
 
-def _as_rows(pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> Boxes:
-    if boxes.size == 0 and (boxes.ndim != 2 or boxes.shape[1] not in (4, 6)):
-        columns = IMAGE_COLUMNS if _can_be_image(pixels) else VOLUME_COLUMNS
-        return np.zeros((0, columns), dtype=np.float32)
+def _as_rows(pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> NDArray[np.float64]:
+    if boxes.size == 0:
+        fits_volume = boxes.ndim == 2 and boxes.shape[1] == VOLUME_COLUMNS and pixels.ndim == 3
+        is_image = _can_be_image(pixels) and not fits_volume
+        return np.zeros((0, IMAGE_COLUMNS if is_image else VOLUME_COLUMNS))
     if boxes.dtype.kind not in "iuf":
         raise InvalidCaseError(f"Boxes must be integers or floats, got {boxes.dtype}")
     rows = boxes[None] if boxes.ndim == 1 else boxes
@@ -88,7 +107,7 @@ def _as_rows(pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> Boxes:
         raise InvalidCaseError(
             f"Boxes must have shape (N, 4) for an image or (N, 6) for a volume, got {boxes.shape}"
         )
-    return rows.astype(np.float32)
+    return rows.astype(np.float64)
 
 
 def _can_be_image(pixels: NDArray[np.uint8]) -> bool:
@@ -105,41 +124,31 @@ def _check_match(pixels: NDArray[np.uint8], is_volume: bool) -> None:
         )
 
 
-def _swapped(boxes: Boxes) -> tuple[Boxes, list[str]]:
+def _outside(boxes: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Say which ordered boxes touch no pixel."""
     half = boxes.shape[1] // 2
-    low, high = boxes[:, :half], boxes[:, half:]
-    inverted = np.any(low > high, axis=1)
-    notes = [f"Minimum and maximum were swapped in {_rows(boxes, inverted)}"]
-    ordered = np.concatenate([np.minimum(low, high), np.maximum(low, high)], axis=1)
-    return ordered, notes if inverted.any() else []
+    extent = _extent(shape, half)
+    outside = (boxes[:, half:] < 0) | (boxes[:, :half] >= extent)
+    return np.asarray(np.any(outside, axis=1), dtype=np.bool_)
 
 
-def _clipped(
-    boxes: Boxes, shape: tuple[int, ...], is_volume: bool, notes: list[str]
-) -> tuple[Boxes, tuple[str, ...]]:
-    """Clip to the border; a box with nothing inside is an error."""
-    depth, height, width = shape if is_volume else (1, shape[0], shape[1])
-    columns = [0, 1, 3, 4] if is_volume else [0, 1, 2, 3]
-    clipped = boxes.copy()
-    clipped[:, columns] = clip_boxes(boxes[:, columns], (height, width))
-    x0, y0, x1, y1 = boxes[:, columns].T
-    outside = (x1 < 0) | (y1 < 0) | (x0 >= width) | (y0 >= height)
-    if is_volume:
-        clipped[:, [2, 5]] = np.clip(boxes[:, [2, 5]], 0, depth - 1)
-        outside |= (boxes[:, 5] < 0) | (boxes[:, 2] >= depth)
-    if outside.any():
-        raise InvalidCaseError(f"Boxes must touch pixels of {shape}, got {_rows(boxes, outside)}")
-    changed = np.any(clipped != boxes, axis=1)
-    if changed.any():
-        notes = [*notes, f"Boxes beyond {shape} were clipped: {_rows(boxes, changed)}"]
-    return clipped, tuple(notes)
+def _clipped(boxes: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Clip x and y to the border, whose coordinate is the extent, and z to the last slice."""
+    half = boxes.shape[1] // 2
+    highest = _extent(shape, half) - np.array([0, 0, 1])[:half]
+    return np.clip(boxes, 0, np.concatenate([highest, highest]))
 
 
-def _rows(boxes: Boxes, chosen: NDArray[np.bool_]) -> str:
+def _extent(shape: tuple[int, ...], axes: int) -> NDArray[np.int64]:
+    """Return width and height of an image, or width, height and depth of a volume."""
+    if axes == IMAGE_COLUMNS // 2:
+        return np.array([shape[1], shape[0]])
+    return np.array([shape[2], shape[1], shape[0]])
+
+
+def _named(boxes: NDArray[np.float64], chosen: NDArray[np.bool_]) -> str:
     """Name the first of the chosen boxes by label, and say how many more there are."""
     labels = np.flatnonzero(chosen) + 1
-    if labels.size == 0:
-        return "no box"
     values = ", ".join(f"{value:g}" for value in boxes[labels[0] - 1])
     more = f" and {labels.size - 1} more" if labels.size > 1 else ""
     return f"box {labels[0]} ({values}){more}"

@@ -1,4 +1,7 @@
-"""What happened in a run, as JSON."""
+"""What happened in a run, as JSON.
+
+Times are seconds of wall time, memory is bytes of resident memory.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ class CaseRecord:
 
     Attributes:
         name: of the file.
-        error: None when a label map was written, else what was wrong.
+        error: None when all went well; else what was wrong.
         notes: what was corrected in the input.
         shape: of the pixels.
         boxes: how many.
@@ -40,13 +43,26 @@ class CaseRecord:
     peak_memory_bytes: int = 0
 
 
-def render_report(segmenter: Segmenter, records: list[CaseRecord], *, start_s: float) -> str:
+@dataclass(frozen=True)
+class Start:
+    """What came before the first case: imports, and loading the model.
+
+    Attributes:
+        seconds: since the command began to run.
+        peak_memory_bytes: of the process until then.
+    """
+
+    seconds: float
+    peak_memory_bytes: int
+
+
+def render_report(segmenter: Segmenter, records: list[CaseRecord], start: Start) -> str:
     """Write a run as a JSON document.
 
     Args:
         segmenter: that ran it.
         records: of the cases, in order.
-        start_s: seconds from the start of the command to the first case.
+        start: what came before the first case.
     """
     failed = sum(record.error is not None for record in records)
     document = {
@@ -64,12 +80,16 @@ def render_report(segmenter: Segmenter, records: list[CaseRecord], *, start_s: f
             "volume_prompt": segmenter.settings.volume_prompt,
             "sha256": segmenter.network.manifest.sha256,
         },
-        "start_s": round(start_s, 4),
+        "start_s": round(start.seconds, 4),
+        "start_peak_memory_bytes": start.peak_memory_bytes,
+        "peak_memory_bytes": max(
+            [start.peak_memory_bytes, *(record.peak_memory_bytes for record in records)]
+        ),
         "cases_done": len(records) - failed,
         "cases_failed": failed,
         "cases": [asdict(_rounded(record)) for record in records],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(document, indent=2) + "\n"
 
 
 def _installed(package: str) -> str:

@@ -1,4 +1,7 @@
-"""The public interface: a model that turns pixels and boxes into label maps."""
+"""The public interface: a model that turns pixels and boxes into label maps.
+
+The command uses it, and so may any Python program.
+"""
 
 from __future__ import annotations
 
@@ -75,9 +78,10 @@ class Segmenter:
         """Segment checked prompts and take the time; see `segment`."""
         if prompts.is_volume:
             schedule = SCHEDULES[self.settings.volume_prompt]
-            visits, boxes = schedule(prompts.boxes), boxes_2d(prompts.boxes)
+            visits = schedule(prompts.boxes, prompts.objects)
+            boxes = boxes_2d(prompts.boxes)
         else:
-            visits, boxes = image_visits(len(prompts.boxes)), prompts.boxes
+            visits, boxes = image_visits(prompts.objects), prompts.boxes
         label_map = segment_slices(
             self.network,
             pixels if prompts.is_volume else [pixels],

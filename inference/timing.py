@@ -1,4 +1,7 @@
-"""A stopwatch for the steps of a case; the core takes one and never reads a clock itself."""
+"""A stopwatch for the steps of a case.
+
+The core takes one as an argument and never reads a clock itself.
+"""
 
 from __future__ import annotations
 

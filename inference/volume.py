@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import Boxes
+from .geometry import Box, Boxes
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,12 @@ class Visit:
     step: int = 0
 
 
-def slice_range(box: Boxes) -> range:
+def slice_range(box: Box) -> range:
     """Return the slices of one (6,) box."""
     return range(int(box[2]), int(box[5]) + 1)
 
 
-def middle_slice(box: Boxes) -> int:
+def middle_slice(box: Box) -> int:
     """Return the slice at which propagation starts, the lower one of two."""
     return (int(box[2]) + int(box[5])) // 2
 
@@ -43,26 +44,27 @@ def boxes_2d(boxes: Boxes) -> NDArray[np.float32]:
     return boxes[:, [0, 1, 3, 4]]
 
 
-def image_visits(objects: int) -> list[Visit]:
+def image_visits(objects: Sequence[int]) -> list[Visit]:
     """Visit an image, the only slice of its volume, once; not at all without objects."""
-    return [Visit(0, tuple(range(objects)))] if objects else []
+    return [Visit(0, tuple(objects))] if objects else []
 
 
-def fixed_visits(boxes: Boxes) -> list[Visit]:
-    """Visit each slice that any box covers once, ascending."""
-    covering = _objects_by_slice([(i, slice_range(box)) for i, box in enumerate(boxes)])
+def fixed_visits(boxes: Boxes, objects: Sequence[int]) -> list[Visit]:
+    """Visit each slice that the box of any of the objects covers once, ascending."""
+    covering = _objects_by_slice([(i, slice_range(boxes[i])) for i in objects])
     return [Visit(z, covering[z]) for z in sorted(covering)]
 
 
-def propagation_visits(boxes: Boxes) -> list[Visit]:
-    """Visit slices outward from the middle slice of each box.
+def propagation_visits(boxes: Boxes, objects: Sequence[int]) -> list[Visit]:
+    """Visit slices outward from the middle slice of the box of each of the objects.
 
     First upwards, slices ascending, each object joining at its middle; then downwards, slices
     descending, each joining below its middle. A slice is visited at most once each way.
     """
-    middles = [middle_slice(box) for box in boxes]
-    upward = [(i, range(middles[i], slice_range(box).stop)) for i, box in enumerate(boxes)]
-    downward = [(i, range(slice_range(box).start, middles[i])) for i, box in enumerate(boxes)]
+    ranges = {i: slice_range(boxes[i]) for i in objects}
+    middles = {i: middle_slice(boxes[i]) for i in objects}
+    upward = [(i, range(middles[i], ranges[i].stop)) for i in objects]
+    downward = [(i, range(ranges[i].start, middles[i])) for i in objects]
     rising, falling = _objects_by_slice(upward), _objects_by_slice(downward)
     return [
         *(Visit(z, rising[z], step=1) for z in sorted(rising)),

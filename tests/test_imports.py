@@ -21,7 +21,7 @@ LAYERS = [
     {"report"},
     {"segmenter", "progress"},
     {"cases", "overlay", "pipeline", "prompts"},
-    {"model", "memory", "volume", "preprocess", "postprocess"},
+    {"model", "memory", "volume", "preprocess", "postprocess", "embeddings"},
     {"geometry", "timing"},
     {"contract", "config", "errors", "version"},
 ]

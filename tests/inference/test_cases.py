@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -57,6 +58,25 @@ def test_a_broken_file_is_refused_with_its_reason(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(InvalidCaseError, match=message):
         read_case(path)
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "case.npz", "w") as archive:
+        archive.writestr("imgs", "text")
+        archive.writestr("boxes", "text")
+    with pytest.raises(InvalidCaseError, match="'imgs' must be an array, got bytes"):
+        read_case(tmp_path / "case.npz")
+
+
+def test_a_header_that_promises_more_than_fits_is_refused(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": (1 << 60,)}
+    )
+    with zipfile.ZipFile(tmp_path / "case.npz", "w") as archive:
+        archive.writestr("imgs.npy", header.getvalue())
+    with pytest.raises(InvalidCaseError, match="'imgs' cannot be read"):
+        read_case(tmp_path / "case.npz")
 
 
 def test_a_folder_named_like_a_case_is_refused(tmp_path):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from inference import __version__, segmenter
+from inference import __version__, batch, cli, segmenter
 from inference.cli import DONE, NOTHING_RAN, SOME_FAILED, default_cache_dir, main
 from inference.model import Manifest
 from tests.conftest import FakeNetwork
@@ -150,7 +152,8 @@ def test_the_report_tells_what_happened(folders, tmp_path):
     steps = {"read", "preprocess", "encode", "decode", "postprocess", "write"}
     assert set(good["seconds"]) == steps
     assert 0 < sum(good["seconds"].values()) <= good["total_s"]
-    assert good["peak_memory_bytes"] > 0
+    assert document["peak_memory_bytes"] >= good["peak_memory_bytes"] > 0
+    assert document["peak_memory_bytes"] >= document["start_peak_memory_bytes"] > 0
 
 
 def test_a_corrected_box_is_noted(folders, tmp_path, caplog):
@@ -166,6 +169,87 @@ def test_a_corrected_box_is_noted(folders, tmp_path, caplog):
 def test_a_missing_input_folder_means_nothing_ran(tmp_path, caplog):
     assert run((tmp_path / "none", tmp_path / "out")) == NOTHING_RAN
     assert "does not exist" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_an_unreadable_input_folder_means_nothing_ran(folders, caplog):
+    folders[0].chmod(0)
+    assert run(folders) == NOTHING_RAN
+    assert "cannot be read" in caplog.text
+
+
+def test_an_input_folder_that_fails_means_nothing_ran(folders, monkeypatch, caplog):
+    def refuse(folder):
+        raise PermissionError(f"Permission denied: {folder}")
+
+    monkeypatch.setattr(cli, "list_cases", refuse)
+    assert run(folders) == NOTHING_RAN
+    assert "cannot be read: Permission denied" in caplog.text
+
+
+def test_a_report_that_is_a_folder_is_refused_before_the_work(folders, tmp_path, caplog):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    assert run(folders, "--report", str(tmp_path)) == NOTHING_RAN
+    assert "must be a file" in caplog.text
+
+
+def test_a_report_that_fails_at_the_end_keeps_the_label_maps(
+    folders, tmp_path, monkeypatch, caplog
+):
+    def refuse(path, content):
+        raise OSError("No space left on device")
+
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    monkeypatch.setattr(cli, "write_bytes", refuse)
+    assert run(folders, "--report", str(tmp_path / "report.json")) == SOME_FAILED
+    assert (folders[1] / "case.npz").is_file()
+    assert "cannot be written: No space left" in caplog.text
+
+
+def test_a_picture_that_fails_keeps_its_label_map(folders, tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise ValueError("no ink")
+
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    monkeypatch.setattr(batch, "draw_image_overlay", refuse)
+    report = tmp_path / "report.json"
+    options = ["--overlay-dir", str(tmp_path / "overlays"), "--report", str(report)]
+    assert run(folders, *options) == SOME_FAILED
+    assert (folders[1] / "case.npz").is_file()
+    record = json.loads(report.read_text())["cases"][0]
+    assert record["error"] == "Picture failed: ValueError: no ink"
+    assert record["boxes"] == 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_quiet_shows_no_progress_on_a_terminal(folders, monkeypatch):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    assert run(folders, "--quiet") == DONE
+    assert terminal.getvalue() == ""
+    assert run(folders) == DONE
+    assert "1/1" in terminal.getvalue()
+
+
+def test_a_file_name_that_is_not_utf_8_goes_through(folders, tmp_path):
+    name = os.fsdecode(b"b\xff d.npz")
+    write_case(folders[0] / name, (40, 60, 3), [[1, 2, 30, 20]])
+    report = tmp_path / "report.json"
+    assert run(folders, "--report", str(report)) == DONE
+    assert (folders[1] / name).is_file()
+    assert json.loads(report.read_text())["cases"][0]["name"] == name
+
+
+def test_an_outside_box_has_an_empty_label_and_the_others_their_masks(folders):
+    boxes = [[1, 2, 30, 20], [100, 100, 110, 110], [40, 20, 50, 30]]
+    write_case(folders[0] / "case.npz", (40, 60, 3), boxes)
+    assert run(folders) == DONE
+    np.testing.assert_array_equal(np.unique(segs(folders, "case.npz")), [0, 1, 3])
 
 
 def test_an_empty_input_folder_means_nothing_ran(folders, caplog):
@@ -200,9 +284,23 @@ def test_the_cache_folder_comes_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("QMEDSAM_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert default_cache_dir() == Path("/somewhere/qmedsam")
+    monkeypatch.setenv("QMEDSAM_CACHE_DIR", "")
+    assert default_cache_dir() is None
 
 
-@pytest.mark.parametrize("options", [["--block-size", "0"], ["--threads", "-1"], ["--nonsense"]])
+def test_a_user_without_a_home_has_no_cache_folder(monkeypatch):
+    def homeless(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("QMEDSAM_CACHE_DIR")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert default_cache_dir() is None
+
+
+@pytest.mark.parametrize(
+    "options", [["--block-size", "0"], ["--threads", "-1"], ["--threads", "x"], ["--nonsense"]]
+)
 def test_wrong_options_exit_with_2(folders, options, capsys):
     with pytest.raises(SystemExit) as stopped:
         run(folders, *options)

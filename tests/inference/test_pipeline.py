@@ -38,7 +38,7 @@ def random_boxes(objects: int, depth: int, hw=(48, 64)) -> np.ndarray:
 
 def test_a_box_becomes_its_own_label(fake_network):
     label_map = segment(
-        fake_network, [np.zeros((256, 256, 3), np.uint8)], [[10, 20, 30, 50]], image_visits(1)
+        fake_network, [np.zeros((256, 256, 3), np.uint8)], [[10, 20, 30, 50]], image_visits([0])
     )
     expected = np.zeros((256, 256), dtype=np.uint8)
     expected[20:50, 10:30] = 1
@@ -58,7 +58,7 @@ def test_every_needed_slice_is_embedded_exactly_once(fake_network, visits_of):
     boxes = np.array(
         [[1, 1, 2, 20, 20, 7], [5, 5, 4, 30, 30, 5], [2, 2, 3, 9, 9, 9]], dtype=np.float32
     )
-    segment(fake_network, volume, boxes[:, [0, 1, 3, 4]], visits_of(boxes))
+    segment(fake_network, volume, boxes[:, [0, 1, 3, 4]], visits_of(boxes, range(len(boxes))))
     needed = [float(preprocess_image(volume[z], 256).mean()) for z in range(2, 10)]
     assert sorted(fake_network.encoded) == sorted(needed)
 
@@ -67,7 +67,7 @@ def test_every_needed_slice_is_embedded_exactly_once(fake_network, visits_of):
 @pytest.mark.parametrize("block_size", [1, 2, 7, 1000])
 def test_block_size_does_not_change_the_result(fake_network, visits_of, block_size):
     volume, boxes = random_volume(9), random_boxes(11, 9)
-    flat, visits = boxes[:, [0, 1, 3, 4]], visits_of(boxes)
+    flat, visits = boxes[:, [0, 1, 3, 4]], visits_of(boxes, range(len(boxes)))
     expected = segment(fake_network, volume, flat, visits, block_size=16)
     fake_network.decoded.clear()
     np.testing.assert_array_equal(segment(fake_network, volume, flat, visits, block_size), expected)
@@ -76,7 +76,7 @@ def test_block_size_does_not_change_the_result(fake_network, visits_of, block_si
 
 def test_all_objects_of_a_slice_are_decoded_in_one_call(fake_network):
     boxes = np.array([[1, 1, 0, 20, 20, 6], [5, 5, 1, 30, 30, 5]], dtype=np.float32)
-    visits = propagation_visits(boxes)
+    visits = propagation_visits(boxes, range(len(boxes)))
     segment(fake_network, random_volume(7), boxes[:, [0, 1, 3, 4]], visits)
     assert [len(block) for block in fake_network.decoded] == [len(v.objects) for v in visits]
 
@@ -139,11 +139,41 @@ def propagate_slowly(network, volume, boxes):
     return label_map
 
 
+def segment_slowly(network, volume, boxes):
+    """Prompt each slice of each object with its own box, one object after the other."""
+    label_map = np.zeros(volume.shape, dtype=np.uint8)
+    frame = ModelFrame(volume.shape[1:], 256)
+    for label, (x0, y0, z0, x1, y1, z1) in enumerate(boxes, start=1):
+        own = np.array([[x0, y0, x1, y1]], dtype=np.float32) * np.float32(frame.scale)
+        for z in range(int(z0), int(z1) + 1):
+            embedding = network.encode(preprocess_image(volume[z], 256))
+            window = logits_to_window(network.decode(embedding, own)[0], frame)
+            height, width = window.mask.shape
+            region = label_map[
+                z, window.top : window.top + height, window.left : window.left + width
+            ]
+            region[window.mask] = label
+    return label_map
+
+
+@pytest.mark.parametrize("depth", [1, 14], ids=["image", "volume"])
+def test_fixed_prompts_equal_one_object_at_a_time(depth):
+    volume, boxes = random_volume(14)[-depth:], random_boxes(6, depth)
+    network = WanderingNetwork()
+    expected = segment_slowly(network, volume, boxes)
+    visits = fixed_visits(boxes, range(len(boxes)))
+    label_map = segment(network, volume, boxes[:, [0, 1, 3, 4]], visits, block_size=4)
+    np.testing.assert_array_equal(label_map, expected)
+    assert len(np.unique(expected)) > 3
+
+
 def test_propagation_equals_walking_one_object_at_a_time():
     volume, boxes = random_volume(14), random_boxes(6, 14)
     network = WanderingNetwork()
     expected = propagate_slowly(network, volume, boxes)
-    label_map = segment(network, volume, boxes[:, [0, 1, 3, 4]], propagation_visits(boxes))
+    label_map = segment(
+        network, volume, boxes[:, [0, 1, 3, 4]], propagation_visits(boxes, range(len(boxes)))
+    )
     np.testing.assert_array_equal(label_map, expected)
     assert expected.any()
 
@@ -161,7 +191,7 @@ def test_the_stopwatch_takes_every_step(fake_network):
         fake_network,
         [np.zeros((64, 64), np.uint8)],
         boxes=np.array([[1, 1, 9, 9]], dtype=np.float32),
-        visits=image_visits(1),
+        visits=image_visits([0]),
         block_size=4,
         stopwatch=stopwatch,
     )

@@ -26,3 +26,21 @@ def test_a_file_sees_nothing():
     bar.advance("a.npz")
     bar.close()
     assert stream.getvalue() == ""
+
+
+def test_no_stream_is_no_error():
+    bar = ProgressBar(1, None)
+    bar.advance("a.npz")
+    bar.close()
+
+
+class ClosedTerminal(Terminal):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_terminal_that_goes_away_does_not_stop_the_work():
+    bar = ProgressBar(2, ClosedTerminal())
+    bar.advance("a.npz")
+    bar.advance("b.npz")
+    bar.close()

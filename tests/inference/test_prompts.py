@@ -38,12 +38,20 @@ def test_boxes_of_any_number_type_are_taken(dtype):
         pytest.param(VOLUME, np.zeros((0, 6)), True, id="volume"),
         pytest.param(IMAGE, np.zeros(0), False, id="image-without-columns"),
         pytest.param(VOLUME, np.array([]), True, id="volume-without-columns"),
+        pytest.param(VOLUME, np.zeros((0, 4)), True, id="volume-with-four-columns"),
+        pytest.param(IMAGE[..., 0], np.zeros((0, 6)), False, id="image-with-six-columns"),
     ],
 )
 def test_no_box_is_a_legal_prompt(pixels, boxes, is_volume):
     prompts = check_prompts(pixels, boxes)
     assert len(prompts.boxes) == 0
     assert prompts.is_volume is is_volume
+
+
+def test_a_number_beyond_float32_is_clipped_like_any_other():
+    np.testing.assert_array_equal(
+        check_prompts(IMAGE, np.array([[1, 2, 1e300, 4]])).boxes, [[1, 2, 60, 4]]
+    )
 
 
 def test_one_box_may_come_without_its_axis():
@@ -56,12 +64,31 @@ def test_inverted_boxes_are_swapped_with_a_note():
     prompts = check_prompts(IMAGE, np.array([[1, 2, 3, 4], [30, 4, 3, 2]]))
     np.testing.assert_array_equal(prompts.boxes[1], [3, 2, 30, 4])
     assert prompts.notes == ("Minimum and maximum were swapped in box 2 (30, 4, 3, 2)",)
+    assert prompts.objects == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "box"),
+    [
+        pytest.param(IMAGE, [60, 2, 80, 4], id="right"),
+        pytest.param(IMAGE, [2, -9, 8, -1], id="above"),
+        pytest.param(VOLUME, [1, 2, 8, 3, 4, 9], id="after-the-last-slice"),
+        pytest.param(VOLUME, [1, 2, -9, 3, 4, -1], id="before-the-first-slice"),
+    ],
+)
+def test_a_box_outside_keeps_its_label_without_an_object(pixels, box):
+    good = [1, 1, 5, 5] if len(box) == 4 else [1, 1, 0, 5, 5, 2]
+    prompts = check_prompts(pixels, np.array([good, box, good]))
+    assert prompts.objects == (0, 2)
+    assert len(prompts.boxes) == 3
+    assert prompts.notes[0].startswith(f"Nothing of {pixels.shape} is inside box 2")
+    assert len(prompts.notes) == 1
 
 
 def test_boxes_beyond_the_border_are_clipped_with_a_note():
     prompts = check_prompts(IMAGE, np.array([[-5, 2, 99, 40]]))
     np.testing.assert_array_equal(prompts.boxes, [[0, 2, 60, 40]])
-    assert "clipped" in prompts.notes[0]
+    assert prompts.notes == ("Clipped to (50, 60, 3) was box 1 (-5, 2, 99, 40)",)
 
 
 def test_slices_beyond_the_volume_are_clipped_and_rounded():
@@ -87,9 +114,7 @@ def test_a_box_of_one_slice_is_legal():
         pytest.param(IMAGE, [[1, 2, 3]], r"got \(1, 3\)", id="three-columns"),
         pytest.param(IMAGE, [[1, 2, np.nan, 4]], r"finite, got box 1", id="nan"),
         pytest.param(IMAGE, [[1, 2, np.inf, 4]], r"finite", id="infinite"),
-        pytest.param(IMAGE, [[70, 2, 80, 4]], r"must touch pixels", id="outside"),
-        pytest.param(VOLUME, [[1, 2, 8, 3, 4, 9]], r"must touch pixels", id="above"),
-        pytest.param(VOLUME, [[1, 2, -9, 3, 4, -1]], r"must touch pixels", id="below"),
+        pytest.param(IMAGE, [[1, 2, 3, -np.inf]], r"finite", id="minus-infinite"),
         pytest.param(IMAGE, [["1", "2", "3", "4"]], r"integers or floats", id="text"),
         pytest.param(IMAGE, np.ones((65536, 4)), r"At most 65535", id="too-many"),
     ],

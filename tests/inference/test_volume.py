@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from inference.volume import Visit, fixed_visits, image_visits, middle_slice, propagation_visits
 
@@ -14,20 +15,20 @@ def boxes(*ranges: tuple[int, int]) -> np.ndarray:
 
 
 def test_z_max_is_inclusive():
-    assert [visit.z for visit in fixed_visits(boxes((2, 4)))] == [2, 3, 4]
+    assert [visit.z for visit in fixed_visits(boxes((2, 4)), [0])] == [2, 3, 4]
 
 
 def test_a_box_of_one_slice_is_visited_once_in_both_rules():
-    assert fixed_visits(boxes((3, 3))) == [Visit(3, (0,))]
-    assert propagation_visits(boxes((3, 3))) == [Visit(3, (0,), step=1)]
+    assert fixed_visits(boxes((3, 3)), [0]) == [Visit(3, (0,))]
+    assert propagation_visits(boxes((3, 3)), [0]) == [Visit(3, (0,), step=1)]
 
 
 def test_slices_between_boxes_are_not_visited():
-    assert [visit.z for visit in fixed_visits(boxes((0, 1), (5, 6)))] == [0, 1, 5, 6]
+    assert [visit.z for visit in fixed_visits(boxes((0, 1), (5, 6)), [0, 1])] == [0, 1, 5, 6]
 
 
 def test_objects_of_one_slice_are_visited_together():
-    assert fixed_visits(boxes((0, 1), (1, 2))) == [
+    assert fixed_visits(boxes((0, 1), (1, 2)), [0, 1]) == [
         Visit(0, (0,)),
         Visit(1, (0, 1)),
         Visit(2, (1,)),
@@ -39,7 +40,7 @@ def test_the_middle_is_the_lower_of_two():
 
 
 def test_propagation_goes_up_from_the_middles_and_then_down():
-    assert propagation_visits(boxes((0, 4), (2, 3))) == [
+    assert propagation_visits(boxes((0, 4), (2, 3)), [0, 1]) == [
         Visit(2, (0, 1), step=1),
         Visit(3, (0, 1), step=1),
         Visit(4, (0,), step=1),
@@ -50,4 +51,10 @@ def test_propagation_goes_up_from_the_middles_and_then_down():
 
 def test_no_boxes_need_no_visit():
     none = np.zeros((0, 6), dtype=np.float32)
-    assert fixed_visits(none) == propagation_visits(none) == image_visits(0) == []
+    assert fixed_visits(none, []) == propagation_visits(none, []) == image_visits([]) == []
+
+
+@pytest.mark.parametrize("rule", [fixed_visits, propagation_visits])
+def test_objects_that_are_left_out_are_not_visited(rule):
+    assert {visit.objects for visit in rule(boxes((0, 4), (2, 3)), [1])} == {(1,)}
+    assert image_visits([0, 2]) == [Visit(0, (0, 2))]
