@@ -18,7 +18,7 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 class FakeNetwork:
     """Draws each box as its mask and counts its calls.
 
-    The logit of a low-resolution pixel is positive inside the box and negative outside. The
+    The logit of a low-resolution pixel is positive from the first to the last pixel of the box. The
     embedding carries the mean of the image, so that a test can tell slices apart.
     """
 
@@ -41,13 +41,12 @@ class FakeNetwork:
         assert boxes.dtype == np.float32
         assert boxes.shape[1] == 4
         self.decoded.append(boxes.copy())
-        centres = np.arange(LOW_RES_SIZE) + 0.5
+        pixels = np.arange(LOW_RES_SIZE)
         x0, y0, x1, y1 = (boxes[:, i, None, None] for i in range(4))
         inside = np.minimum(
-            np.minimum(centres - x0, x1 - centres),
-            np.minimum(centres[:, None] - y0, y1 - centres[:, None]),
+            np.minimum(pixels - x0, x1 - pixels),
+            np.minimum(pixels[:, None] - y0, y1 - pixels[:, None]),
         )
-        # Half a pixel more, so that a box thinner than a pixel draws one; edges between stay empty.
         return np.clip(inside + 0.5, -1, 1).astype(np.float32)
 
 

@@ -24,10 +24,17 @@ def test_the_long_side_fills_the_model_frame(original_hw, resized_hw):
     assert ModelFrame(original_hw, 256).resized_hw == resized_hw
 
 
-def test_boxes_scale_by_the_long_side():
-    boxes = np.array([[0, 10, 512, 20]], dtype=np.float32)
-    scaled = ModelFrame((100, 512), 256).boxes_to_model(boxes)
-    np.testing.assert_array_equal(scaled, [[0, 5, 256, 10]])
+def test_boxes_map_centres_of_pixels_to_centres():
+    boxes = np.array([[0, 10, 511, 21]], dtype=np.float32)
+    halved = ModelFrame((100, 512), 256).boxes_to_model(boxes)
+    np.testing.assert_array_equal(halved, [[-0.25, 4.75, 255.25, 10.25]])
+    doubled = ModelFrame((100, 128), 256).boxes_to_model(boxes)
+    np.testing.assert_array_equal(doubled, [[0.5, 20.5, 1022.5, 42.5]])
+
+
+def test_boxes_stay_where_the_image_keeps_its_size():
+    boxes = np.array([[3, 10, 200, 21]], dtype=np.float32)
+    np.testing.assert_array_equal(ModelFrame((100, 256), 256).boxes_to_model(boxes), boxes)
 
 
 def test_clip_boxes_moves_coordinates_to_the_border():

@@ -41,7 +41,7 @@ def test_a_box_becomes_its_own_label(fake_network):
         fake_network, [np.zeros((256, 256, 3), np.uint8)], [[10, 20, 30, 50]], image_visits([0])
     )
     expected = np.zeros((256, 256), dtype=np.uint8)
-    expected[20:50, 10:30] = 1
+    expected[20:51, 10:31] = 1
     np.testing.assert_array_equal(label_map[0], expected)
 
 
@@ -121,13 +121,12 @@ def propagate_slowly(network, volume, boxes):
         if rows.size == 0:
             return own
         box = np.array([columns.min(), rows.min(), columns.max(), rows.max()], dtype=np.float32)
-        box = box * np.float32(frame.scale) + np.float32(PROPAGATION_MARGIN_PX) * np.array(
-            [-1, -1, 1, 1], dtype=np.float32
-        )
+        box = (box + 0.5) * frame.scale - 0.5
+        box += PROPAGATION_MARGIN_PX * np.array([-1, -1, 1, 1])
         return np.clip(box, 0, 256).astype(np.float32)
 
     for label, (x0, y0, z0, x1, y1, z1) in enumerate(boxes, start=1):
-        own = np.array([x0, y0, x1, y1], dtype=np.float32) * np.float32(frame.scale)
+        own = ((np.array([x0, y0, x1, y1]) + 0.5) * frame.scale - 0.5).astype(np.float32)
         middle = (int(z0) + int(z1)) // 2
         masks = {middle: mask_of(middle, own)}
         for z in range(middle + 1, int(z1) + 1):
@@ -144,7 +143,7 @@ def segment_slowly(network, volume, boxes):
     label_map = np.zeros(volume.shape, dtype=np.uint8)
     frame = ModelFrame(volume.shape[1:], 256)
     for label, (x0, y0, z0, x1, y1, z1) in enumerate(boxes, start=1):
-        own = np.array([[x0, y0, x1, y1]], dtype=np.float32) * np.float32(frame.scale)
+        own = ((np.array([[x0, y0, x1, y1]]) + 0.5) * frame.scale - 0.5).astype(np.float32)
         for z in range(int(z0), int(z1) + 1):
             embedding = network.encode(preprocess_image(volume[z], 256))
             window = logits_to_window(network.decode(embedding, own)[0], frame)
