@@ -32,7 +32,7 @@ from inference.preprocess import (
     to_tensor,
 )
 from inference.prompts import check_prompts
-from inference.volume import Visit, boxes_2d, fixed_visits
+from inference.volume import boxes_2d, fixed_visits, image_visits
 from training.metrics import case_dsc
 
 Prepare = Callable[[NDArray[np.uint8], ModelFrame], NDArray[np.float32]]
@@ -75,16 +75,16 @@ VARIANTS: dict[str, Prepare] = {
 
 
 def predict(
-    network: CompiledNetwork, case: ScoredCase, prepare: Prepare, block_size: int
+    network: CompiledNetwork, case: ScoredCase, *, prepare: Prepare, block_size: int
 ) -> NDArray[np.integer]:
     """Segment one case with one way to prepare its images."""
     prompts = check_prompts(case.pixels, case.boxes)
     if prompts.is_volume:
         slices, boxes = case.pixels, boxes_2d(prompts.boxes)
-        visits = list(fixed_visits(prompts.boxes))
+        visits = fixed_visits(prompts.boxes, prompts.objects)
     else:
         slices, boxes = case.pixels[None], prompts.boxes
-        visits = [Visit(0, tuple(range(len(boxes))))]
+        visits = image_visits(prompts.objects)
     frame = ModelFrame((slices.shape[1], slices.shape[2]), network.image_size)
     canvas = LabelCanvas((len(slices), *frame.original_hw), len(boxes))
     for visit in visits:
@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     scores: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in names}
     for case in scored_cases(arguments.data, arguments.kind):
         for name in names:
-            predicted = predict(network, case, VARIANTS[name], block_size=16)
+            predicted = predict(network, case, prepare=VARIANTS[name], block_size=4)
             scores[name][case.modality].append(case_dsc(case.truth, predicted, len(case.boxes)))
         print(f"{case.modality}/{case.name}", file=sys.stderr)
     if arguments.json:

@@ -11,17 +11,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import Boxes, mask_to_box
+from .geometry import Box, Boxes, mask_to_box
 from .postprocess import LabelMap
 from .preprocess import as_rgb
 from .volume import boxes_2d, slice_range
 
 Picture = NDArray[np.uint8]
+Color = tuple[int, int, int]
 
 LONGEST_SIDE_PX = 1280  # a picture is for a screen; larger images are reduced
 SHORTEST_SIDE_PX = 512  # smaller ones are enlarged, so that numbers can be read
 THIN_LINES_PX = 640  # pictures up to this side have lines of one pixel
 TILE_PX = 320
+SMALLEST_TILE_PX = 128
+WIDEST_MONTAGE_PX = 2560
 SLICES_PER_OBJECT = 3
 MOST_TILES = 24
 MOST_NUMBERS = 40  # more numbers than this hide what they name
@@ -45,16 +48,12 @@ def draw_image_overlay(pixels: NDArray[np.uint8], boxes: Boxes, label_map: Label
     scale = min(LONGEST_SIDE_PX / max(height, width), max(1, SHORTEST_SIDE_PX / min(height, width)))
     picture = _resize(as_rgb(pixels), scale, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     labels = _resize(label_map, scale, cv2.INTER_NEAREST)
-    for index, box in enumerate(boxes):
-        _draw_object(picture, labels == index + 1, index, box * np.float32(scale))
-    if len(boxes) <= MOST_NUMBERS:
-        for index, box in enumerate(boxes):
-            _write(picture, str(index + 1), box[:2] * np.float32(scale), object_color(index))
+    _draw_objects(picture, labels, boxes * np.float32(scale), np.arange(len(boxes)))
     return picture
 
 
 def draw_volume_montage(volume: NDArray[np.uint8], boxes: Boxes, label_map: LabelMap) -> Picture:
-    """Draw a grid of slices: some through each object, up to `MOST_TILES` in all.
+    """Draw a grid of slices that shows every object.
 
     Args:
         volume: (D, H, W).
@@ -64,31 +63,40 @@ def draw_volume_montage(volume: NDArray[np.uint8], boxes: Boxes, label_map: Labe
     Returns:
         (h, w, 3) RGB; one middle slice when there are no boxes.
     """
-    tiles = [
-        _draw_tile(volume[z], boxes, label_map[z], z) for z in montage_slices(boxes, len(volume))
-    ]
-    columns = int(np.ceil(np.sqrt(len(tiles))))
-    blank = np.zeros_like(tiles[0])
-    tiles += [blank] * (-len(tiles) % columns)
+    chosen = montage_slices(boxes, len(volume))
+    columns = int(np.ceil(np.sqrt(len(chosen))))
+    side_px = min(TILE_PX, max(SMALLEST_TILE_PX, WIDEST_MONTAGE_PX // columns))
+    tiles = [_draw_tile(volume[z], boxes, label_map[z], z=z, side_px=side_px) for z in chosen]
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
     return np.concatenate(rows, axis=0)
 
 
 def montage_slices(boxes: Boxes, depth: int) -> list[int]:
-    """Choose the slices of a montage, ascending: a quarter, half and three quarters of each box."""
+    """Choose the slices of a montage, ascending.
+
+    The fewest slices that meet every box are always there, and as many of those at a quarter,
+    half and three quarters of each box as `MOST_TILES` leaves room for.
+    """
     if len(boxes) == 0:
         return [depth // 2]
-    chosen: set[int] = set()
+    needed: list[int] = []
+    for box in sorted(boxes, key=lambda box: float(box[5])):
+        if not needed or needed[-1] < box[2]:
+            needed.append(slice_range(box)[-1])
+    wanted: set[int] = set()
     for box in boxes:
         slices = slice_range(box)
         steps = range(1, SLICES_PER_OBJECT + 1)
-        chosen.update(slices[len(slices) * step // (SLICES_PER_OBJECT + 1)] for step in steps)
-    ordered = sorted(chosen)
-    picks = np.linspace(0, len(ordered) - 1, min(len(ordered), MOST_TILES))
-    return [ordered[int(pick)] for pick in picks]
+        wanted.update(slices[len(slices) * step // (SLICES_PER_OBJECT + 1)] for step in steps)
+    if len(wanted) <= MOST_TILES:  # each box has its own among them
+        return sorted(wanted)
+    ordered = sorted(wanted - set(needed))
+    picks = np.linspace(0, len(ordered) - 1, max(0, min(len(ordered), MOST_TILES - len(needed))))
+    return sorted({*needed, *(ordered[int(pick)] for pick in picks)})
 
 
-def object_color(index: int) -> tuple[int, int, int]:
+def object_color(index: int) -> Color:
     """Return the RGB color of an object; neighbours in number are far apart in hue."""
     red, green, blue = colorsys.hsv_to_rgb((FIRST_HUE + index * GOLDEN_RATIO) % 1.0, 0.85, 1.0)
     return int(255 * red), int(255 * green), int(255 * blue)
@@ -102,31 +110,32 @@ def encode_png(picture: Picture) -> bytes:
     return buffer.tobytes()
 
 
-def _draw_tile(image: NDArray[np.uint8], boxes: Boxes, labels: LabelMap, z: int) -> Picture:
+def _draw_tile(
+    image: NDArray[np.uint8], boxes: Boxes, labels: LabelMap, *, z: int, side_px: int
+) -> Picture:
     covering = np.flatnonzero((boxes[:, 2] <= z) & (z <= boxes[:, 5]))
-    scale = TILE_PX / max(image.shape)
+    scale = side_px / max(image.shape)
     picture = _resize(as_rgb(image), scale, cv2.INTER_LINEAR)
     shown = _resize(labels, scale, cv2.INTER_NEAREST)
-    flat = boxes_2d(boxes) * np.float32(scale)
-    for index in covering:
-        _draw_object(picture, shown == index + 1, int(index), flat[index])
-    if len(boxes) <= MOST_NUMBERS:
-        for index in covering:
-            _write(picture, str(index + 1), flat[index, :2], object_color(int(index)))
-    tile = np.zeros((TILE_PX, TILE_PX, 3), dtype=np.uint8)
+    _draw_objects(picture, shown, boxes_2d(boxes) * np.float32(scale), covering)
+    tile = np.zeros((side_px, side_px, 3), dtype=np.uint8)
     tile[: picture.shape[0], : picture.shape[1]] = picture
-    _write(tile, f"z {z}", np.array([4, TILE_PX - 4]), (255, 255, 255))
+    _write(tile, f"z {z}", corner=(4, side_px - 4), color=(255, 255, 255))
     return tile
 
 
-def _resize(image: NDArray[np.uint8] | LabelMap, scale: float, interpolation: int) -> Picture:
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    resized = cv2.resize(image, (width, height), interpolation=interpolation)
-    return np.ascontiguousarray(resized)
+def _draw_objects(
+    picture: Picture, label_map: Picture, boxes: Boxes, objects: NDArray[np.intp]
+) -> None:
+    """Draw onto the picture, to whose size label map and boxes were brought."""
+    for index in objects:
+        _draw_object(picture, label_map == index + 1, boxes[index], object_color(int(index)))
+    for index in objects if len(boxes) <= MOST_NUMBERS else ():
+        corner = (int(boxes[index, 0]), int(boxes[index, 1]))
+        _write(picture, str(index + 1), corner=corner, color=object_color(int(index)))
 
 
-def _draw_object(picture: Picture, mask: NDArray[np.bool_], index: int, box: Boxes) -> None:
-    color = object_color(index)
+def _draw_object(picture: Picture, mask: NDArray[np.bool_], box: Box, color: Color) -> None:
     shade = tuple(int(channel * BOX_SHADE) for channel in color)
     x0, y0, x1, y1 = (round(float(value)) for value in box)
     thickness = 2 if max(picture.shape) > THIN_LINES_PX else 1
@@ -140,10 +149,14 @@ def _draw_object(picture: Picture, mask: NDArray[np.bool_], index: int, box: Box
     cv2.drawContours(picture, contours, -1, color, thickness, cv2.LINE_AA, offset=(left, top))
 
 
-def _write(
-    picture: Picture, text: str, corner: NDArray[np.generic], color: tuple[int, int, int]
-) -> None:
-    x, y = (int(value) for value in corner)
+def _resize(image: NDArray[np.uint8] | LabelMap, scale: float, interpolation: int) -> Picture:
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    resized = cv2.resize(image, (width, height), interpolation=interpolation)
+    return np.ascontiguousarray(resized)
+
+
+def _write(picture: Picture, text: str, *, corner: tuple[int, int], color: Color) -> None:
+    x, y = corner
     origin = (max(0, min(x + 2, picture.shape[1] - 10 * len(text))), max(12, y - 3))
     for ink, thickness in (((0, 0, 0), 3), (color, 1)):
         cv2.putText(

@@ -70,8 +70,8 @@ def segment_slices(
     own_prompts = frame.boxes_to_model(boxes)
     canvas = LabelCanvas((len(slices), *original_hw), len(boxes))
     found: dict[tuple[int, int], Box] = {}
-    for visit, embedding in _embeddings(network, slices, visits, stopwatch):
-        prompts = _prompts(visit, own_prompts, found, frame)
+    for visit, embedding in _embeddings(network, slices, visits=visits, stopwatch=stopwatch):
+        prompts = _prompts(visit, own_prompts, found=found, frame=frame)
         windows = _decode(
             network, embedding, prompts, frame=frame, block_size=block_size, stopwatch=stopwatch
         )
@@ -87,6 +87,7 @@ def segment_slices(
 def _embeddings(
     network: Network,
     slices: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    *,
     visits: Sequence[Visit],
     stopwatch: Stopwatch,
 ) -> Iterator[tuple[Visit, NDArray[np.float32]]]:
@@ -107,7 +108,7 @@ def _embeddings(
 
 
 def _prompts(
-    visit: Visit, own_prompts: Boxes, found: dict[tuple[int, int], Box], frame: ModelFrame
+    visit: Visit, own_prompts: Boxes, *, found: dict[tuple[int, int], Box], frame: ModelFrame
 ) -> Boxes:
     """Return the (N, 4) prompts of a visit in the model frame."""
     prompts = own_prompts[list(visit.objects)]

@@ -60,8 +60,8 @@ def logits_to_window(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> 
     if extent is None:
         return EMPTY_WINDOW
     left, top, right, bottom = (int(value) for value in extent)
-    rows = _samples(top, bottom, height, resized_h * stride / frame.original_hw[0], frame, axis=0)
-    columns = _samples(left, right, width, resized_w * stride / frame.original_hw[1], frame, axis=1)
+    rows = _samples(frame, 0, first=top, last=bottom, count=height)
+    columns = _samples(frame, 1, first=left, last=right, count=width)
     mask = _upsampled_mask(low_res_logits, rows, columns)
     return MaskWindow(mask, rows.start, columns.start)
 
@@ -101,14 +101,11 @@ class _Samples:
     weight: NDArray[np.float32]
 
 
-def _samples(
-    first: int, last: int, count: int, ratio: float, frame: ModelFrame, *, axis: int
-) -> _Samples:
-    """Sample an axis of `count` low-resolution values where `first` to `last` have an influence.
-
-    `ratio` is low-resolution pixels per original pixel.
-    """
+def _samples(frame: ModelFrame, axis: int, *, first: int, last: int, count: int) -> _Samples:
+    """Sample an axis of `count` low-resolution values where `first` to `last` have an influence."""
     length = frame.original_hw[axis]
+    # Low-resolution pixels per original pixel.
+    ratio = frame.resized_hw[axis] / length * LOW_RES_SIZE / frame.image_size
     start = max(0, int(np.floor((first - 0.5) / ratio - 0.5)))
     stop = min(length, int(np.ceil((last + 1.5) / ratio - 0.5)) + 1)
     position = (np.arange(start, stop, dtype=np.float32) + np.float32(0.5)) * np.float32(ratio)

@@ -72,9 +72,9 @@ class Baseline:
             middle = int((last - first) / 2 + first)
             masks: dict[int, NDArray[np.bool_]] = {}
             for z in range(middle, last + 1):
-                masks[z] = self._follow(volume[z], masks.get(z - 1), own, frame)
+                masks[z] = self._follow(volume[z], masks.get(z - 1), own=own, frame=frame)
             for z in range(middle - 1, first - 1, -1):
-                masks[z] = self._follow(volume[z], masks.get(z + 1), own, frame)
+                masks[z] = self._follow(volume[z], masks.get(z + 1), own=own, frame=frame)
             for z, mask in masks.items():
                 label_map[z][mask] = label
         return label_map
@@ -83,6 +83,7 @@ class Baseline:
         self,
         image: NDArray[np.uint8],
         neighbour: NDArray[np.bool_] | None,
+        *,
         own: Box,
         frame: ModelFrame,
     ) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import logging
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -103,10 +104,10 @@ def load_medsam(path: Path) -> PromptableNetwork:
 
 
 def _load(network: PromptableNetwork, path: Path) -> PromptableNetwork:
-    state = torch.load(path, map_location="cpu", weights_only=True)
     try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path} does not fit the network: {error}") from error
     return network.eval()
 

@@ -116,19 +116,19 @@ def _write_onnx(network: PromptableNetwork, folder: Path) -> None:
     boxes = torch.from_numpy(_example_boxes(np.random.default_rng(SEED), CHECKED_BOXES, size))
     _export(
         ImageEncoderGraph(network),
-        {IMAGE_NAME: torch.zeros(1, 3, size, size)},
-        IMAGE_EMBEDDING_NAME,
         folder / Path(ENCODER_FILE).with_suffix(".onnx"),
+        inputs={IMAGE_NAME: torch.zeros(1, 3, size, size)},
+        output=IMAGE_EMBEDDING_NAME,
     )
     _export(
         MaskDecoderGraph(network),
-        {IMAGE_EMBEDDING_NAME: torch.zeros(EMBEDDING_SHAPE), BOXES_NAME: boxes},
-        LOW_RES_LOGITS_NAME,
         folder / Path(DECODER_FILE).with_suffix(".onnx"),
+        inputs={IMAGE_EMBEDDING_NAME: torch.zeros(EMBEDDING_SHAPE), BOXES_NAME: boxes},
+        output=LOW_RES_LOGITS_NAME,
     )
 
 
-def _export(graph: nn.Module, inputs: dict[str, Tensor], output: str, path: Path) -> None:
+def _export(graph: nn.Module, path: Path, *, inputs: dict[str, Tensor], output: str) -> None:
     boxes_count = torch.export.Dim("boxes_count")
     torch.onnx.export(
         graph.eval(),

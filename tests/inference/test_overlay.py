@@ -50,11 +50,21 @@ def test_the_montage_shows_slices_through_each_object():
     assert montage_slices(boxes, 20) == [2, 4, 6, 10]
 
 
-def test_the_montage_is_limited_and_spans_the_volume():
-    boxes = np.array([[0, 0, z, 9, 9, z] for z in range(200)], dtype=np.float32)
+def test_the_montage_is_limited_and_still_shows_every_object():
+    deep = [[0, 0, z, 9, 9, z + 60] for z in range(100)]
+    short = [[0, 0, z, 9, 9, z] for z in (0, 150, 199)]
+    boxes = np.array(deep + short, dtype=np.float32)
     chosen = montage_slices(boxes, 200)
     assert len(chosen) == MOST_TILES
-    assert (chosen[0], chosen[-1]) == (0, 199)
+    assert chosen == sorted(chosen)
+    assert all(any(box[2] <= z <= box[5] for z in chosen) for box in boxes)
+
+
+def test_a_hundred_objects_that_share_no_slice_get_a_hundred_small_tiles():
+    boxes = np.array([[0, 0, z, 9, 9, z] for z in range(100)], dtype=np.float32)
+    assert montage_slices(boxes, 100) == list(range(100))
+    volume = np.zeros((100, 16, 16), np.uint8)
+    assert draw_volume_montage(volume, boxes, volume).shape == (2560, 2560, 3)
 
 
 def test_a_volume_without_boxes_shows_its_middle():

@@ -63,6 +63,14 @@ def test_a_medsam_checkpoint_loads_by_its_published_names(tmp_path, monkeypatch)
     assert all(torch.equal(loaded[name], value) for name, value in state.items())
 
 
+@pytest.mark.parametrize("content", [b"", b"no checkpoint"], ids=["empty", "text"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(checkpoint, "build_medsam", lambda: build_medsam(depth=1))
+    (tmp_path / "medsam_vit_b.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match="does not fit the network"):
+        load_medsam(tmp_path / "medsam_vit_b.pth")
+
+
 def test_a_checkpoint_of_another_network_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "build_medsam", lambda: build_medsam(depth=1))
     torch.save({"something": torch.zeros(1)}, tmp_path / "other.pth")
