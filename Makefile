@@ -1,5 +1,7 @@
-# make demo   examples through predict.sh: masks and pictures in demo/
-# make test   everything the tests need, then all checks and tests
+# make demo        examples through predict.sh: masks and pictures in demo/
+# make test        installs what the tests need, then runs all checks and all but the slow tests
+# make test-slow   the slow tests
+# make model       models/float again, from the published checkpoint
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -9,7 +11,7 @@ CHECKPOINT := checkpoints/lite_medsam.pth
 
 demo: .venv/runtime
 	rm -rf demo
-	INPUT_DIR=examples/cases OUTPUT_DIR=demo/masks sh predict.sh \
+	PATH="$(CURDIR)/$(BIN):$$PATH" INPUT_DIR=examples/cases OUTPUT_DIR=demo/masks sh predict.sh \
 		--overlay-dir demo/overlays --report demo/report.json
 	@echo "Masks:    demo/masks/*.npz"
 	@echo "Pictures: demo/overlays/*.png"
@@ -26,7 +28,6 @@ check: .venv/tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict inference
 
-# Makes models/float again from the published checkpoint, ONNX files included.
 model: .venv/tests $(CHECKPOINT)
 	$(BIN)/python -m training.export
 

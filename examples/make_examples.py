@@ -1,10 +1,10 @@
 """Make the example cases from images that may be redistributed; see README.md in this folder.
 
-    pip install nibabel==5.4.2
-    python examples/make_examples.py
+    .venv/bin/pip install nibabel==5.4.2
+    .venv/bin/python examples/make_examples.py
 
-Fetches the scikit-image wheel with pip and Debian's package mricron-data with apt-get. The boxes
-were drawn by hand; they are prompts, not truth.
+Fetches the scikit-image wheel with pip and Debian's package mricron-data with apt-get (run `apt-get
+update` once before). The boxes were drawn by hand; they are prompts, not truth.
 """
 
 from __future__ import annotations

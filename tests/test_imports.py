@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import EXAMPLES, ROOT
 
 PACKAGE = ROOT / "inference"
 MODULES = sorted(PACKAGE.glob("*.py"))
@@ -56,7 +57,7 @@ def test_inference_imports_point_down(path):
             assert layer_of[module] > layer_of[path.stem], f"{path.stem} imports {module}"
 
 
-def test_the_command_loads_neither_training_nor_telemetry_nor_network_code():
+def test_the_command_loads_neither_training_nor_telemetry():
     code = (
         "import sys, inference.cli;"
         "names = {name.split('.')[0] for name, module in sys.modules.items() if module};"
@@ -66,3 +67,19 @@ def test_the_command_loads_neither_training_nor_telemetry_nor_network_code():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.model
+def test_a_run_opens_no_socket(tmp_path):
+    code = (
+        "import socket, sys, threading\n"
+        "def refuse(*arguments, **options): raise RuntimeError('a socket was opened')\n"
+        "socket.socket = socket.create_connection = socket.getaddrinfo = refuse\n"
+        "from inference.cli import main\n"
+        f"status = main(['-i', {str(EXAMPLES)!r}, '-o', {str(tmp_path)!r}])\n"
+        "assert threading.active_count() == 1, 'a thread is left'\n"
+        "sys.exit(status)"
+    )
+    environment = {**os.environ, "QMEDSAM_CACHE_DIR": ""}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+    assert len(list(tmp_path.iterdir())) == len(list(EXAMPLES.iterdir()))

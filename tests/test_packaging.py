@@ -16,6 +16,8 @@ import pytest
 from inference import __version__
 from tests.conftest import EXAMPLES, ROOT
 
+pytestmark = pytest.mark.model
+
 SOURCES = ["inference", "models", "LICENSE", "README.md", "pyproject.toml"]
 
 
@@ -66,7 +68,12 @@ def test_the_installed_command_knows_its_version(installed):
 
 
 def test_predict_sh_is_posix_and_passes_options_on(tmp_path):
-    environment = {**os.environ, "INPUT_DIR": str(EXAMPLES), "OUTPUT_DIR": str(tmp_path / "out")}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "INPUT_DIR": str(EXAMPLES),
+        "OUTPUT_DIR": str(tmp_path / "out"),
+    }
     command = ["sh", "predict.sh", "--cache-dir", str(tmp_path / "cache"), "--block-size", "1"]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
     written = sorted(path.name for path in (tmp_path / "out").iterdir())

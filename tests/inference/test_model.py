@@ -121,3 +121,27 @@ def test_a_cached_model_gives_the_same_masks(tmp_path):
         Segmenter(settings=settings).segment(case.pixels, case.boxes) for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
+
+
+def test_a_broken_cache_is_compiled_anew(tmp_path):
+    case = read_case(EXAMPLES / "2DBox_Fundus_retina.npz")
+    settings = Settings(precision="f32", cache_dir=tmp_path)
+    expected = Segmenter(settings=settings).segment(case.pixels, case.boxes)
+    for blob in tmp_path.rglob("*.blob"):
+        blob.chmod(0o600)
+        blob.write_bytes(b"broken")
+    np.testing.assert_array_equal(
+        Segmenter(settings=settings).segment(case.pixels, case.boxes), expected
+    )
+
+
+def test_real_cases_are_segmented_well(val_data, segmenter):
+    """A polyp and a spleen, whose DSC with the published weights is far above these."""
+    for name, lowest in [
+        ("Endoscopy/2DBox_Endoscopy_0033.npz", 0.9),
+        ("CT/3DBox_CT_0016.npz", 0.7),
+    ]:
+        with np.load(val_data / name) as archive:
+            truth = archive["gts"] > 0
+            found = segmenter.segment(archive["imgs"], archive["boxes"]) > 0
+        assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > lowest, name

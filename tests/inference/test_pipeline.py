@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -196,3 +198,17 @@ def test_the_stopwatch_takes_every_step(fake_network):
     )
     took = {step for step, seconds in stopwatch.seconds.items() if seconds > 0}
     assert took == {"preprocess", "encode", "decode", "postprocess"}
+
+
+def test_memory_does_not_grow_with_the_number_of_boxes(fake_network):
+    """255 masks on a large image: one label map and one block of logits, not a frame per box."""
+    image = np.zeros((2604, 1726), dtype=np.uint8)
+    y, x = np.mgrid[:17, :15].reshape(2, -1)
+    boxes = np.stack([115 * x, 153 * y, 115 * (x + 1), 153 * (y + 1)], axis=1)
+    tracemalloc.start()
+    label_map = segment(fake_network, [image], boxes, image_visits(range(255)), block_size=4)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert set(range(1, 256)) <= set(np.unique(label_map))
+    frame_bytes = 4 * image.size  # of float32
+    assert peak < 2 * frame_bytes
