@@ -50,6 +50,16 @@ class ModelFrame:
         half = np.float32(0.5)
         return ((boxes + half) * np.float32(self.scale) - half).astype(np.float32)
 
+    def mask_box_to_model(self, box: Box) -> Box:
+        """Map the (4,) box of a mask, first and last pixel, to the pixels of the model frame.
+
+        Unlike a drawn box it covers its last pixel whole, which is many pixels of the model frame
+        where the image is enlarged; mapping centres would shrink the box from slice to slice.
+        """
+        scale = np.float32(self.scale)
+        low, high = box[:2] * scale, (box[2:] + np.float32(1)) * scale - np.float32(1)
+        return np.concatenate([low, np.maximum(low, high)]).astype(np.float32)
+
 
 def clip_boxes(boxes: Boxes, hw: tuple[int, int]) -> Boxes:
     """Move the coordinates of (N, 4) boxes that lie outside an image of size `hw` to its border."""

@@ -115,7 +115,7 @@ def _prompts(
     for row, index in enumerate(visit.objects):
         neighbour = found.get((index, visit.z - visit.step)) if visit.step else None
         if neighbour is not None:
-            grown = grow_box(frame.boxes_to_model(neighbour), PROPAGATION_MARGIN_PX)
+            grown = grow_box(frame.mask_box_to_model(neighbour), PROPAGATION_MARGIN_PX)
             prompts[row] = clip_boxes(grown, (frame.image_size, frame.image_size))
     return prompts
 

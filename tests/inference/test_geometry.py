@@ -37,6 +37,15 @@ def test_boxes_stay_where_the_image_keeps_its_size():
     np.testing.assert_array_equal(ModelFrame((100, 256), 256).boxes_to_model(boxes), boxes)
 
 
+def test_the_box_of_a_mask_covers_its_pixels():
+    box = np.array([3, 0, 3, 9], dtype=np.float32)
+    # Pixel 3 of an image enlarged eightfold is the model pixels 24 to 31.
+    enlarged = ModelFrame((32, 32), 256).mask_box_to_model(box)
+    np.testing.assert_array_equal(enlarged, [24, 0, 31, 79])
+    reduced = ModelFrame((1024, 1024), 256).mask_box_to_model(box)
+    np.testing.assert_array_equal(reduced, [0.75, 0, 0.75, 1.5])
+
+
 def test_clip_boxes_moves_coordinates_to_the_border():
     boxes = np.array([[-5, 3, 40, 99]], dtype=np.float32)
     np.testing.assert_array_equal(clip_boxes(boxes, (50, 30)), [[0, 3, 30, 50]])

@@ -122,8 +122,9 @@ def propagate_slowly(network, volume, boxes):
         rows, columns = np.nonzero(mask)
         if rows.size == 0:
             return own
-        box = np.array([columns.min(), rows.min(), columns.max(), rows.max()], dtype=np.float32)
-        box = (box + 0.5) * frame.scale - 0.5
+        # All model pixels that the first and the last pixel of the mask cover.
+        box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        box = box * frame.scale - [0, 0, 1, 1]
         box += PROPAGATION_MARGIN_PX * np.array([-1, -1, 1, 1])
         return np.clip(box, 0, 256).astype(np.float32)
 
