@@ -14,7 +14,8 @@ PROC_SELF = Path("/proc/self")
 
 # Growth of resident memory per box in a block, measured on the exported decoder in f32.
 DECODER_BYTES_PER_BOX = 40 << 20
-# Larger blocks are no faster per box, so there is no reason to hold more memory.
+# More boxes at once are no faster: 255 boxes decode in 7.6, 7.1, 6.9, 7.3 and 7.5 s in blocks of
+# 1, 2, 4, 8 and 16 in f32 on two cores, and in 3.2, 3.0, 3.1, 3.1 and 3.2 s in bf16.
 LARGEST_BLOCK = 4
 SHARE_OF_FREE_MEMORY = 0.5
 
