@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         scores: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in compared}
         for case in scored_cases(arguments.data, kind):
             for name, predict in compared.items():
-                score = case_dsc(case.truth, predict(case), len(case.boxes))
+                score = case_dsc(case.truth, predict(case))
                 scores[name][case.modality].append(score)
             print(f"{case.modality}/{case.name}", file=sys.stderr)
         document[kind] = scores

@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -21,8 +20,10 @@ from numpy.typing import NDArray
 from benchmarks.split import DEFAULT_ROOT, ScoredCase, markdown_table, scored_cases
 from inference.config import PRECISIONS, Settings
 from inference.geometry import ModelFrame
+from inference.memory import automatic_block_size
 from inference.model import CompiledNetwork, default_model_dir
-from inference.postprocess import LabelCanvas, logits_to_window
+from inference.pipeline import Prepare, segment_slices
+from inference.postprocess import LabelMap
 from inference.preprocess import (
     as_rgb,
     normalize_min_max,
@@ -32,23 +33,17 @@ from inference.preprocess import (
     to_tensor,
 )
 from inference.prompts import check_prompts
+from inference.timing import Stopwatch
 from inference.volume import boxes_2d, fixed_visits, image_visits
 from training.metrics import case_dsc
-
-Prepare = Callable[[NDArray[np.uint8], ModelFrame], NDArray[np.float32]]
-
-
-def as_served(image: NDArray[np.uint8], frame: ModelFrame) -> NDArray[np.float32]:
-    """Prepare an image as the service does."""
-    return preprocess_image(image, frame.image_size)
 
 
 def pad_after(interpolation: int) -> Prepare:
     """Normalize the resized image, then pad with 0, the image's minimum (the baseline's order)."""
 
-    def prepare(image: NDArray[np.uint8], frame: ModelFrame) -> NDArray[np.float32]:
-        resized = resize_long_side(as_rgb(image), frame, interpolation)
-        return to_tensor(pad_to_square(normalize_min_max(resized), frame.image_size))
+    def prepare(image: NDArray[np.uint8], image_size: int) -> NDArray[np.float32]:
+        normalized = normalize_min_max(_resized(image, image_size, interpolation))
+        return to_tensor(pad_to_square(normalized, image_size))
 
     return prepare
 
@@ -56,12 +51,16 @@ def pad_after(interpolation: int) -> Prepare:
 def pad_before(interpolation: int) -> Prepare:
     """Pad the resized image with 0, then normalize the square (the paper's order)."""
 
-    def prepare(image: NDArray[np.uint8], frame: ModelFrame) -> NDArray[np.float32]:
-        resized = resize_long_side(as_rgb(image), frame, interpolation)
-        square = pad_to_square(resized, frame.image_size)
+    def prepare(image: NDArray[np.uint8], image_size: int) -> NDArray[np.float32]:
+        square = pad_to_square(_resized(image, image_size, interpolation), image_size)
         return to_tensor(normalize_min_max(square))
 
     return prepare
+
+
+def _resized(image: NDArray[np.uint8], image_size: int, interpolation: int) -> NDArray[np.uint8]:
+    frame = ModelFrame((image.shape[0], image.shape[1]), image_size)
+    return resize_long_side(as_rgb(image), frame, interpolation)
 
 
 VARIANTS: dict[str, Prepare] = {
@@ -70,31 +69,30 @@ VARIANTS: dict[str, Prepare] = {
     "cubic, pad after": pad_after(cv2.INTER_CUBIC),
     "cubic, pad before": pad_before(cv2.INTER_CUBIC),
     "linear, pad after": pad_after(cv2.INTER_LINEAR),
-    "as served": as_served,
+    "as served": preprocess_image,
 }
 
 
-def predict(
-    network: CompiledNetwork, case: ScoredCase, *, prepare: Prepare, block_size: int
-) -> NDArray[np.integer]:
+def predict(network: CompiledNetwork, case: ScoredCase, prepare: Prepare) -> LabelMap:
     """Segment one case with one way to prepare its images."""
     prompts = check_prompts(case.pixels, case.boxes)
     if prompts.is_volume:
-        slices, boxes = case.pixels, boxes_2d(prompts.boxes)
-        visits = fixed_visits(prompts.boxes, prompts.objects)
+        boxes, visits = (
+            boxes_2d(prompts.boxes),
+            fixed_visits(prompts.boxes, prompts.objects),
+        )
     else:
-        slices, boxes = case.pixels[None], prompts.boxes
-        visits = image_visits(prompts.objects)
-    frame = ModelFrame((slices.shape[1], slices.shape[2]), network.image_size)
-    canvas = LabelCanvas((len(slices), *frame.original_hw), len(boxes))
-    for visit in visits:
-        embedding = network.encode(prepare(slices[visit.z], frame))
-        for start in range(0, len(visit.objects), block_size):
-            chosen = list(visit.objects[start : start + block_size])
-            logits = network.decode(embedding, frame.boxes_to_model(boxes[chosen]))
-            for index, one in zip(chosen, logits, strict=True):
-                canvas.paint(visit.z, logits_to_window(one, frame), index + 1)
-    return canvas.label_map.reshape(case.truth.shape)
+        boxes, visits = prompts.boxes, image_visits(prompts.objects)
+    label_map = segment_slices(
+        network,
+        case.pixels if prompts.is_volume else [case.pixels],
+        boxes=boxes,
+        visits=visits,
+        block_size=automatic_block_size(),
+        stopwatch=Stopwatch(),
+        prepare=prepare,
+    )
+    return label_map.reshape(case.truth.shape)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -121,8 +119,8 @@ def main(argv: list[str] | None = None) -> int:
     scores: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in names}
     for case in scored_cases(arguments.data, arguments.kind):
         for name in names:
-            predicted = predict(network, case, prepare=VARIANTS[name], block_size=4)
-            scores[name][case.modality].append(case_dsc(case.truth, predicted, len(case.boxes)))
+            predicted = predict(network, case, VARIANTS[name])
+            scores[name][case.modality].append(case_dsc(case.truth, predicted))
         print(f"{case.modality}/{case.name}", file=sys.stderr)
     if arguments.json:
         arguments.json.write_text(json.dumps(scores, indent=1) + "\n")

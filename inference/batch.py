@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .cases import read_case, write_bytes, write_label_map
+from .cases import CASE_SUFFIX, read_case, write_bytes, write_label_map
 from .errors import InvalidCaseError
 from .memory import peak_memory_bytes, reset_peak_memory
 from .overlay import draw_image_overlay, draw_volume_montage, encode_png
@@ -121,8 +121,8 @@ def _draw(
         return None
     draw = draw_volume_montage if prompts.is_volume else draw_image_overlay
     try:
-        picture = encode_png(draw(pixels, prompts.boxes, label_map))
-        write_bytes(folder / f"{path.stem}.png", picture)
+        picture = encode_png(draw(pixels, prompts.boxes, label_map, objects=prompts.objects))
+        write_bytes(folder / f"{path.name.removesuffix(CASE_SUFFIX)}.png", picture)
     except Exception as error:
         logger.exception("%s: the label map is written, its picture failed", path)
         return f"Picture failed: {type(error).__name__}: {error}"

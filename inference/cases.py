@@ -78,6 +78,8 @@ def read_case(path: Path) -> Case:
     Raises:
         InvalidCaseError: the file cannot be read or lacks a member; the message tells which.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise InvalidCaseError("File must be a regular file")
     try:
         # NumPy leaves a file that it opened itself open when it is no archive.
         with path.open("rb") as stream:
@@ -95,7 +97,7 @@ def write_label_map(path: Path, label_map: LabelMap) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{os.getpid()}.tmp")  # a name of any length fits
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)

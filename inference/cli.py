@@ -71,8 +71,10 @@ def main(argv: list[str] | None = None) -> int:
         bar.advance(record.name)
         logger.info("%s: %.2f s", record.name, record.total_s)
 
-    records = run_batch(segmenter, paths, outputs=outputs, on_case=on_case)
-    bar.close()
+    try:
+        records = run_batch(segmenter, paths, outputs=outputs, on_case=on_case)
+    finally:
+        bar.close()
     failed = sum(record.error is not None for record in records)
     if failed:
         logger.error("%d of %d cases failed", failed, len(records))
@@ -187,6 +189,12 @@ def _cases(arguments: argparse.Namespace) -> list[Path]:
 
 def _outputs(arguments: argparse.Namespace) -> Outputs:
     report, overlay_dir = arguments.report, arguments.overlay_dir
+    for folder in (overlay_dir, None if report is None else report.parent, arguments.cache_dir):
+        if folder is not None and folder.resolve() in (
+            arguments.input_dir.resolve(),
+            arguments.output_dir.resolve(),
+        ):
+            raise UsageError(f"Folder {folder} is kept for cases or label maps alone")
     if report is not None:
         _writable(report.parent)
         if report.is_dir():

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ from .geometry import Boxes
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino  # type: ignore[import-untyped]  # noqa: E402
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_VARIANT = "float"
 DEVICE = "CPU"
@@ -108,8 +112,19 @@ class CompiledNetwork:
 
     def __init__(self, model_dir: Path, settings: Settings) -> None:
         self.manifest = read_manifest(model_dir)
+        # Hashing 42 MB takes as long as a tenth of the start, so it runs beside the compilation.
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            verification = pool.submit(_verify, model_dir, self.manifest)
+            try:
+                self._load(model_dir, settings)
+            except RuntimeError as error:
+                verification.result()
+                raise ModelError(f"Model in {model_dir} cannot be compiled: {error}") from error
+            verification.result()
+
+    def _load(self, model_dir: Path, settings: Settings) -> None:
         core = openvino.Core()
-        config = _compile_config(core, settings)
+        config = _compile_config(core, settings, self.manifest)
         self._encoder = _compile(core, model_dir / ENCODER_FILE, config)
         self._decoder = _compile(core, model_dir / DECODER_FILE, config)
         self._encoder_request = self._encoder.create_infer_request()
@@ -156,7 +171,15 @@ class CompiledNetwork:
         return _infer(self._decoder_request, inputs, LOW_RES_LOGITS_NAME)
 
 
-def _compile_config(core: openvino.Core, settings: Settings) -> dict[str, Any]:
+def _verify(model_dir: Path, manifest: Manifest) -> None:
+    for name, expected in manifest.sha256.items():
+        with (model_dir / name).open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest != expected:
+            raise ModelError(f"{model_dir / name} must have SHA-256 {expected}, got {digest}")
+
+
+def _compile_config(core: openvino.Core, settings: Settings, manifest: Manifest) -> dict[str, Any]:
     offered = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     has_bf16 = "BF16" in offered
     if settings.precision == "bf16" and not has_bf16:
@@ -171,18 +194,20 @@ def _compile_config(core: openvino.Core, settings: Settings) -> dict[str, Any]:
     if settings.threads:
         config["INFERENCE_NUM_THREADS"] = settings.threads
     if settings.cache_dir is not None:
-        config["CACHE_DIR"] = str(settings.cache_dir / _cache_key(core, config))
+        config["CACHE_DIR"] = str(settings.cache_dir / _cache_key(core, config, manifest))
     return config
 
 
-def _cache_key(core: openvino.Core, config: dict[str, Any]) -> str:
-    """Name a folder of the cache by all that a compiled model depends on besides the model.
+def _cache_key(core: openvino.Core, config: dict[str, Any], manifest: Manifest) -> str:
+    """Name a folder of the cache by all that a compiled model depends on.
 
-    The runtime's own key leaves the precision out: a model compiled for f32 is then loaded where
-    bf16 is asked for, and is slow and wrong (seen with 2026.4.1).
+    The runtime's own key leaves the precision and the weights out: a model compiled for f32 is
+    then loaded where bf16 is asked for, and is slow and wrong (seen with 2026.4.1).
     """
     processor = core.get_property(DEVICE, "FULL_DEVICE_NAME")
-    described = json.dumps([openvino.__version__, processor, config], sort_keys=True)
+    described = json.dumps(
+        [openvino.__version__, processor, config, manifest.sha256], sort_keys=True
+    )
     return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
@@ -192,7 +217,8 @@ def _compile(core: openvino.Core, path: Path, config: dict[str, Any]) -> openvin
     except RuntimeError as error:
         uncached = {name: value for name, value in config.items() if name != "CACHE_DIR"}
         if uncached == config:
-            raise ModelError(f"{path} cannot be compiled: {error}") from error
+            raise
+        logger.warning("Cache %s is broken, compiling without it: %s", config["CACHE_DIR"], error)
         return _compile(core, path, uncached)
 
 

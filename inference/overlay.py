@@ -6,6 +6,8 @@ They are RGB and sized for a screen; label maps are for measuring.
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +20,7 @@ from .volume import boxes_2d, slice_range
 
 Picture = NDArray[np.uint8]
 Color = tuple[int, int, int]
+Value = TypeVar("Value", bound=np.unsignedinteger[Any])
 
 LONGEST_SIDE_PX = 1280  # a picture is for a screen; larger images are reduced
 SHORTEST_SIDE_PX = 512  # smaller ones are enlarged, so that numbers can be read
@@ -33,13 +36,16 @@ FIRST_HUE = 0.25  # green: rare in tissue
 BOX_SHADE = 0.65
 
 
-def draw_image_overlay(pixels: NDArray[np.uint8], boxes: Boxes, label_map: LabelMap) -> Picture:
+def draw_image_overlay(
+    pixels: NDArray[np.uint8], boxes: Boxes, label_map: LabelMap, *, objects: Sequence[int]
+) -> Picture:
     """Draw boxes and outlines on an image.
 
     Args:
         pixels: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
         boxes: (N, 4), xyxy, pixels of the image.
         label_map: (H, W).
+        objects: rows of the boxes to draw.
 
     Returns:
         (h, w, 3) RGB, enlarged or reduced to a size for a screen.
@@ -48,25 +54,33 @@ def draw_image_overlay(pixels: NDArray[np.uint8], boxes: Boxes, label_map: Label
     scale = min(LONGEST_SIDE_PX / max(height, width), max(1, SHORTEST_SIDE_PX / min(height, width)))
     picture = _resize(as_rgb(pixels), scale, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     labels = _resize(label_map, scale, cv2.INTER_NEAREST)
-    _draw_objects(picture, labels, boxes * np.float32(scale), np.arange(len(boxes)))
+    _draw_objects(picture, labels, boxes * np.float32(scale), objects)
     return picture
 
 
-def draw_volume_montage(volume: NDArray[np.uint8], boxes: Boxes, label_map: LabelMap) -> Picture:
+def draw_volume_montage(
+    volume: NDArray[np.uint8], boxes: Boxes, label_map: LabelMap, *, objects: Sequence[int]
+) -> Picture:
     """Draw a grid of slices that shows every object.
 
     Args:
         volume: (D, H, W).
         boxes: (N, 6), xyzxyz, z inclusive.
         label_map: (D, H, W).
+        objects: rows of the boxes to draw.
 
     Returns:
-        (h, w, 3) RGB; one middle slice when there are no boxes.
+        (h, w, 3) RGB; one middle slice when there are no objects.
     """
-    chosen = montage_slices(boxes, len(volume))
+    chosen = montage_slices(boxes[list(objects)], len(volume))
     columns = int(np.ceil(np.sqrt(len(chosen))))
     side_px = min(TILE_PX, max(SMALLEST_TILE_PX, WIDEST_MONTAGE_PX // columns))
-    tiles = [_draw_tile(volume[z], boxes, label_map[z], z=z, side_px=side_px) for z in chosen]
+    tiles = []
+    for z in chosen:
+        covering = [i for i in objects if boxes[i, 2] <= z <= boxes[i, 5]]
+        tile = _draw_tile(volume[z], boxes, label_map[z], objects=covering, side_px=side_px)
+        _write(tile, f"z {z}", corner=(4, side_px - 4), color=(255, 255, 255))
+        tiles.append(tile)
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
     return np.concatenate(rows, axis=0)
@@ -111,31 +125,34 @@ def encode_png(picture: Picture) -> bytes:
 
 
 def _draw_tile(
-    image: NDArray[np.uint8], boxes: Boxes, labels: LabelMap, *, z: int, side_px: int
+    image: NDArray[np.uint8],
+    boxes: Boxes,
+    labels: LabelMap,
+    *,
+    objects: Sequence[int],
+    side_px: int,
 ) -> Picture:
-    covering = np.flatnonzero((boxes[:, 2] <= z) & (z <= boxes[:, 5]))
     scale = side_px / max(image.shape)
     picture = _resize(as_rgb(image), scale, cv2.INTER_LINEAR)
     shown = _resize(labels, scale, cv2.INTER_NEAREST)
-    _draw_objects(picture, shown, boxes_2d(boxes) * np.float32(scale), covering)
+    _draw_objects(picture, shown, boxes_2d(boxes) * np.float32(scale), objects)
     tile = np.zeros((side_px, side_px, 3), dtype=np.uint8)
     tile[: picture.shape[0], : picture.shape[1]] = picture
-    _write(tile, f"z {z}", corner=(4, side_px - 4), color=(255, 255, 255))
     return tile
 
 
 def _draw_objects(
-    picture: Picture, label_map: Picture, boxes: Boxes, objects: NDArray[np.intp]
+    picture: Picture, label_map: LabelMap, boxes: Boxes, objects: Sequence[int]
 ) -> None:
     """Draw onto the picture, to whose size label map and boxes were brought."""
     for index in objects:
-        _draw_object(picture, label_map == index + 1, boxes[index], object_color(int(index)))
+        _draw_object(picture, label_map == index + 1, box=boxes[index], color=object_color(index))
     for index in objects if len(boxes) <= MOST_NUMBERS else ():
         corner = (int(boxes[index, 0]), int(boxes[index, 1]))
-        _write(picture, str(index + 1), corner=corner, color=object_color(int(index)))
+        _write(picture, str(index + 1), corner=corner, color=object_color(index))
 
 
-def _draw_object(picture: Picture, mask: NDArray[np.bool_], box: Box, color: Color) -> None:
+def _draw_object(picture: Picture, mask: NDArray[np.bool_], *, box: Box, color: Color) -> None:
     shade = tuple(int(channel * BOX_SHADE) for channel in color)
     x0, y0, x1, y1 = (round(float(value)) for value in box)
     thickness = 2 if max(picture.shape) > THIN_LINES_PX else 1
@@ -149,10 +166,10 @@ def _draw_object(picture: Picture, mask: NDArray[np.bool_], box: Box, color: Col
     cv2.drawContours(picture, contours, -1, color, thickness, cv2.LINE_AA, offset=(left, top))
 
 
-def _resize(image: NDArray[np.uint8] | LabelMap, scale: float, interpolation: int) -> Picture:
+def _resize(image: NDArray[Value], scale: float, interpolation: int) -> NDArray[Value]:
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     resized = cv2.resize(image, (width, height), interpolation=interpolation)
-    return np.ascontiguousarray(resized)
+    return np.ascontiguousarray(resized, dtype=image.dtype)
 
 
 def _write(picture: Picture, text: str, *, corner: tuple[int, int], color: Color) -> None:

@@ -7,7 +7,7 @@ into the label map before the next block is decoded.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from .preprocess import preprocess_image
 from .timing import Stopwatch
 from .volume import Visit
 
+Prepare = Callable[[NDArray[np.uint8], int], NDArray[np.float32]]
 PROPAGATION_MARGIN_PX = 3  # of the model frame, as in the LiteMedSAM baseline
 
 
@@ -48,6 +49,7 @@ def segment_slices(
     visits: Sequence[Visit],
     block_size: int,
     stopwatch: Stopwatch,
+    prepare: Prepare = preprocess_image,
 ) -> LabelMap:
     """Segment the slices of a volume, or an image as the only slice of one.
 
@@ -61,6 +63,8 @@ def segment_slices(
         visits: which objects to decode on which slice, in order.
         block_size: most boxes in one decoder call, which bounds its memory.
         stopwatch: takes the seconds by step.
+        prepare: image and side S of the model frame to (1, 3, S, S); another one than the
+            service's own is for measuring.
 
     Returns:
         label_map (D, H, W).
@@ -70,7 +74,14 @@ def segment_slices(
     own_prompts = frame.boxes_to_model(boxes)
     canvas = LabelCanvas((len(slices), *original_hw), len(boxes))
     found: dict[tuple[int, int], Box] = {}
-    for visit, embedding in _embeddings(network, slices, visits=visits, stopwatch=stopwatch):
+
+    def embed(z: int) -> NDArray[np.float32]:
+        with stopwatch.step("preprocess"):
+            tensor = prepare(slices[z], network.image_size)
+        with stopwatch.step("encode"):
+            return network.encode(tensor)
+
+    for visit, embedding in _embeddings(visits, embed):
         prompts = _prompts(visit, own_prompts, found=found, frame=frame)
         windows = _decode(
             network, embedding, prompts, frame=frame, block_size=block_size, stopwatch=stopwatch
@@ -85,11 +96,7 @@ def segment_slices(
 
 
 def _embeddings(
-    network: Network,
-    slices: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
-    *,
-    visits: Sequence[Visit],
-    stopwatch: Stopwatch,
+    visits: Sequence[Visit], embed: Callable[[int], NDArray[np.float32]]
 ) -> Iterator[tuple[Visit, NDArray[np.float32]]]:
     """Yield each visit with the embedding of its slice, made once and kept while needed."""
     visits_left = Counter(visit.z for visit in visits)
@@ -98,7 +105,7 @@ def _embeddings(
         for visit in visits:
             embedding = store.take(visit.z)
             if embedding is None:
-                embedding = _embed(network, slices[visit.z], stopwatch)
+                embedding = embed(visit.z)
             visits_left[visit.z] -= 1
             if visits_left[visit.z]:
                 store.put(visit.z, embedding)
@@ -118,13 +125,6 @@ def _prompts(
             grown = grow_box(frame.mask_box_to_model(neighbour), PROPAGATION_MARGIN_PX)
             prompts[row] = clip_boxes(grown, (frame.image_size, frame.image_size))
     return prompts
-
-
-def _embed(network: Network, image: NDArray[np.uint8], stopwatch: Stopwatch) -> NDArray[np.float32]:
-    with stopwatch.step("preprocess"):
-        tensor = preprocess_image(image, network.image_size)
-    with stopwatch.step("encode"):
-        return network.encode(tensor)
 
 
 def _decode(

@@ -65,14 +65,16 @@ def check_prompts(pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> Prom
     half = rows.shape[1] // 2
     low, high = rows[:, :half], rows[:, half:]
     ordered = np.concatenate([np.minimum(low, high), np.maximum(low, high)], axis=1)
-    if is_volume:
-        ordered[:, [2, 5]] = np.rint(ordered[:, [2, 5]])
     outside = _outside(ordered, pixels.shape)
-    clipped = _clipped(ordered, pixels.shape)
+    rounded = ordered.copy()
+    if is_volume:
+        rounded[:, [2, 5]] = np.floor(ordered[:, [2, 5]] + 0.5)
+    clipped = _clipped(rounded, pixels.shape)
     notes = {
         "Minimum and maximum were swapped in": np.any(low > high, axis=1),
+        "Slices were rounded in": np.any(rounded != ordered, axis=1),
         f"Nothing of {pixels.shape} is inside": outside,
-        f"Clipped to {pixels.shape} was": np.any(clipped != ordered, axis=1) & ~outside,
+        f"Clipped to {pixels.shape} was": np.any(clipped != rounded, axis=1) & ~outside,
     }
     return Prompts(
         boxes=clipped.astype(np.float32),
@@ -125,15 +127,15 @@ def _check_match(pixels: NDArray[np.uint8], is_volume: bool) -> None:
 
 
 def _outside(boxes: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Say which ordered boxes touch no pixel."""
+    """Say which ordered boxes touch no pixel; pixel i reaches from i - 0.5 to i + 0.5."""
     half = boxes.shape[1] // 2
     extent = _extent(shape, half)
-    outside = (boxes[:, half:] < 0) | (boxes[:, :half] >= extent)
+    outside = (boxes[:, half:] < -0.5) | (boxes[:, :half] >= extent - 0.5)
     return np.asarray(np.any(outside, axis=1), dtype=np.bool_)
 
 
 def _clipped(boxes: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Clip x and y to the border, whose coordinate is the extent, and z to the last slice."""
+    """Clip z to the last slice, x and y to the extent, which many tools write for the border."""
     half = boxes.shape[1] // 2
     highest = _extent(shape, half) - np.array([0, 0, 1])[:half]
     return np.clip(boxes, 0, np.concatenate([highest, highest]))

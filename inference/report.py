@@ -26,7 +26,7 @@ class CaseRecord:
         notes: what was corrected in the input.
         shape: of the pixels.
         boxes: how many.
-        slices: how many were encoded.
+        slices: how many were needed, each of which was encoded once.
         seconds: by step.
         total_s: wall time of the case, which the steps do not quite add up to.
         peak_memory_bytes: of the process while it worked on the case.

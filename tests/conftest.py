@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from inference.contract import LOW_RES_SIZE
+from inference.postprocess import MaskWindow
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples" / "cases"
@@ -48,6 +49,14 @@ class FakeNetwork:
             np.minimum(pixels[:, None] - y0, y1 - pixels[:, None]),
         )
         return np.clip(inside + 0.5, -1, 1).astype(np.float32)
+
+
+def full_mask(window: MaskWindow, original_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """Draw a window into the frame of its image."""
+    mask = np.zeros(original_hw, dtype=bool)
+    height, width = window.mask.shape
+    mask[window.top : window.top + height, window.left : window.left + width] = window.mask
+    return mask
 
 
 @pytest.fixture

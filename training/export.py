@@ -94,7 +94,9 @@ def export_network(source: Source, output_dir: Path) -> None:
         logger.info("Largest difference of a logit from the PyTorch network: %.1e", difference)
         if not difference <= LOGIT_TOLERANCE:
             raise ExportError(f"Logits differ by {difference}, tolerance is {LOGIT_TOLERANCE}")
-        for path in sorted(folder.iterdir()):
+        # The manifest goes first and comes last, so that no mixture of two exports has one.
+        (output_dir / MANIFEST_FILE).unlink(missing_ok=True)
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
             os.replace(path, output_dir / path.name)
 
 

@@ -17,14 +17,17 @@ def dsc(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float:
     return 2 * int(np.count_nonzero(truth & predicted)) / total
 
 
-def case_dsc(truth: NDArray[np.integer], predicted: NDArray[np.integer], objects: int) -> float:
-    """Return the mean DSC over the labels 1 to `objects` that occur in the truth.
+def case_dsc(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> float:
+    """Return the mean DSC over the labels that occur in the truth.
 
     Args:
         truth: label map.
         predicted: label map of the same shape.
-        objects: number of boxes of the case.
+
+    Raises:
+        ValueError: the truth has no label.
     """
-    present = np.flatnonzero(np.bincount(truth.ravel(), minlength=objects + 1))
-    scores = [dsc(truth == label, predicted == label) for label in present if label > 0]
-    return float(np.mean(scores))
+    labels = [label for label in np.flatnonzero(np.bincount(truth.ravel())) if label > 0]
+    if not labels:
+        raise ValueError("Truth must have a label, got background only")
+    return float(np.mean([dsc(truth == label, predicted == label) for label in labels]))

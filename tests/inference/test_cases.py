@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 
 import numpy as np
@@ -81,8 +82,20 @@ def test_a_header_that_promises_more_than_fits_is_refused(tmp_path):
 
 def test_a_folder_named_like_a_case_is_refused(tmp_path):
     (tmp_path / "case.npz").mkdir()
-    with pytest.raises(InvalidCaseError, match="readable"):
+    with pytest.raises(InvalidCaseError, match="regular file"):
         read_case(tmp_path / "case.npz")
+
+
+def test_a_pipe_named_like_a_case_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "case.npz")
+    with pytest.raises(InvalidCaseError, match="regular file"):
+        read_case(tmp_path / "case.npz")
+
+
+def test_the_longest_name_is_written(tmp_path):
+    path = tmp_path / ("n" * 251 + ".npz")
+    write_label_map(path, np.zeros((1, 1), dtype=np.uint8))
+    assert [written.name for written in tmp_path.iterdir()] == [path.name]
 
 
 def test_only_visible_npz_files_are_cases_and_they_come_by_name(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from inference import __version__, batch, cli, segmenter
+from inference.cases import read_case
 from inference.cli import DONE, NOTHING_RAN, SOME_FAILED, default_cache_dir, main
 from inference.model import Manifest
 from tests.conftest import FakeNetwork
@@ -193,6 +195,30 @@ def test_a_report_that_is_a_folder_is_refused_before_the_work(folders, tmp_path,
     assert "must be a file" in caplog.text
 
 
+@pytest.mark.parametrize("option", ["--overlay-dir", "--cache-dir"])
+@pytest.mark.parametrize("which", [0, 1], ids=["input", "output"])
+def test_the_folders_of_cases_and_label_maps_take_nothing_else(folders, option, which, caplog):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    assert run(folders, option, str(folders[which])) == NOTHING_RAN
+    assert run(folders, "--report", str(folders[which] / "case.npz")) == NOTHING_RAN
+    assert "kept for cases or label maps alone" in caplog.text
+    assert read_case(folders[0] / "case.npz").pixels.shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "warns", "tells"),
+    [([], True, False), (["--quiet"], False, False), (["--verbose"], True, True)],
+    ids=["default", "quiet", "verbose"],
+)
+def test_how_much_is_said(folders, monkeypatch, options, warns, tells):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr("sys.stderr", stream := io.StringIO())
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[30, 20, 1, 2]])
+    assert run(folders, *options) == DONE
+    assert ("WARNING" in stream.getvalue()) is warns
+    assert ("INFO" in stream.getvalue()) is tells
+
+
 def test_a_report_that_fails_at_the_end_keeps_the_label_maps(
     folders, tmp_path, monkeypatch, caplog
 ):
@@ -207,7 +233,7 @@ def test_a_report_that_fails_at_the_end_keeps_the_label_maps(
 
 
 def test_a_picture_that_fails_keeps_its_label_map(folders, tmp_path, monkeypatch):
-    def refuse(*arguments):
+    def refuse(*arguments, **options):
         raise ValueError("no ink")
 
     write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])

@@ -30,7 +30,7 @@ def test_what_was_put_is_taken_once_in_any_order(most_in_memory):
     store.close()
 
 
-def test_the_file_takes_what_memory_should_not(monkeypatch):
+def test_the_file_takes_what_memory_should_not():
     store = EmbeddingStore(most_in_memory=2)
     for z in range(6):
         store.put(z, embedding(z))

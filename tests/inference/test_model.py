@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from inference import ModelError, Segmenter, Settings
 from inference.cases import read_case
-from inference.contract import ENCODER_FILE, MANIFEST_FILE
+from inference.contract import EMBEDDING_SHAPE, ENCODER_FILE, MANIFEST_FILE
 from inference.model import CompiledNetwork, default_model_dir, read_manifest
 from tests.conftest import EXAMPLES
 
@@ -21,6 +22,16 @@ pytestmark = pytest.mark.model
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
     return Segmenter(settings=Settings(precision="f32"))
+
+
+def sign(folder) -> None:
+    """Bring the digests of a manifest up to date."""
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    manifest["sha256"] = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in manifest["sha256"]
+    }
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
 
 
 def supports_bf16() -> bool:
@@ -55,8 +66,40 @@ def test_a_manifest_of_another_contract_is_refused(tmp_path):
 def test_a_graph_that_is_none_is_a_model_error(tmp_path):
     folder = shutil.copytree(default_model_dir(), tmp_path / "model")
     (folder / ENCODER_FILE).write_text("<net>")
+    sign(folder)
     with pytest.raises(ModelError, match="cannot be compiled"):
         CompiledNetwork(folder, Settings())
+
+
+@pytest.mark.parametrize("has_cache", [False, True], ids=["no-cache", "cache"])
+def test_changed_weights_are_refused(tmp_path, has_cache):
+    folder = shutil.copytree(default_model_dir(), tmp_path / "model")
+    settings = Settings(cache_dir=tmp_path / "cache" if has_cache else None)
+    CompiledNetwork(folder, settings)
+    weights = bytearray((folder / "decoder.bin").read_bytes())
+    weights[1 << 20] ^= 1
+    (folder / "decoder.bin").write_bytes(weights)
+    with pytest.raises(ModelError, match=r"decoder\.bin must have SHA-256"):
+        CompiledNetwork(folder, settings)
+
+
+def test_the_cache_tells_one_model_from_another(tmp_path):
+    """The runtime's own key sees only the graph, not the weights."""
+    folder = shutil.copytree(default_model_dir(), tmp_path / "model")
+    settings = Settings(precision="f32", cache_dir=tmp_path / "cache")
+    embedding = np.random.default_rng(0).random(EMBEDDING_SHAPE, dtype=np.float32)
+    boxes = np.array([[10, 20, 100, 120]], dtype=np.float32)
+    before = CompiledNetwork(folder, settings).decode(embedding, boxes)
+    layer = re.search(
+        r'element_type="f32" shape="256, 2048" offset="(\d+)" size="(\d+)"',
+        (folder / "decoder.xml").read_text(),
+    )
+    offset, size = (int(number) // 4 for number in layer.groups())
+    weights = np.fromfile(folder / "decoder.bin", dtype=np.float32)
+    weights[offset : offset + size] *= -1
+    weights.tofile(folder / "decoder.bin")
+    sign(folder)
+    assert np.abs(CompiledNetwork(folder, settings).decode(embedding, boxes) - before).max() > 1
 
 
 def test_outputs_outlive_the_next_inference(segmenter):

@@ -13,6 +13,7 @@ from inference.postprocess import logits_to_window
 from inference.preprocess import preprocess_image
 from inference.timing import Stopwatch
 from inference.volume import Visit, fixed_visits, image_visits, propagation_visits
+from tests.conftest import full_mask
 
 
 def segment(network, slices, boxes, visits, block_size=16):
@@ -113,10 +114,7 @@ def propagate_slowly(network, volume, boxes):
     def mask_of(z, prompt):
         embedding = network.encode(preprocess_image(volume[z], 256))
         window = logits_to_window(network.decode(embedding, prompt[None])[0], frame)
-        mask = np.zeros(volume.shape[1:], dtype=bool)
-        height, width = window.mask.shape
-        mask[window.top : window.top + height, window.left : window.left + width] = window.mask
-        return mask
+        return full_mask(window, volume.shape[1:])
 
     def prompt_from(mask, own):
         rows, columns = np.nonzero(mask)
@@ -150,11 +148,7 @@ def segment_slowly(network, volume, boxes):
         for z in range(int(z0), int(z1) + 1):
             embedding = network.encode(preprocess_image(volume[z], 256))
             window = logits_to_window(network.decode(embedding, own)[0], frame)
-            height, width = window.mask.shape
-            region = label_map[
-                z, window.top : window.top + height, window.left : window.left + width
-            ]
-            region[window.mask] = label
+            label_map[z][full_mask(window, volume.shape[1:])] = label
     return label_map
 
 

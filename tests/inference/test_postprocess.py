@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from inference.geometry import ModelFrame
 from inference.postprocess import EMPTY_WINDOW, LabelCanvas, MaskWindow, logits_to_window
+from tests.conftest import full_mask
 
 # Values this close to the threshold may fall on either side in another order of operations.
 ROUNDING = 1e-4
@@ -30,10 +31,7 @@ def full_frame_logits(logits: np.ndarray, frame: ModelFrame) -> np.ndarray:
 
 
 def assert_same_mask(logits: np.ndarray, frame: ModelFrame) -> None:
-    window = logits_to_window(logits, frame)
-    drawn = np.zeros(frame.original_hw, dtype=bool)
-    height, width = window.mask.shape
-    drawn[window.top : window.top + height, window.left : window.left + width] = window.mask
+    drawn = full_mask(logits_to_window(logits, frame), frame.original_hw)
     expected = full_frame_logits(logits.astype(np.float64), frame)
     clear = np.abs(expected) > ROUNDING
     np.testing.assert_array_equal(drawn[clear], (expected > 0)[clear])

@@ -96,6 +96,17 @@ def test_slices_beyond_the_volume_are_clipped_and_rounded():
     np.testing.assert_array_equal(prompts.boxes[0, [2, 5]], [2, 7])
 
 
+@pytest.mark.parametrize(
+    ("z_min", "z_max", "expected"),
+    [(1.5, 2.5, [2, 3]), (2.5, 3.5, [3, 4]), (7.4, 7.4, [7, 7]), (-0.4, 0.4, [0, 0])],
+)
+def test_slices_are_rounded_half_up_with_a_note(z_min, z_max, expected):
+    prompts = check_prompts(VOLUME, np.array([[1, 2, z_min, 9, 9, z_max]]))
+    np.testing.assert_array_equal(prompts.boxes[0, [2, 5]], expected)
+    assert prompts.notes[0].startswith("Slices were rounded in box 1")
+    assert prompts.objects == (0,)
+
+
 def test_a_box_of_one_slice_is_legal():
     prompts = check_prompts(VOLUME, np.array([[1, 2, 7, 9, 9, 7]]))
     np.testing.assert_array_equal(prompts.boxes[0, [2, 5]], [7, 7])

@@ -16,7 +16,7 @@ from inference.geometry import ModelFrame  # noqa: E402
 from inference.model import CompiledNetwork, default_model_dir, read_manifest  # noqa: E402
 from inference.postprocess import logits_to_window  # noqa: E402
 from inference.preprocess import preprocess_image  # noqa: E402
-from tests.conftest import EXAMPLES, ROOT  # noqa: E402
+from tests.conftest import EXAMPLES, ROOT, full_mask  # noqa: E402
 from training.checkpoint import DEFAULT_PATH, load_lite_medsam  # noqa: E402
 from training.export import Source, export_network, logit_difference  # noqa: E402
 from training.network import build_medsam  # noqa: E402
@@ -63,13 +63,9 @@ def test_the_shipped_model_equals_the_network_on_real_images(network, compiled, 
 
 
 def differing_pixels(ours, theirs, frame) -> float:
-    masks = []
-    for logits in (ours, theirs):
-        window = logits_to_window(logits, frame)
-        mask = np.zeros(frame.original_hw, dtype=bool)
-        height, width = window.mask.shape
-        mask[window.top : window.top + height, window.left : window.left + width] = window.mask
-        masks.append(mask)
+    masks = [
+        full_mask(logits_to_window(logits, frame), frame.original_hw) for logits in (ours, theirs)
+    ]
     assert masks[1].any()
     return float(np.mean(masks[0] != masks[1]))
 
@@ -88,10 +84,7 @@ def test_windowed_masks_equal_torch_interpolation(network, compiled):
         align_corners=False,
     )
     for one, full in zip(logits, upsampled[:, 0].numpy(), strict=True):
-        window = logits_to_window(one, frame)
-        drawn = np.zeros(frame.original_hw, dtype=bool)
-        bottom, right = window.top + window.mask.shape[0], window.left + window.mask.shape[1]
-        drawn[window.top : bottom, window.left : right] = window.mask
+        drawn = full_mask(logits_to_window(one, frame), frame.original_hw)
         assert np.mean(drawn != (full > 0)) <= PIXELS_THAT_MAY_DIFFER
 
 
