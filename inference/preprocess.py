@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .contract import ENLARGE_INTERPOLATION, LARGEST_SHRINK, SHRINK_INTERPOLATION
+from .contract import AVERAGE_INTERPOLATION, ENLARGE_INTERPOLATION, LARGEST_SHRINK, SHRINK_INTERPOLATION
 from .geometry import ModelFrame
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
@@ -49,7 +49,7 @@ def resize_to_model(image: NDArray[np.uint8], frame: ModelFrame) -> NDArray[np.u
     largest_side = LARGEST_SHRINK * frame.image_size
     if max(frame.original_hw) > largest_side:
         averaged = ModelFrame(frame.original_hw, largest_side)
-        image = resize_long_side(image, averaged, cv2.INTER_AREA)
+        image = resize_long_side(image, averaged, AVERAGE_INTERPOLATION)
     return resize_long_side(image, frame, SHRINK_INTERPOLATION)
 
 

@@ -9,22 +9,20 @@ import sys
 import numpy as np
 import pytest
 
+from benchmarks.many_boxes import tile_boxes
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 LIMIT_BYTES = 700_000_000
 HEIGHT, WIDTH = 2604, 1726  # of the largest image in the challenge's examples
-ROWS, COLUMNS = 17, 15
 
 
 def test_255_boxes_on_a_large_image_stay_under_700_mb(tmp_path):
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 256, (HEIGHT // 8 + 1, WIDTH // 8 + 1, 3), dtype=np.uint8)
     image = coarse.repeat(8, axis=0).repeat(8, axis=1)[:HEIGHT, :WIDTH]
-    y, x = np.mgrid[:ROWS, :COLUMNS].reshape(2, -1)
-    corners = np.stack([x, y, x + 1, y + 1], axis=1)
-    boxes = corners * np.array([WIDTH / COLUMNS, HEIGHT / ROWS] * 2)
+    boxes = tile_boxes(HEIGHT, WIDTH)
     (tmp_path / "in").mkdir()
     np.savez_compressed(tmp_path / "in" / "case.npz", imgs=image, boxes=boxes)
     report = tmp_path / "report.json"
