@@ -11,7 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .contract import AVERAGE_INTERPOLATION, ENLARGE_INTERPOLATION, LARGEST_SHRINK, SHRINK_INTERPOLATION
+from .contract import (
+    AVERAGE_INTERPOLATION,
+    ENLARGE_INTERPOLATION,
+    LARGEST_SHRINK,
+    SHRINK_INTERPOLATION,
+)
 from .geometry import ModelFrame
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
