@@ -83,6 +83,9 @@ def read_case(path: Path) -> Case:
     try:
         # NumPy leaves a file that it opened itself open when it is no archive.
         with path.open("rb") as stream:
+            if not zipfile.is_zipfile(stream):
+                raise InvalidCaseError("File must be a .npz archive, got none or a part of one")
+            stream.seek(0)
             return _members(np.load(stream, allow_pickle=False))
     except READ_ERRORS as error:
         raise InvalidCaseError(f"File must be a readable .npz archive, got: {error}") from error
@@ -105,9 +108,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _members(archive: object) -> Case:
-    if not isinstance(archive, NpzFile):
-        raise InvalidCaseError("File must be a .npz archive, got a single .npy array")
+def _members(archive: NpzFile) -> Case:
     with archive:
         return Case(_member(archive, PIXELS_KEY), _member(archive, BOXES_KEY))
 
