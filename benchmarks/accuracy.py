@@ -11,22 +11,25 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.split import DEFAULT_ROOT, ScoredCase, markdown_table, scored_cases
+from benchmarks.split import (
+    Predict,
+    ScoredCase,
+    add_data_options,
+    markdown_table,
+    score_methods,
+    scored_cases,
+)
 from inference import Segmenter, Settings
 from inference.config import PRECISIONS, Precision
 from training.baseline import Baseline
 from training.checkpoint import DEFAULT_PATH, load_lite_medsam
-from training.metrics import case_dsc
-
-Predict = Callable[[ScoredCase], NDArray[np.integer]]
 
 
 def baseline(checkpoint: Path) -> Predict:
@@ -70,12 +73,7 @@ def methods(checkpoint: Path, precisions: Sequence[Precision], kind: str) -> dic
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of `python -m benchmarks.accuracy`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=DEFAULT_ROOT,
-        help="folder of modalities (default: %(default)s)",
-    )
+    add_data_options(parser)
     parser.add_argument(
         "--checkpoint", type=Path, default=DEFAULT_PATH, help="weights (default: %(default)s)"
     )
@@ -86,7 +84,6 @@ def build_parser() -> argparse.ArgumentParser:
         default=["f32"],
         help="of the service (default: f32)",
     )
-    parser.add_argument("--json", type=Path, help="also write the scores of each case here")
     return parser
 
 
@@ -96,12 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     document = {}
     for kind in ("2D", "3D"):
         compared = methods(arguments.checkpoint, arguments.precision, kind)
-        scores: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in compared}
-        for case in scored_cases(arguments.data, kind):
-            for name, predict in compared.items():
-                score = case_dsc(case.truth, predict(case))
-                scores[name][case.modality].append(score)
-            print(f"{case.modality}/{case.name}", file=sys.stderr)
+        scores = score_methods(scored_cases(arguments.data, kind), compared)
         document[kind] = scores
         print(markdown_table(scores), end="\n\n", flush=True)
     if arguments.json:

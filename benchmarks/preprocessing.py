@@ -10,19 +10,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import defaultdict
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.split import DEFAULT_ROOT, ScoredCase, markdown_table, scored_cases
-from inference.config import PRECISIONS, Settings
+from benchmarks.split import (
+    Predict,
+    ScoredCase,
+    add_data_options,
+    markdown_table,
+    score_methods,
+    scored_cases,
+)
+from inference import Segmenter, Settings
+from inference.config import PRECISIONS
 from inference.geometry import ModelFrame
-from inference.memory import automatic_block_size
-from inference.model import CompiledNetwork, default_model_dir
-from inference.pipeline import Prepare, segment_slices
+from inference.pipeline import Prepare
 from inference.postprocess import LabelMap
 from inference.preprocess import (
     as_rgb,
@@ -34,8 +38,6 @@ from inference.preprocess import (
 )
 from inference.prompts import check_prompts
 from inference.timing import Stopwatch
-from inference.volume import boxes_2d, fixed_visits, image_visits
-from training.metrics import case_dsc
 
 
 def pad_after(interpolation: int) -> Prepare:
@@ -73,55 +75,34 @@ VARIANTS: dict[str, Prepare] = {
 }
 
 
-def predict(network: CompiledNetwork, case: ScoredCase, prepare: Prepare) -> LabelMap:
-    """Segment one case with one way to prepare its images."""
-    prompts = check_prompts(case.pixels, case.boxes)
-    if prompts.is_volume:
-        boxes, visits = (
-            boxes_2d(prompts.boxes),
-            fixed_visits(prompts.boxes, prompts.objects),
+def prepared_by(segmenter: Segmenter, prepare: Prepare) -> Predict:
+    """Return the service with another way to prepare its images."""
+
+    def predict(case: ScoredCase) -> LabelMap:
+        prompts = check_prompts(case.pixels, case.boxes)
+        return segmenter.segment_checked(
+            case.pixels, prompts, stopwatch=Stopwatch(), prepare=prepare
         )
-    else:
-        boxes, visits = prompts.boxes, image_visits(prompts.objects)
-    label_map = segment_slices(
-        network,
-        case.pixels if prompts.is_volume else [case.pixels],
-        boxes=boxes,
-        visits=visits,
-        block_size=automatic_block_size(),
-        stopwatch=Stopwatch(),
-        prepare=prepare,
-    )
-    return label_map.reshape(case.truth.shape)
+
+    return predict
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of `python -m benchmarks.preprocessing`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.preprocessing", description=__doc__)
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=DEFAULT_ROOT,
-        help="folder of modalities (default: %(default)s)",
-    )
+    add_data_options(parser)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--kind", choices=["2D", "3D", "all"], default="all")
     parser.add_argument("--precision", choices=PRECISIONS, default="f32")
-    parser.add_argument("--json", type=Path, help="also write the scores of each case here")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the table of the ablation."""
     arguments = build_parser().parse_args(argv)
-    network = CompiledNetwork(default_model_dir(), Settings(precision=arguments.precision))
-    names: list[str] = arguments.variants
-    scores: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in names}
-    for case in scored_cases(arguments.data, arguments.kind):
-        for name in names:
-            predicted = predict(network, case, VARIANTS[name])
-            scores[name][case.modality].append(case_dsc(case.truth, predicted))
-        print(f"{case.modality}/{case.name}", file=sys.stderr)
+    segmenter = Segmenter(settings=Settings(precision=arguments.precision))
+    compared = {name: prepared_by(segmenter, VARIANTS[name]) for name in arguments.variants}
+    scores = score_methods(scored_cases(arguments.data, arguments.kind), compared)
     if arguments.json:
         arguments.json.write_text(json.dumps(scores, indent=1) + "\n")
     print(markdown_table(scores))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from training.metrics import case_dsc
 
 DEFAULT_ROOT = Path("../shared/data/val")
 
@@ -29,6 +34,10 @@ class ScoredCase:
     truth: NDArray[np.integer]
 
 
+Predict = Callable[[ScoredCase], NDArray[np.integer]]
+Scores = dict[str, dict[str, list[float]]]
+
+
 def scored_cases(root: Path, kind: str = "2D") -> Iterator[ScoredCase]:
     """Read every case of `root`/<Modality>/*.npz whose boxes are of the kind: 2D, 3D or all."""
     columns = {"2D": (4,), "3D": (6,), "all": (4, 6)}[kind]
@@ -44,7 +53,32 @@ def scored_cases(root: Path, kind: str = "2D") -> Iterator[ScoredCase]:
                 )
 
 
-def markdown_table(scores: Mapping[str, Mapping[str, list[float]]]) -> str:
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every scoring command has."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=DEFAULT_ROOT,
+        help="folder of modalities (default: %(default)s)",
+    )
+    parser.add_argument("--json", type=Path, help="also write the scores of each case here")
+
+
+def score_methods(cases: Iterable[ScoredCase], methods: Mapping[str, Predict]) -> Scores:
+    """Predict each case by each method, and say on standard error which case is done.
+
+    Returns:
+        DSC of each case by modality by method.
+    """
+    scores: Scores = {name: defaultdict(list) for name in methods}
+    for case in cases:
+        for name, predict in methods.items():
+            scores[name][case.modality].append(case_dsc(case.truth, predict(case)))
+        print(f"{case.modality}/{case.name}", file=sys.stderr)
+    return scores
+
+
+def markdown_table(scores: Scores) -> str:
     """Write mean DSC in percent by modality (rows) and method (columns).
 
     Args:

@@ -94,7 +94,7 @@ def _run_case(segmenter: Segmenter, path: Path, outputs: Outputs) -> CaseRecord:
     prompts = check_prompts(case.pixels, case.boxes)
     for note in prompts.notes:
         logger.warning("%s: %s", path, note)
-    label_map = segmenter.segment_checked(case.pixels, prompts, stopwatch)
+    label_map = segmenter.segment_checked(case.pixels, prompts, stopwatch=stopwatch)
     with stopwatch.step("write"):
         write_label_map(outputs.output_dir / path.name, label_map)
     return CaseRecord(

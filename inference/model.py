@@ -70,6 +70,12 @@ def default_model_dir() -> Path:
     raise ModelError(f"No model ships with this installation of {package}; pass a model folder")
 
 
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def read_manifest(model_dir: Path) -> Manifest:
     """Read the manifest of a model folder and check that its files are there.
 
@@ -173,8 +179,7 @@ class CompiledNetwork:
 
 def _verify(model_dir: Path, manifest: Manifest) -> None:
     for name, expected in manifest.sha256.items():
-        with (model_dir / name).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = file_sha256(model_dir / name)
         if digest != expected:
             raise ModelError(f"{model_dir / name} must have SHA-256 {expected}, got {digest}")
 
@@ -215,11 +220,13 @@ def _compile(core: openvino.Core, path: Path, config: dict[str, Any]) -> openvin
     try:
         return core.compile_model(str(path), DEVICE, config)
     except RuntimeError as error:
-        uncached = {name: value for name, value in config.items() if name != "CACHE_DIR"}
-        if uncached == config:
+        if "CACHE_DIR" not in config:
             raise
-        logger.warning("Cache %s is broken, compiling without it: %s", config["CACHE_DIR"], error)
-        return _compile(core, path, uncached)
+        uncached = {name: value for name, value in config.items() if name != "CACHE_DIR"}
+        compiled = core.compile_model(str(path), DEVICE, uncached)
+        # Only now is it the cache, and not the model, that is at fault.
+        logger.warning("Cache %s is broken, compiled without it: %s", config["CACHE_DIR"], error)
+        return compiled
 
 
 def _infer(

@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from .config import Settings
 from .memory import automatic_block_size
 from .model import CompiledNetwork, default_model_dir
-from .pipeline import segment_slices
+from .pipeline import Prepare, segment_slices
 from .postprocess import LabelMap
+from .preprocess import preprocess_image
 from .prompts import Prompts, check_prompts
 from .timing import Stopwatch
 from .volume import boxes_2d, fixed_visits, image_visits, propagation_visits
@@ -70,12 +71,17 @@ class Segmenter:
         prompts = check_prompts(pixels, np.asarray(boxes))
         for note in prompts.notes:
             logger.warning("%s", note)
-        return self.segment_checked(pixels, prompts, Stopwatch())
+        return self.segment_checked(pixels, prompts, stopwatch=Stopwatch())
 
     def segment_checked(
-        self, pixels: NDArray[np.uint8], prompts: Prompts, stopwatch: Stopwatch
+        self,
+        pixels: NDArray[np.uint8],
+        prompts: Prompts,
+        *,
+        stopwatch: Stopwatch,
+        prepare: Prepare = preprocess_image,
     ) -> LabelMap:
-        """Segment checked prompts and take the time; see `segment`."""
+        """Segment checked prompts and take the time; see `segment` and `segment_slices`."""
         if prompts.is_volume:
             schedule = SCHEDULES[self.settings.volume_prompt]
             visits = schedule(prompts.boxes, prompts.objects)
@@ -89,5 +95,6 @@ class Segmenter:
             visits=visits,
             block_size=self.block_size,
             stopwatch=stopwatch,
+            prepare=prepare,
         )
         return label_map if prompts.is_volume else label_map[0]

@@ -9,7 +9,6 @@ but that file is used. MedSAM's are in no registry: a user who has `medsam_vit_b
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 import os
 import pickle
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from inference.model import file_sha256
 from training.network import PromptableNetwork, build_lite_medsam, build_medsam, count_parameters
 
 logger = logging.getLogger(__name__)
@@ -35,12 +35,6 @@ DEFAULT_PATH = Path("checkpoints/lite_medsam.pth")
 
 class CheckpointError(Exception):
     """A checkpoint is missing, is not the published one, or does not fit the network."""
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def verify_lite_medsam(path: Path) -> None:

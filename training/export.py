@@ -38,14 +38,8 @@ from inference.contract import (
     LOW_RES_LOGITS_NAME,
     MANIFEST_FILE,
 )
-from inference.model import CompiledNetwork
-from training.checkpoint import (
-    DEFAULT_PATH,
-    CheckpointError,
-    file_sha256,
-    load_lite_medsam,
-    load_medsam,
-)
+from inference.model import CompiledNetwork, file_sha256
+from training.checkpoint import DEFAULT_PATH, CheckpointError, load_lite_medsam, load_medsam
 from training.layers import fold_batch_norm
 from training.network import ImageEncoderGraph, MaskDecoderGraph, PromptableNetwork
 
