@@ -59,6 +59,11 @@ def full_mask(window: MaskWindow, original_hw: tuple[int, int]) -> NDArray[np.bo
     return mask
 
 
+def mask_of(rows: list[str]) -> NDArray[np.bool_]:
+    """Read a mask that is drawn in the source: # is set."""
+    return np.array([[character == "#" for character in row] for row in rows])
+
+
 @pytest.fixture
 def fake_network() -> FakeNetwork:
     return FakeNetwork()

@@ -1,0 +1,160 @@
+"""What becomes of scores: CSV, Markdown, JSON and a chart."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from training.metrics import MODES, Mode
+from training.scores import (
+    ScoredCase,
+    by_modality,
+    mean_of_cases,
+    mean_of_modalities,
+)
+
+METRICS = ("dsc", "nsd")
+MEAN_OF_MODALITIES, MEAN_OF_CASES = "mean of modalities", "mean of cases"
+
+
+def case_csv(cases: Sequence[ScoredCase]) -> str:
+    """Write a row per case."""
+    rows = [
+        [case.modality, case.name, len(case.scores[mode].labels), mode]
+        + [_number(getattr(case.scores[mode], metric)) for metric in METRICS]
+        + [case.error or ""]
+        for case in cases
+        for mode in case.scores
+    ]
+    return _csv(["modality", "case", "labels", "mode", *METRICS, "error"], rows)
+
+
+def label_csv(cases: Sequence[ScoredCase]) -> str:
+    """Write a row per label."""
+    rows = [
+        [case.modality, case.name, score.label, mode, _number(score.dsc), _number(score.nsd)]
+        for case in cases
+        for mode, scores in case.scores.items()
+        for score in scores.labels
+    ]
+    return _csv(["modality", "case", "label", "mode", *METRICS], rows)
+
+
+def scores_document(cases: Sequence[ScoredCase]) -> dict[str, Any]:
+    """Return the averages by mode and the scores of each case, for JSON; undefined is null."""
+    modes = _modes(cases)
+    return {
+        "modalities": {
+            name: {"cases": len(group), **_means(group, modes)}
+            for name, group in by_modality(cases).items()
+        },
+        MEAN_OF_MODALITIES.replace(" ", "_"): {
+            mode: {m: _or_null(mean_of_modalities(cases, mode, m)) for m in METRICS}
+            for mode in modes
+        },
+        MEAN_OF_CASES.replace(" ", "_"): _means(cases, modes),
+        "cases": [
+            {
+                "modality": case.modality,
+                "case": case.name,
+                "error": case.error,
+                **{
+                    mode: {metric: _or_null(getattr(scores, metric)) for metric in METRICS}
+                    for mode, scores in case.scores.items()
+                },
+            }
+            for case in cases
+        ],
+    }
+
+
+def modality_table(document: Mapping[str, Any]) -> str:
+    """Write DSC and NSD in percent per modality, and both averages, as Markdown.
+
+    Args:
+        document: of `scores_document`.
+    """
+    columns = _columns(document)
+    lines = [
+        "| modality | cases | " + " | ".join(title for title, _, _ in columns) + " |",
+        "|---" * (2 + len(columns)) + "|",
+    ]
+    rows = [(name, entry["cases"], entry) for name, entry in document["modalities"].items()]
+    for title in (MEAN_OF_MODALITIES, MEAN_OF_CASES):
+        rows.append((title, "", document[title.replace(" ", "_")]))
+    for name, count, entry in rows:
+        cells = (percent(entry[mode][metric]) for _, mode, metric in columns)
+        lines.append(f"| {name} | {count} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def percent(value: float | None) -> str:
+    """Write a score in [0, 1] as percent; a dash where it is undefined."""
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def modality_chart(document: Mapping[str, Any]) -> Figure:
+    """Draw DSC and NSD per modality as bars.
+
+    Args:
+        document: of `scores_document`.
+    """
+    names = list(document["modalities"])
+    columns = _columns(document)
+    figure = Figure(figsize=(1.5 + 0.9 * len(names), 4), layout="constrained")
+    axes = figure.add_subplot()
+    width = 0.8 / len(columns)
+    for index, (title, mode, metric) in enumerate(columns):
+        values = [100 * (document["modalities"][name][mode][metric] or 0) for name in names]
+        places = [place + (index - (len(columns) - 1) / 2) * width for place in range(len(names))]
+        axes.bar(places, values, width, label=title)
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_ylabel("%")
+    axes.set_ylim(0, 100)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside upper center", ncols=len(columns), frameon=False)
+    return figure
+
+
+def _columns(document: Mapping[str, Any]) -> list[tuple[str, Mode, str]]:
+    """Return (title, mode, metric); the DSC of the modes is one and the same column."""
+    modes = [mode for mode in MODES if mode in document[MEAN_OF_CASES.replace(" ", "_")]]
+    means = [document[MEAN_OF_CASES.replace(" ", "_")][mode]["dsc"] for mode in modes]
+    if len(modes) == 1 or means[0] == means[1]:
+        shown = [("DSC", modes[0], "dsc")]
+    else:
+        shown = [(f"DSC, {mode}", mode, "dsc") for mode in modes]
+    return shown + [(f"NSD, {mode}", mode, "nsd") for mode in modes]
+
+
+def _means(cases: Sequence[ScoredCase], modes: Sequence[Mode]) -> dict[str, dict[str, Any]]:
+    return {
+        mode: {metric: _or_null(mean_of_cases(cases, mode, metric)) for metric in METRICS}
+        for mode in modes
+    }
+
+
+def _modes(cases: Sequence[ScoredCase]) -> list[Mode]:
+    return [mode for mode in MODES if cases and mode in cases[0].scores]
+
+
+def _or_null(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6f}"
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()
