@@ -2,12 +2,13 @@
 # make test        installs what the tests need, then runs all checks and all but the slow tests
 # make test-slow   the slow tests
 # make model       models/float again, from the published checkpoint
+# make results     docs/results.md again, from the records of the benchmarks
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 CHECKPOINT := checkpoints/lite_medsam.pth
 
-.PHONY: demo test test-slow check model clean
+.PHONY: demo test test-slow check model results clean
 
 demo: .venv/runtime
 	rm -rf demo
@@ -31,6 +32,9 @@ check: .venv/tests
 model: .venv/tests $(CHECKPOINT)
 	$(BIN)/python -m training.export
 
+results: .venv/tests
+	$(BIN)/python -m benchmarks.results
+
 clean:
 	rm -rf .venv demo checkpoints
 
@@ -42,6 +46,6 @@ $(CHECKPOINT): | .venv/tests
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/tests: .venv/runtime training/requirements.txt tests/requirements.txt
+.venv/tests: .venv/runtime training/requirements.txt benchmarks/requirements.txt tests/requirements.txt
 	$(BIN)/pip install --quiet -r tests/requirements.txt
 	touch $@

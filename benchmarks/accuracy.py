@@ -1,79 +1,86 @@
-"""DSC per modality of the PyTorch baseline and of the service, on the same weights and cases.
+"""DSC and NSD per modality of the PyTorch baseline, the service and its peers.
 
     python -m benchmarks.accuracy
 
-Images are scored whole and volumes whole. The baseline's embeddings are remembered between the
-boxes of a volume, which changes its time and not its masks.
+Images and volumes are scored whole. The baseline remembers the embeddings of a case between its
+boxes, which changes its time and not its masks. Models that do not exist are left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
+from benchmarks.methods import baseline_method, service_method
+from benchmarks.nncf_int8 import DEFAULT_OUTPUT as NNCF_DIR
+from benchmarks.record import RESULTS_DIR, write_record
+from benchmarks.split import Method, add_data_options, case_paths, predict_cases
+from inference import Settings
+from inference.config import Precision
+from training.checkpoint import DEFAULT_PATH
+from training.metrics import MODES
+from training.score_tables import modality_table, scores_document
+from training.scores import Pair, score_pairs
 
-from benchmarks.split import (
-    Predict,
-    ScoredCase,
-    add_data_options,
-    markdown_table,
-    score_methods,
-    scored_cases,
-)
-from inference import Segmenter, Settings
-from inference.config import PRECISIONS, Precision
-from training.baseline import Baseline
-from training.checkpoint import DEFAULT_PATH, load_lite_medsam
-
-
-def baseline(checkpoint: Path) -> Predict:
-    """Return the PyTorch baseline on a checkpoint."""
-    network = load_lite_medsam(checkpoint)
-    remembered: dict[bytes, Tensor] = {}
-
-    def encode(image: Tensor) -> Tensor:
-        key = image.numpy().tobytes()
-        if key not in remembered:
-            remembered[key] = network.encode(image)
-        return remembered[key]
-
-    pipeline = Baseline(network, encode)
-
-    def predict(case: ScoredCase) -> NDArray[np.integer]:
-        remembered.clear()
-        segment = pipeline.segment_volume if case.boxes.shape[1] == 6 else pipeline.segment_image
-        return segment(case.pixels, case.boxes)
-
-    return predict
+# Folder and name of quantized models; the float remainder runs in either precision.
+QUANTIZED = {"nncf-int8": (NNCF_DIR, "NNCF int8"), "int8": (Path("models/int8"), "int8")}
+PRECISIONS: tuple[Precision, ...] = ("f32", "bf16")
 
 
-def service(settings: Settings) -> Predict:
-    """Return the service with the model that ships."""
-    segmenter = Segmenter(settings=settings)
-    return lambda case: segmenter.segment(case.pixels, case.boxes)
-
-
-def methods(checkpoint: Path, precisions: Sequence[Precision], kind: str) -> dict[str, Predict]:
-    """Return everything that is compared, by the name of its column."""
-    compared = {"PyTorch baseline f32": baseline(checkpoint)}
+def compared_methods(checkpoint: Path, precisions: Sequence[Precision]) -> list[Method]:
+    """Return the columns of the table."""
+    methods = [baseline_method(checkpoint)]
     for precision in precisions:
-        compared[f"service {precision}, fixed"] = service(Settings(precision=precision))
-        if kind == "3D":
-            settings = Settings(precision=precision, volume_prompt="propagate")
-            compared[f"service {precision}, propagate"] = service(settings)
-    return compared
+        settings = Settings(precision=precision)
+        methods.append(
+            service_method(settings, key=f"service-{precision}", title=f"service {precision}")
+        )
+        methods.extend(
+            service_method(
+                settings,
+                key=f"{key}-{precision}",
+                title=f"{name}, rest {precision}",
+                model_dir=folder,
+            )
+            for key, (folder, name) in QUANTIZED.items()
+            if folder.is_dir()
+        )
+    return methods
+
+
+def score_methods(
+    methods: Sequence[Method], paths: Sequence[Path], work_dir: Path
+) -> dict[str, Any]:
+    """Predict and score the cases by each method.
+
+    Returns:
+        The documents of `scores_document` by the methods' titles.
+    """
+    documents = {}
+    for method in methods:
+        folder = predict_cases(method, paths, work_dir)
+        pairs = [
+            Pair(path.parent.name, path, folder / path.parent.name / path.name) for path in paths
+        ]
+        workers = len(os.sched_getaffinity(0))
+        cases = score_pairs(pairs, MODES, workers=workers, title=f"score {method.title}")
+        documents[method.title] = scores_document(cases)
+        print(f"{method.title}\n\n{modality_table(documents[method.title])}\n", flush=True)
+    return documents
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of `python -m benchmarks.accuracy`."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
-    add_data_options(parser)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_data_options(parser, RESULTS_DIR / "accuracy.json")
     parser.add_argument(
         "--checkpoint", type=Path, default=DEFAULT_PATH, help="weights (default: %(default)s)"
     )
@@ -81,23 +88,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--precision",
         nargs="+",
         choices=PRECISIONS,
-        default=["f32"],
-        help="of the service (default: f32)",
+        default=list(PRECISIONS),
+        help="of the service's float products (default: both)",
     )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print a table for the images and one for the volumes."""
+    """Print a table per method and write the record."""
     arguments = build_parser().parse_args(argv)
-    document = {}
-    for kind in ("2D", "3D"):
-        compared = methods(arguments.checkpoint, arguments.precision, kind)
-        scores = score_methods(scored_cases(arguments.data, kind), compared)
-        document[kind] = scores
-        print(markdown_table(scores), end="\n\n", flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    methods = compared_methods(arguments.checkpoint, arguments.precision)
+    documents = score_methods(methods, case_paths(arguments.data), arguments.work_dir)
+    write_record(arguments.json, {"methods": documents})
     return 0
 
 

@@ -135,7 +135,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         choices=VOLUME_PROMPTS,
         default=Settings.volume_prompt,
         help="fixed: the object's box on each slice; propagate: from the middle slice outward, the "
-        "box of the neighbour's mask (default: %(default)s)",
+        "box of the neighbour's mask; hybrid: that within the object's box (default: %(default)s)",
     )
     parser.add_argument(
         "--precision",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 Precision = Literal["auto", "f32", "bf16"]
-VolumePrompt = Literal["fixed", "propagate"]
+VolumePrompt = Literal["fixed", "propagate", "hybrid"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 VOLUME_PROMPTS: tuple[VolumePrompt, ...] = get_args(VolumePrompt)
@@ -25,7 +25,8 @@ class Settings:
         threads: for the network; 0 lets the runtime choose.
         block_size: most boxes in one decoder call; None derives it from the memory limit.
         volume_prompt: `fixed` prompts each slice with the object's own box, `propagate` goes
-            outward from the middle slice and prompts with the box of the neighbour's mask.
+            outward from the middle slice and prompts with the box of the neighbour's mask, `hybrid`
+            does that within the object's own box.
         cache_dir: folder for compiled models, which makes the next start quicker; None is off.
     """
 

@@ -8,20 +8,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .embeddings import EmbeddingStore
-from .geometry import Box, Boxes, ModelFrame, clip_boxes, grow_box
+from .geometry import Box, Boxes, ModelFrame
 from .postprocess import LabelCanvas, LabelMap, MaskWindow, logits_to_window
 from .preprocess import preprocess_image
 from .timing import Stopwatch
-from .volume import Visit
+from .volume import Follow, Visit, follow_mask
 
-Prepare = Callable[[NDArray[np.uint8], int], NDArray[np.float32]]
-PROPAGATION_MARGIN_PX = 3  # of the model frame, as in the LiteMedSAM baseline
+
+@dataclass(frozen=True)
+class Stages:
+    """What happens to an image before the network, and to its logits after.
+
+    The defaults are the service's own; others are for measuring.
+
+    Attributes:
+        prepare: image and side S of the model frame to (1, 3, S, S).
+        to_window: low_res_logits (256, 256) of one object to its mask in the original frame.
+    """
+
+    prepare: Callable[[NDArray[np.uint8], int], NDArray[np.float32]] = preprocess_image
+    to_window: Callable[[NDArray[np.float32], ModelFrame], MaskWindow] = logits_to_window
+
+
+SERVED = Stages()
 
 
 class Network(Protocol):
@@ -49,12 +65,13 @@ def segment_slices(
     visits: Sequence[Visit],
     block_size: int,
     stopwatch: Stopwatch,
-    prepare: Prepare = preprocess_image,
+    follow: Follow = follow_mask,
+    stages: Stages = SERVED,
 ) -> LabelMap:
     """Segment the slices of a volume, or an image as the only slice of one.
 
-    A visit that follows a neighbour prompts each object with the box of its mask there, grown by
-    `PROPAGATION_MARGIN_PX`; where that mask is empty, and in all other visits, with its own box.
+    A visit that follows a neighbour prompts each object by its mask there; where that mask is
+    empty, and in all other visits, by its own box.
 
     Args:
         network: encodes and decodes.
@@ -63,8 +80,8 @@ def segment_slices(
         visits: which objects to decode on which slice, in order.
         block_size: most boxes in one decoder call, which bounds its memory.
         stopwatch: takes the seconds by step.
-        prepare: image and side S of the model frame to (1, 3, S, S); another one than the
-            service's own is for measuring.
+        follow: how a neighbour's mask becomes a prompt.
+        stages: before and after the network.
 
     Returns:
         label_map (D, H, W).
@@ -77,17 +94,16 @@ def segment_slices(
 
     def embed(z: int) -> NDArray[np.float32]:
         with stopwatch.step("preprocess"):
-            tensor = prepare(slices[z], network.image_size)
+            tensor = stages.prepare(slices[z], network.image_size)
         with stopwatch.step("encode"):
             return network.encode(tensor)
 
     for visit, embedding in _embeddings(visits, embed):
-        prompts = _prompts(visit, own_prompts, found=found, frame=frame)
-        windows = _decode(
-            network, embedding, prompts, frame=frame, block_size=block_size, stopwatch=stopwatch
-        )
-        for index, window in zip(visit.objects, windows, strict=True):
+        prompts = _prompts(visit, own_prompts, found=found, follow=follow, frame=frame)
+        decoded = _decode(network, embedding, prompts, block_size=block_size, stopwatch=stopwatch)
+        for index, low_res_logits in zip(visit.objects, decoded, strict=True):
             with stopwatch.step("postprocess"):
+                window = stages.to_window(low_res_logits, frame)
                 canvas.paint(visit.z, window, index + 1)
                 box = window.box() if visit.step else None
                 if box is not None:
@@ -115,15 +131,19 @@ def _embeddings(
 
 
 def _prompts(
-    visit: Visit, own_prompts: Boxes, *, found: dict[tuple[int, int], Box], frame: ModelFrame
+    visit: Visit,
+    own_prompts: Boxes,
+    *,
+    found: dict[tuple[int, int], Box],
+    follow: Follow,
+    frame: ModelFrame,
 ) -> Boxes:
     """Return the (N, 4) prompts of a visit in the model frame."""
     prompts = own_prompts[list(visit.objects)]
     for row, index in enumerate(visit.objects):
         neighbour = found.get((index, visit.z - visit.step)) if visit.step else None
         if neighbour is not None:
-            grown = grow_box(frame.mask_box_to_model(neighbour), PROPAGATION_MARGIN_PX)
-            prompts[row] = clip_boxes(grown, (frame.image_size, frame.image_size))
+            prompts[row] = follow(neighbour, prompts[row], frame)
     return prompts
 
 
@@ -132,15 +152,11 @@ def _decode(
     image_embedding: NDArray[np.float32],
     prompts: Boxes,
     *,
-    frame: ModelFrame,
     block_size: int,
     stopwatch: Stopwatch,
-) -> Iterator[MaskWindow]:
+) -> Iterator[NDArray[np.float32]]:
+    """Yield low_res_logits (256, 256) of each prompt."""
     for start in range(0, len(prompts), block_size):
         with stopwatch.step("decode"):
-            block = prompts[start : start + block_size]
-            low_res_logits = network.decode(image_embedding, block)
-        for logits in low_res_logits:
-            with stopwatch.step("postprocess"):
-                window = logits_to_window(logits, frame)
-            yield window
+            low_res_logits = network.decode(image_embedding, prompts[start : start + block_size])
+        yield from low_res_logits

@@ -14,16 +14,27 @@ from numpy.typing import ArrayLike, NDArray
 from .config import Settings
 from .memory import automatic_block_size
 from .model import CompiledNetwork, default_model_dir
-from .pipeline import Prepare, segment_slices
+from .pipeline import SERVED, Stages, segment_slices
 from .postprocess import LabelMap
-from .preprocess import preprocess_image
 from .prompts import Prompts, check_prompts
 from .timing import Stopwatch
-from .volume import boxes_2d, fixed_visits, image_visits, propagation_visits
+from .volume import (
+    boxes_2d,
+    fixed_visits,
+    follow_mask,
+    follow_mask_within_box,
+    image_visits,
+    propagation_visits,
+)
 
 logger = logging.getLogger(__name__)
 
-SCHEDULES = {"fixed": fixed_visits, "propagate": propagation_visits}
+# The visits of each volume prompt, and what becomes of a neighbour's mask where there is one.
+VOLUME_RULES = {
+    "fixed": (fixed_visits, follow_mask),
+    "propagate": (propagation_visits, follow_mask),
+    "hybrid": (propagation_visits, follow_mask_within_box),
+}
 
 
 class Segmenter:
@@ -79,11 +90,11 @@ class Segmenter:
         prompts: Prompts,
         *,
         stopwatch: Stopwatch,
-        prepare: Prepare = preprocess_image,
+        stages: Stages = SERVED,
     ) -> LabelMap:
         """Segment checked prompts and take the time; see `segment` and `segment_slices`."""
+        schedule, follow = VOLUME_RULES[self.settings.volume_prompt]
         if prompts.is_volume:
-            schedule = SCHEDULES[self.settings.volume_prompt]
             visits = schedule(prompts.boxes, prompts.objects)
             boxes = boxes_2d(prompts.boxes)
         else:
@@ -95,6 +106,7 @@ class Segmenter:
             visits=visits,
             block_size=self.block_size,
             stopwatch=stopwatch,
-            prepare=prepare,
+            follow=follow,
+            stages=stages,
         )
         return label_map if prompts.is_volume else label_map[0]

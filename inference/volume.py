@@ -1,17 +1,22 @@
 """Which box prompts which slice of a volume, and in which order; pure.
 
+A rule is a schedule of visits and a way to turn a neighbour's mask into the next prompt.
+
 3D boxes are (N, 6), xyzxyz, with both z inclusive. An object is named by its row in the boxes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import Box, Boxes
+from .geometry import Box, Boxes, ModelFrame, clip_boxes, grow_box
+
+PROPAGATION_MARGIN_PX = 3  # of the model frame, as in the LiteMedSAM baseline
+Follow = Callable[[Box, Box, ModelFrame], Box]
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,29 @@ def propagation_visits(boxes: Boxes, objects: Sequence[int]) -> list[Visit]:
         *(Visit(z, rising[z], step=1) for z in sorted(rising)),
         *(Visit(z, falling[z], step=-1) for z in sorted(falling, reverse=True)),
     ]
+
+
+def follow_mask(mask_box: Box, own_prompt: Box, frame: ModelFrame) -> Box:
+    """Return the prompt that follows a neighbour's mask: its box, grown, wherever that leads.
+
+    Args:
+        mask_box: (4,), of the mask, pixels of the original image.
+        own_prompt: (4,), the object's own box in the model frame.
+        frame: of the slices.
+
+    Returns:
+        (4,), model frame.
+    """
+    grown = grow_box(frame.mask_box_to_model(mask_box), PROPAGATION_MARGIN_PX)
+    return clip_boxes(grown, (frame.image_size, frame.image_size))
+
+
+def follow_mask_within_box(mask_box: Box, own_prompt: Box, frame: ModelFrame) -> Box:
+    """Return the prompt of `follow_mask` limited by the own box; that box where nothing is left."""
+    followed = follow_mask(mask_box, own_prompt, frame)
+    low = np.maximum(followed[:2], own_prompt[:2])
+    high = np.minimum(followed[2:], own_prompt[2:])
+    return np.concatenate([low, high]) if np.all(low < high) else own_prompt
 
 
 def _objects_by_slice(ranges: list[tuple[int, range]]) -> dict[int, tuple[int, ...]]:

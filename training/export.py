@@ -54,11 +54,15 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Source:
-    """A network and where its weights came from."""
+    """A network and where its weights came from.
+
+    Attributes:
+        checkpoint: None of random weights, which serve to measure speed.
+    """
 
     name: str
     network: PromptableNetwork
-    checkpoint: Path
+    checkpoint: Path | None
 
 
 class ExportError(Exception):
@@ -156,8 +160,8 @@ def _manifest(source: Source, folder: Path) -> dict[str, object]:
         "name": source.name,
         "precision": "f32",
         "image_size": source.network.image_size,
-        "source_checkpoint": source.checkpoint.name,
-        "source_checkpoint_sha256": file_sha256(source.checkpoint),
+        "source_checkpoint": source.checkpoint and source.checkpoint.name,
+        "source_checkpoint_sha256": source.checkpoint and file_sha256(source.checkpoint),
         "exporters": {
             "qmedsam": __version__,
             "torch": torch.__version__,

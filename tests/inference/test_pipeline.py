@@ -8,15 +8,23 @@ import numpy as np
 import pytest
 
 from inference.geometry import ModelFrame
-from inference.pipeline import PROPAGATION_MARGIN_PX, segment_slices
+from inference.pipeline import segment_slices
 from inference.postprocess import logits_to_window
 from inference.preprocess import preprocess_image
 from inference.timing import Stopwatch
-from inference.volume import Visit, fixed_visits, image_visits, propagation_visits
+from inference.volume import (
+    PROPAGATION_MARGIN_PX,
+    Visit,
+    fixed_visits,
+    follow_mask,
+    follow_mask_within_box,
+    image_visits,
+    propagation_visits,
+)
 from tests.conftest import full_mask
 
 
-def segment(network, slices, boxes, visits, block_size=16):
+def segment(network, slices, boxes, visits, block_size=16, follow=follow_mask):
     return segment_slices(
         network,
         slices,
@@ -24,6 +32,7 @@ def segment(network, slices, boxes, visits, block_size=16):
         visits=visits,
         block_size=block_size,
         stopwatch=Stopwatch(),
+        follow=follow,
     )
 
 
@@ -106,7 +115,7 @@ class WanderingNetwork:
         return logits
 
 
-def propagate_slowly(network, volume, boxes):
+def propagate_slowly(network, volume, boxes, *, is_limited):
     """Walk one object after the other from its middle outward, embedding anew each time."""
     label_map = np.zeros(volume.shape, dtype=np.uint8)
     frame = ModelFrame(volume.shape[1:], 256)
@@ -124,7 +133,11 @@ def propagate_slowly(network, volume, boxes):
         box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
         box = box * frame.scale - [0, 0, 1, 1]
         box += PROPAGATION_MARGIN_PX * np.array([-1, -1, 1, 1])
-        return np.clip(box, 0, 256).astype(np.float32)
+        box = np.clip(box, 0, 256).astype(np.float32)
+        if not is_limited:
+            return box
+        box = np.array([max(box[0], own[0]), max(box[1], own[1]), *np.minimum(box[2:], own[2:])])
+        return box if box[0] < box[2] and box[1] < box[3] else own
 
     for label, (x0, y0, z0, x1, y1, z1) in enumerate(boxes, start=1):
         own = ((np.array([x0, y0, x1, y1]) + 0.5) * frame.scale - 0.5).astype(np.float32)
@@ -163,15 +176,18 @@ def test_fixed_prompts_equal_one_object_at_a_time(depth):
     assert len(np.unique(expected)) > 3
 
 
-def test_propagation_equals_walking_one_object_at_a_time():
+@pytest.mark.parametrize("follow", [follow_mask, follow_mask_within_box])
+def test_propagation_equals_walking_one_object_at_a_time(follow):
     volume, boxes = random_volume(14), random_boxes(6, 14)
     network = WanderingNetwork()
-    expected = propagate_slowly(network, volume, boxes)
-    label_map = segment(
-        network, volume, boxes[:, [0, 1, 3, 4]], propagation_visits(boxes, range(len(boxes)))
-    )
+    is_limited = follow is follow_mask_within_box
+    expected = propagate_slowly(network, volume, boxes, is_limited=is_limited)
+    visits = propagation_visits(boxes, range(len(boxes)))
+    label_map = segment(network, volume, boxes[:, [0, 1, 3, 4]], visits, follow=follow)
     np.testing.assert_array_equal(label_map, expected)
     assert expected.any()
+    other = propagate_slowly(network, volume, boxes, is_limited=not is_limited)
+    assert (other != expected).any()
 
 
 def test_an_empty_neighbour_falls_back_to_the_own_box(fake_network):

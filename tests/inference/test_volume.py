@@ -3,7 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inference.volume import Visit, fixed_visits, image_visits, middle_slice, propagation_visits
+from inference.geometry import ModelFrame
+from inference.volume import (
+    Visit,
+    fixed_visits,
+    follow_mask,
+    follow_mask_within_box,
+    image_visits,
+    middle_slice,
+    propagation_visits,
+)
 
 
 def box(z_min: int, z_max: int) -> list[float]:
@@ -58,3 +67,28 @@ def test_no_boxes_need_no_visit():
 def test_objects_that_are_left_out_are_not_visited(rule):
     assert {visit.objects for visit in rule(boxes((0, 4), (2, 3)), [1])} == {(1,)}
     assert image_visits([0, 2]) == [Visit(0, (0, 2))]
+
+
+FRAME = ModelFrame((256, 256), 256)  # one pixel of the image is one of the model
+
+
+def as_box(*values: float) -> np.ndarray:
+    return np.array(values, dtype=np.float32)
+
+
+def test_a_followed_mask_grows_by_the_margin_up_to_the_border():
+    followed = follow_mask(as_box(10, 1, 20, 255), as_box(0, 0, 5, 5), FRAME)
+    assert followed.tolist() == [7, 0, 23, 256]
+
+
+@pytest.mark.parametrize(
+    ("mask_box", "expected"),
+    [
+        pytest.param((20, 20, 30, 30), [17, 17, 33, 33], id="inside"),
+        pytest.param((5, 20, 60, 30), [10, 17, 50, 33], id="too-wide"),
+        pytest.param((60, 20, 70, 30), [10, 10, 50, 50], id="beside-it"),
+    ],
+)
+def test_a_mask_followed_within_the_own_box_never_leaves_it(mask_box, expected):
+    own = as_box(10, 10, 50, 50)
+    assert follow_mask_within_box(as_box(*mask_box), own, FRAME).tolist() == expected

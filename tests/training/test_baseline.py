@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training/requirements.txt is not installed")
 
 from tests.conftest import FakeNetwork  # noqa: E402
-from training.baseline import Baseline  # noqa: E402
+from training.baseline import Baseline, sampled_boxes  # noqa: E402
 
 pytestmark = pytest.mark.training
 
@@ -55,3 +55,11 @@ def test_the_neighbours_mask_prompts_with_a_margin(network):
     # The mask has the pixels 100 to 120 and 100 to 130, and the margin is 3.
     np.testing.assert_array_equal(above, [[97, 97, 123, 133]])
     np.testing.assert_array_equal(below, above)
+
+
+def test_a_sample_is_taken_round_the_middle_of_each_object():
+    boxes = np.array([[0, 0, 10, 9, 9, 20], [0, 0, 3, 9, 9, 4]])
+    sampled = sampled_boxes(boxes, 4)
+    assert sampled[:, [2, 5]].tolist() == [[14, 17], [3, 4]]
+    assert boxes[0, 5] == 20
+    np.testing.assert_array_equal(sampled_boxes(boxes, 100), boxes)

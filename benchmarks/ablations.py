@@ -1,0 +1,187 @@
+"""Ablations on the same weights: one choice of the service is varied, all else stays.
+
+    python -m benchmarks.ablations volume-prompt      # which box prompts which slice
+    python -m benchmarks.ablations preprocessing      # interpolation, and the order of padding
+    python -m benchmarks.ablations threshold          # before or after the logits are upsampled
+    python -m benchmarks.ablations models --model A=DIR --model B=DIR
+
+The last compares exported models, for what is varied in training: samplers, quantization schemes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.accuracy import score_methods
+from benchmarks.methods import service_method
+from benchmarks.record import RESULTS_DIR, write_record
+from benchmarks.split import Method, add_data_options, case_paths
+from inference import Settings
+from inference.config import VOLUME_PROMPTS, Precision
+from inference.contract import LOGIT_THRESHOLD, LOW_RES_SIZE
+from inference.geometry import ModelFrame
+from inference.pipeline import SERVED, Stages
+from inference.postprocess import MaskWindow
+from inference.preprocess import (
+    as_rgb,
+    normalize_min_max,
+    pad_to_square,
+    resize_long_side,
+    to_tensor,
+)
+
+INTERPOLATIONS = {
+    "area": cv2.INTER_AREA,
+    "cubic": cv2.INTER_CUBIC,
+    "linear": cv2.INTER_LINEAR,
+}
+
+
+def pad_after(interpolation: int) -> Stages:
+    """Normalize the resized image, then pad with 0, the image's minimum (the baseline's order)."""
+
+    def prepare(image: NDArray[np.uint8], image_size: int) -> NDArray[np.float32]:
+        normalized = normalize_min_max(_resized(image, image_size, interpolation))
+        return to_tensor(pad_to_square(normalized, image_size))
+
+    return Stages(prepare=prepare)
+
+
+def pad_before(interpolation: int) -> Stages:
+    """Pad the resized image with 0, then normalize the square (the paper's order)."""
+
+    def prepare(image: NDArray[np.uint8], image_size: int) -> NDArray[np.float32]:
+        square = pad_to_square(_resized(image, image_size, interpolation), image_size)
+        return to_tensor(normalize_min_max(square))
+
+    return Stages(prepare=prepare)
+
+
+def threshold_first(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> MaskWindow:
+    """Threshold in the model frame, then resize the binary mask (QMedSAM's order).
+
+    The mask is resized linearly and cut at one half; nearest neighbours would only be coarser.
+    """
+    stride = LOW_RES_SIZE / frame.image_size
+    height, width = (round(side * stride) for side in frame.resized_hw)
+    small = (low_res_logits[:height, :width] > LOGIT_THRESHOLD).astype(np.uint8) * 255
+    original_h, original_w = frame.original_hw
+    resized = cv2.resize(small, (original_w, original_h), interpolation=cv2.INTER_LINEAR)
+    return MaskWindow(resized > 127, 0, 0)
+
+
+def volume_prompt_methods(precision: Precision) -> list[Method]:
+    """Return the rules by which volumes are prompted."""
+    return [
+        service_method(
+            Settings(precision=precision, volume_prompt=rule),
+            key=f"service-{precision}" + ("" if rule == "fixed" else f"-{rule}"),
+            title=rule,
+        )
+        for rule in VOLUME_PROMPTS
+    ]
+
+
+def stage_methods(precision: Precision, variants: dict[str, Stages]) -> list[Method]:
+    """Return the service with other stages, and as it is served last."""
+    settings = Settings(precision=precision)
+    methods = [
+        service_method(
+            settings,
+            key=f"service-{precision}-{name.replace(', ', '-').replace(' ', '-')}",
+            title=name,
+            stages=stages,
+        )
+        for name, stages in variants.items()
+    ]
+    served = service_method(settings, key=f"service-{precision}", title="as served", stages=SERVED)
+    return [*methods, served]
+
+
+PREPROCESSING = {
+    **{f"{name}, pad after": pad_after(code) for name, code in INTERPOLATIONS.items()},
+    **{f"{name}, pad before": pad_before(code) for name, code in INTERPOLATIONS.items()},
+}
+THRESHOLD = {"threshold, then upsample": Stages(to_window=threshold_first)}
+
+
+def _resized(image: NDArray[np.uint8], image_size: int, interpolation: int) -> NDArray[np.uint8]:
+    frame = ModelFrame((image.shape[0], image.shape[1]), image_size)
+    return resize_long_side(as_rgb(image), frame, interpolation)
+
+
+ABLATIONS = ("volume-prompt", "preprocessing", "threshold", "models")
+
+
+def ablation_methods(
+    name: str, precision: Precision, models: dict[str, Path]
+) -> tuple[str, list[Method]]:
+    """Return the kind of cases that an ablation is about, and what it compares."""
+    if name == "volume-prompt":
+        return "3D", volume_prompt_methods(precision)
+    if name == "preprocessing":
+        return "all", stage_methods(precision, PREPROCESSING)
+    if name == "threshold":
+        return "all", stage_methods(precision, THRESHOLD)
+    return "all", [
+        service_method(
+            Settings(precision=precision),
+            key=f"model-{title}-{precision}",
+            title=title,
+            model_dir=folder,
+        )
+        for title, folder in models.items()
+    ]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of `python -m benchmarks.ablations`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ablations",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("ablation", choices=ABLATIONS, help="what is varied")
+    add_data_options(parser, None)
+    parser.add_argument(
+        "--precision", choices=["f32", "bf16"], default="f32", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        type=_named_folder,
+        metavar="NAME=DIR",
+        help="exported model to compare; may be repeated",
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print a table per variant and write the record."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if (arguments.ablation == "models") != bool(arguments.model):
+        parser.error("--model goes with `models`, and only with it")
+    kind, methods = ablation_methods(arguments.ablation, arguments.precision, dict(arguments.model))
+    documents = score_methods(methods, case_paths(arguments.data, kind), arguments.work_dir)
+    record = arguments.json or RESULTS_DIR / f"ablation-{arguments.ablation}.json"
+    write_record(record, {"precision": arguments.precision, "methods": documents})
+    return 0
+
+
+def _named_folder(text: str) -> tuple[str, Path]:
+    name, separator, folder = text.partition("=")
+    if not (name and separator and Path(folder).is_dir()):
+        raise argparse.ArgumentTypeError(f"must be NAME=DIR of an exported model, got {text!r}")
+    return name, Path(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""Tables 5 and 6: engines side by side on LiteMedSAM and MedSAM, one image with one box.
+
+    python -m benchmarks.engines --network lite_medsam medsam
+
+Each row runs in processes of its own, the rows in turn and in several rounds, with a fixed number
+of threads. MedSAM has random weights unless its checkpoint is given: its speed is the same. A row
+whose model does not exist is left out; int8 by NNCF is made where it is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engine import torch_network
+from benchmarks.nncf_int8 import DEFAULT_CALIBRATION, calibration_samples, quantize_model
+from benchmarks.nncf_int8 import DEFAULT_OUTPUT as LITE_NNCF_DIR
+from benchmarks.record import RESULTS_DIR, write_record
+from inference.model import default_model_dir, read_manifest
+from inference.progress import ProgressBar
+from training.export import Source, export_network
+
+logger = logging.getLogger(__name__)
+
+NETWORKS = {"lite_medsam": "LiteMedSAM", "medsam": "MedSAM"}
+WORK_DIR = Path("runs/engines")
+OWN_INT8_DIR = Path("models/int8")
+SAMPLES = {"lite_medsam": 300, "medsam": 8}  # of calibration; MedSAM's are for speed only
+PARTS = ("encoder", "decoder", "whole")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        network: LiteMedSAM or MedSAM.
+        engine: PyTorch, ONNX Runtime or OpenVINO.
+        precision: of the products, in words.
+        arguments: for `benchmarks.engine`.
+    """
+
+    network: str
+    engine: str
+    precision: str
+    arguments: tuple[str, ...]
+
+
+def network_rows(network: str, folders: dict[str, Path], checkpoint: Path | None) -> list[Row]:
+    """Return the rows of a network.
+
+    Args:
+        network: lite_medsam or medsam.
+        folders: of the models that exist: `float`, and by name those in int8.
+        checkpoint: for PyTorch.
+    """
+    torch_options = ["pytorch", "--network", network]
+    if checkpoint:
+        torch_options += ["--checkpoint", str(checkpoint)]
+    rows = [
+        ("PyTorch", "f32", [*torch_options, "--precision", "f32"]),
+        ("PyTorch", "bf16 (autocast)", [*torch_options, "--precision", "bf16"]),
+        ("PyTorch", "int8 (dynamic, linear layers)", [*torch_options, "--precision", "int8"]),
+    ]
+    for name, folder in folders.items():
+        words = "f32" if name == "float" else name
+        if any(folder.glob("*.onnx")):
+            rows.append(("ONNX Runtime", words, ["onnxruntime", "--model-dir", str(folder)]))
+    for name, folder in folders.items():
+        for precision in ("f32", "bf16"):
+            words = precision if name == "float" else f"{name}, rest {precision}"
+            options = ["openvino", "--model-dir", str(folder), "--precision", precision]
+            rows.append(("OpenVINO", words, options))
+    title = NETWORKS[network]
+    return [Row(title, engine, words, tuple(options)) for engine, words, options in rows]
+
+
+def prepare_models(network: str, checkpoint: Path | None, calibration: Path) -> dict[str, Path]:
+    """Return the folders of the models of a network; missing ones are made where that is possible.
+
+    Raises:
+        FileNotFoundError: there is no image to calibrate with.
+    """
+    if network == "lite_medsam":
+        folders = {"float": default_model_dir(), "NNCF int8": LITE_NNCF_DIR}
+        if OWN_INT8_DIR.is_dir():
+            folders["QAT int8"] = OWN_INT8_DIR
+    else:
+        folders = {"float": WORK_DIR / "medsam", "NNCF int8": WORK_DIR / "medsam_nncf_int8"}
+        if not folders["float"].is_dir():
+            logger.info("Exporting %s", NETWORKS[network])
+            source = Source(network, torch_network(network, checkpoint), checkpoint)
+            export_network(source, folders["float"])
+    if not folders["NNCF int8"].is_dir():
+        logger.info("Quantizing %s with NNCF", NETWORKS[network])
+        size = read_manifest(folders["float"]).image_size
+        samples = calibration_samples(calibration, size, SAMPLES[network])
+        quantize_model(folders["float"], samples, folders["NNCF int8"])
+    return folders
+
+
+def time_rows(rows: Sequence[Row], *, rounds: int, options: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the median and the spread, in seconds, of each row's parts over all rounds."""
+    measured: list[dict[str, list[float]]] = [{part: [] for part in PARTS} for _ in rows]
+    peaks = [0.0] * len(rows)
+    bar = ProgressBar(rounds * len(rows), sys.stderr)
+    for _ in range(rounds):
+        for index, row in enumerate(rows):
+            command = [sys.executable, "-m", "benchmarks.engine", *row.arguments, *options]
+            run = subprocess.run(command, check=True, capture_output=True, text=True)
+            result = json.loads(run.stdout)
+            for part in PARTS:
+                measured[index][part].extend(result["seconds"][part])
+            peaks[index] = max(peaks[index], result["peak_mb"])
+            bar.advance(f"{row.network}, {row.engine} {row.precision}")
+    bar.close()
+    return [
+        {
+            "network": row.network,
+            "engine": row.engine,
+            "precision": row.precision,
+            "runs": len(values["whole"]),
+            "peak_mb": round(peak),
+            **{part: _spread(values[part]) for part in PARTS},
+        }
+        for row, values, peak in zip(rows, measured, peaks, strict=True)
+    ]
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {
+        "median_s": statistics.median(values),
+        "min_s": min(values),
+        "max_s": max(values),
+    }
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of `python -m benchmarks.engines`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.engines",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--network",
+        nargs="+",
+        choices=list(NETWORKS),
+        default=list(NETWORKS),
+        help="(default: both)",
+    )
+    parser.add_argument(
+        "--medsam-checkpoint", type=Path, help="medsam_vit_b.pth (default: random weights)"
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        default=DEFAULT_CALIBRATION,
+        help="images for NNCF (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="of each engine (default: one a core)",
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=10, help="most runs of a row in a round (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=RESULTS_DIR / "engines.json",
+        help="record of the run (default: %(default)s)",
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Time all rows, print them and write the record."""
+    arguments = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    rows = []
+    for network in arguments.network:
+        checkpoint = arguments.medsam_checkpoint if network == "medsam" else None
+        folders = prepare_models(network, checkpoint, arguments.calibration)
+        rows.extend(network_rows(network, folders, checkpoint))
+    options = ["--threads", str(arguments.threads), "--runs", str(arguments.runs)]
+    timed = time_rows(rows, rounds=arguments.rounds, options=options)
+    for row in timed:
+        print(
+            f"{row['network']:10} {row['engine']:12} {row['precision']:30} "
+            + "  ".join(f"{part} {1000 * row[part]['median_s']:.0f} ms" for part in PARTS)
+        )
+    medsam_weights = "published" if arguments.medsam_checkpoint else "random"
+    write_record(
+        arguments.json,
+        {
+            "threads": arguments.threads,
+            "rounds": arguments.rounds,
+            "medsam_weights": medsam_weights,
+            "rows": timed,
+        },
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

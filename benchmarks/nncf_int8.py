@@ -1,0 +1,191 @@
+"""The peer: int8 by NNCF's post-training quantization of an exported model.
+
+    python -m benchmarks.nncf_int8
+
+It is what an OpenVINO user would reach for, with NNCF's own settings for transformers. The folder
+it writes runs like any other model (`--model-dir`); the ONNX files beside it are for ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import nncf
+import numpy as np
+import onnx
+import openvino
+from numpy.typing import NDArray
+
+from inference import Settings
+from inference.cases import read_case
+from inference.contract import (
+    BOXES_NAME,
+    CONTRACT_VERSION,
+    DECODER_FILE,
+    ENCODER_FILE,
+    IMAGE_EMBEDDING_NAME,
+    IMAGE_NAME,
+    MANIFEST_FILE,
+)
+from inference.geometry import ModelFrame
+from inference.model import CompiledNetwork, default_model_dir, file_sha256, read_manifest
+from inference.preprocess import preprocess_image
+from inference.prompts import check_prompts
+from inference.volume import boxes_2d, fixed_visits, image_visits
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_OUTPUT = Path("runs/nncf_int8")
+DEFAULT_CALIBRATION = Path("../shared/data/train")
+MOST_BOXES = 8  # of one image, so that a slide full of nuclei does not outweigh the rest
+# The ONNX files serve to compare speeds, and calibrating them takes many times longer.
+ONNX_SAMPLES = 32
+# On these graphs as ONNX, SmoothQuant of NNCF 3.4 stops with an assertion.
+WITHOUT_SMOOTHING = nncf.AdvancedQuantizationParameters(
+    smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(convolution=-1, matmul=-1)
+)
+Inputs = dict[str, NDArray[np.float32]]
+Sample = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def calibration_samples(root: Path, image_size: int, count: int) -> list[Sample]:
+    """Return prepared images with boxes of the model frame, modalities in turn.
+
+    Raises:
+        FileNotFoundError: `root` holds no case.
+    """
+    folders = sorted(folder for folder in root.glob("*") if folder.is_dir())
+    in_turn = zip_longest(*(sorted(folder.glob("*.npz")) for folder in folders))
+    paths = [path for turn in in_turn for path in turn if path is not None][:count]
+    if not paths:
+        raise FileNotFoundError(f"{root} must hold <Modality>/*.npz, got none")
+    return [_sample(path, image_size) for path in paths]
+
+
+def _sample(path: Path, image_size: int) -> Sample:
+    """Prepare an image, or the middle one of the slices that the boxes of a volume cover."""
+    case = read_case(path)
+    prompts = check_prompts(case.pixels, case.boxes)
+    if prompts.is_volume:
+        visits = fixed_visits(prompts.boxes, prompts.objects)
+        visit = visits[len(visits) // 2]
+        image, boxes = case.pixels[visit.z], boxes_2d(prompts.boxes)
+    else:
+        visit = image_visits(prompts.objects)[0]
+        image, boxes = case.pixels, prompts.boxes
+    frame = ModelFrame(image.shape[:2], image_size)
+    chosen = boxes[list(visit.objects[:MOST_BOXES])]
+    return preprocess_image(image, image_size), frame.boxes_to_model(chosen)
+
+
+def graph_inputs(model_dir: Path, samples: Sequence[Sample]) -> dict[str, list[Inputs]]:
+    """Return the inputs of encoder and decoder, by file, that the samples lead to."""
+    network = CompiledNetwork(model_dir, Settings(precision="f32"))
+    return {
+        ENCODER_FILE: [{IMAGE_NAME: image} for image, _ in samples],
+        DECODER_FILE: [
+            {IMAGE_EMBEDDING_NAME: network.encode(image), BOXES_NAME: boxes}
+            for image, boxes in samples
+        ],
+    }
+
+
+def quantize_model(model_dir: Path, samples: Sequence[Sample], output_dir: Path) -> None:
+    """Quantize encoder and decoder, as IR and as ONNX where `model_dir` has it.
+
+    Args:
+        model_dir: exported in f32.
+        samples: of `calibration_samples`.
+        output_dir: gets the model and its manifest.
+    """
+    manifest = read_manifest(model_dir)
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output_dir.parent) as name:
+        folder = Path(name)
+        for file, inputs in graph_inputs(model_dir, samples).items():
+            graph = openvino.Core().read_model(model_dir / file)
+            quantized = _quantize(graph, inputs, nncf.AdvancedQuantizationParameters())
+            openvino.save_model(quantized, folder / file, compress_to_fp16=False)
+            onnx_file = Path(file).with_suffix(".onnx")
+            if (model_dir / onnx_file).is_file():
+                graph = onnx.load(model_dir / onnx_file)
+                few = inputs[:ONNX_SAMPLES]
+                onnx.save(_quantize(graph, few, WITHOUT_SMOOTHING), folder / onnx_file)
+        document = {
+            "contract_version": CONTRACT_VERSION,
+            "name": f"{manifest.name}, NNCF int8",
+            "precision": "int8",
+            "image_size": manifest.image_size,
+            "nncf": nncf.__version__,
+            "calibration_images": len(samples),
+            "sha256": {
+                path.name: file_sha256(path)
+                for path in sorted(folder.iterdir())
+                if path.suffix != ".onnx"
+            },
+        }
+        (folder / MANIFEST_FILE).write_text(json.dumps(document, indent=2) + "\n")
+        output_dir.mkdir(exist_ok=True)
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
+            os.replace(path, output_dir / path.name)
+
+
+def _quantize(
+    graph: Any, inputs: list[Inputs], advanced: nncf.AdvancedQuantizationParameters
+) -> Any:
+    return nncf.quantize(
+        graph,
+        nncf.Dataset(inputs),
+        preset=nncf.QuantizationPreset.MIXED,
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(inputs),
+        advanced_parameters=advanced,
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of `python -m benchmarks.nncf_int8`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.nncf_int8", description=__doc__)
+    parser.add_argument(
+        "--model-dir",
+        type=Path,
+        default=default_model_dir(),
+        help="float model (default: the one that ships)",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        default=DEFAULT_CALIBRATION,
+        help="folder of modalities (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--samples", type=int, default=300, help="images to calibrate with (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output-dir", type=Path, default=DEFAULT_OUTPUT, help="(default: %(default)s)"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Quantize a model."""
+    arguments = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    image_size = read_manifest(arguments.model_dir).image_size
+    samples = calibration_samples(arguments.calibration, image_size, arguments.samples)
+    quantize_model(arguments.model_dir, samples, arguments.output_dir)
+    logger.info("Wrote %s, calibrated with %d images", arguments.output_dir, len(samples))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

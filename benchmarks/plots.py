@@ -1,0 +1,75 @@
+"""Records as plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+Entry = Mapping[str, Any]
+ENGINE_COLOURS = {"PyTorch": "tab:red", "ONNX Runtime": "tab:gray", "OpenVINO": "tab:blue"}
+
+
+def engines_plot(record: Entry) -> Figure:
+    """Draw the seconds of every row as bars, a panel per network."""
+    networks = list(dict.fromkeys(row["network"] for row in record["rows"]))
+    longest = max(sum(row["network"] == name for row in record["rows"]) for name in networks)
+    figure = Figure(figsize=(5.5 * len(networks), 1.2 + 0.36 * longest), layout="constrained")
+    panels = figure.subplots(1, len(networks), squeeze=False)[0]
+    for axes, network in zip(panels, networks, strict=True):
+        rows = [row for row in record["rows"] if row["network"] == network][::-1]
+        medians = [1000 * row["whole"]["median_s"] for row in rows]
+        low = [1000 * (row["whole"]["median_s"] - row["whole"]["min_s"]) for row in rows]
+        high = [1000 * (row["whole"]["max_s"] - row["whole"]["median_s"]) for row in rows]
+        names = [f"{row['engine']}, {row['precision']}" for row in rows]
+        colours = [ENGINE_COLOURS[row["engine"]] for row in rows]
+        axes.barh(names, medians, xerr=[low, high], color=colours, error_kw={"lw": 1})
+        axes.set_xlabel("ms for one image and one box")
+        axes.set_title(network)
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_axisbelow(True)
+    return figure
+
+
+def cases_plot(record: Entry) -> Figure:
+    """Draw how many times faster than the baseline each case is."""
+    *services, baseline = record["cases"][0]["methods"]
+    names = [case["case"] for case in record["cases"]]
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(services)
+    for index, service in enumerate(services):
+        ratios = [
+            case["methods"][baseline]["s"] / case["methods"][service]["s"]
+            for case in record["cases"]
+        ]
+        places = [x + (index - (len(services) - 1) / 2) * width for x in range(len(names))]
+        axes.bar(places, ratios, width, label=service)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", size=8)
+    axes.axhline(1, color="black", lw=0.8)
+    axes.set_ylabel(f"times faster than\n{baseline}")
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False)
+    return figure
+
+
+def accuracy_plot(record: Entry) -> Figure:
+    """Draw the DSC of every method by modality."""
+    methods = record["methods"]
+    modalities = list(next(iter(methods.values()))["modalities"])
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    axes = figure.subplots()
+    width = 0.85 / len(methods)
+    for index, (title, found) in enumerate(methods.items()):
+        values = [100 * found["modalities"][name]["correct"]["dsc"] for name in modalities]
+        places = [x + (index - (len(methods) - 1) / 2) * width for x in range(len(modalities))]
+        axes.bar(places, values, width, label=title)
+    axes.set_xticks(range(len(modalities)), modalities, rotation=20, ha="right")
+    axes.set_ylabel("DSC, %")
+    axes.set_ylim(0, 100)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside upper center", ncols=min(len(methods), 5), frameon=False)
+    return figure

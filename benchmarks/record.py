@@ -1,0 +1,67 @@
+"""Results of a run as JSON: what was measured, by which command, where and when."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+# Where `make results` looks; committed, so that the page can be made again anywhere.
+RESULTS_DIR = Path("benchmarks/results")
+PACKAGES = ("numpy", "openvino", "torch", "onnxruntime", "nncf")
+# What decides how fast int8 and bf16 run.
+FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+
+
+def machine() -> dict[str, Any]:
+    """Describe this machine's class: processor, cores, memory; nothing that names the machine."""
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    name = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    flags = re.search(r"^flags\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    present = set(flags.group(1).split()) if flags else set()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "processor": name.group(1).strip() if name else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "features": [feature for feature in FEATURES if feature in present],
+        "memory_gb": round(memory / 2**30),
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+    }
+
+
+def write_record(path: Path, results: Mapping[str, Any]) -> None:
+    """Write results together with the command, the machine and the date."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    program = f"python -m {module.name}" if module else Path(sys.argv[0]).name
+    record = {
+        "command": " ".join([program, *_without_json(sys.argv[1:])]),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        **results,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _without_json(arguments: list[str]) -> list[str]:
+    """Leave out where the record itself goes: it is not part of what was measured."""
+    kept = list(arguments)
+    if "--json" in kept:
+        at = kept.index("--json")
+        del kept[at : at + 2]
+    return kept
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,148 @@
+"""The results page: tables and plots from the records of the runs.
+
+    python -m benchmarks.results
+
+It measures nothing. A record that does not exist leaves its section out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.plots import accuracy_plot, cases_plot, engines_plot
+from benchmarks.record import RESULTS_DIR
+from benchmarks.tables import (
+    accuracy_section,
+    cases_section,
+    engines_section,
+    provenance,
+    scores_by_modality,
+)
+
+DEFAULT_PAGE = Path("docs/results.md")
+IMAGE_DIR = "images"  # beside the page
+DPI = 110
+PLOTS = {"engines": engines_plot, "cases": cases_plot, "accuracy": accuracy_plot}
+ABLATIONS = {
+    "volume-prompt": (
+        "Volume prompt",
+        "Which box prompts a slice: the object's own (`fixed`), from the middle slice outward the "
+        "box of the neighbour's mask (`propagate`), or that limited by the own box (`hybrid`).",
+    ),
+    "preprocessing": (
+        "Resizing and the order of padding",
+        "Interpolation to 256 pixels, and zeros padded after or before the image is mapped to "
+        "0..1. As served, linear shrinks and cubic enlarges, and padding comes after.",
+    ),
+    "threshold": (
+        "Threshold before or after upsampling",
+        "Logits are upsampled and then thresholded as served; the paper thresholds the 256-pixel "
+        "logits and resizes the binary mask.",
+    ),
+    "models": ("Models", "Exported models compared with each other."),
+}
+FIGURES = {
+    "figure-good.png": "Good cases: image and boxes, truth, float baseline, service (Figure 2 of "
+    "the paper). Numbers are the DSC of the whole case.",
+    "figure-bad.png": "Bad cases (Figure 3 of the paper).",
+}
+FIGURE_TERMS = (
+    "Nuclei: Data Science Bowl 2018 (CC0). CT, MR and PET: soft-tissue sarcoma of The Cancer "
+    "Imaging Archive as prepared for the IBSI validation set (CC BY 3.0), cut and drawn on."
+)
+
+
+def read_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read every record of a folder by its name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+
+
+def write_plots(records: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    """Draw a plot for each record that has one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, draw in PLOTS.items():
+        if name in records:
+            draw(records[name]).savefig(folder / f"results-{name}.png", dpi=DPI)
+
+
+def results_page(records: Mapping[str, Mapping[str, Any]], figures: Path) -> str:
+    """Write the page as Markdown.
+
+    Args:
+        records: by name.
+        figures: folder of the qualitative figures, which are shown where they exist.
+    """
+    sections = [
+        "# Results",
+        "Made by `make results` from the records in `benchmarks/results/`; every section names "
+        "its command, the machine and the date. Speeds compare only within one table.",
+    ]
+    if "engines" in records:
+        sections += [*engines_section(records["engines"]), _plot("engines")]
+    if "cases" in records:
+        sections += [*cases_section(records["cases"]), _plot("cases")]
+    if "accuracy" in records:
+        sections += [*accuracy_section(records["accuracy"]), _plot("accuracy")]
+    sections += _ablation_sections(records)
+    shown = {name: text for name, text in FIGURES.items() if (figures / name).is_file()}
+    if shown:
+        sections.append("## Figures")
+        sections += [f"![{text}]({IMAGE_DIR}/{name})\n\n*{text}*" for name, text in shown.items()]
+        sections.append(f"`python -m benchmarks.figures`. {FIGURE_TERMS}")
+    return "\n\n".join(sections) + "\n"
+
+
+def _ablation_sections(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    sections = []
+    for name, (title, text) in ABLATIONS.items():
+        record = records.get(f"ablation-{name}")
+        if record is not None:
+            sections += [f"### {title}", text, *scores_by_modality(record["methods"])]
+            sections.append(provenance(record, f"Precision {record['precision']}."))
+    return ["## Ablations", *sections] if sections else []
+
+
+def _plot(name: str) -> str:
+    return f"![{name}]({IMAGE_DIR}/results-{name}.png)"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of `python -m benchmarks.results`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.results",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--records", type=Path, default=RESULTS_DIR, help="folder (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--page", type=Path, default=DEFAULT_PAGE, help="to write (default: %(default)s)"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the page and its plots; 2 without a record."""
+    arguments = build_parser().parse_args(argv)
+    records = read_records(arguments.records)
+    if not records:
+        print(f"{arguments.records} must hold .json records, got none", file=sys.stderr)
+        return 2
+    images = arguments.page.parent / IMAGE_DIR
+    write_plots(records, images)
+    temporary = arguments.page.with_suffix(".tmp")
+    temporary.write_text(results_page(records, images))
+    os.replace(temporary, arguments.page)
+    print(arguments.page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Engines compute the same, and rows are those of models that exist."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.engine import build_parser, load_engine, time_engine
+from benchmarks.engines import network_rows
+from inference.model import default_model_dir
+from tests.conftest import ROOT
+
+BF16_TOLERANCE = 0.05  # of the largest logit
+
+
+class CountingEngine:
+    def __init__(self):
+        self.calls = []
+
+    def encode(self, image):
+        self.calls.append("encode")
+        return image
+
+    def decode(self, image_embedding, boxes):
+        self.calls.append("decode")
+        return boxes
+
+
+def test_warm_ups_do_not_count():
+    engine = CountingEngine()
+    seconds = time_engine(engine, 256, warmups=2, runs=5, budget_s=60)
+    assert {part: len(values) for part, values in seconds.items()} == {
+        "encoder": 5,
+        "decoder": 5,
+        "whole": 5,
+    }
+    assert engine.calls == ["encode", "decode"] * 7
+
+
+def test_three_runs_are_made_whatever_the_budget():
+    assert len(time_engine(CountingEngine(), 256, warmups=0, runs=9, budget_s=0)["whole"]) == 3
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("options", ["openvino", "pytorch --precision bf16"])
+def test_every_engine_computes_the_network(options):
+    generator = np.random.default_rng(0)
+    image = generator.random((1, 3, 256, 256), dtype=np.float32)
+    boxes = np.array([[40, 50, 200, 210]], dtype=np.float32)
+
+    def logits(words: str) -> np.ndarray:
+        arguments = build_parser().parse_args(words.split())
+        arguments.model_dir = default_model_dir() if words.startswith("openvino") else None
+        engine = load_engine(arguments)
+        return engine.decode(engine.encode(image), boxes)
+
+    expected, found = logits("pytorch"), logits(options)
+    assert np.abs(found - expected).max() < BF16_TOLERANCE * np.abs(expected).max()
+
+
+@pytest.mark.model
+def test_a_row_runs_in_a_process_of_its_own():
+    command = [sys.executable, "-m", "benchmarks.engine", "openvino", "--runs", "3"]
+    command += ["--model-dir", str(default_model_dir())]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    result = json.loads(run.stdout)
+    assert all(value > 0 for values in result["seconds"].values() for value in values)
+    assert result["peak_mb"] > 100
+
+
+def test_rows_of_onnx_runtime_need_the_files(tmp_path):
+    (tmp_path / "with").mkdir()
+    (tmp_path / "with" / "encoder.onnx").touch()
+    folders = {"float": tmp_path / "without", "NNCF int8": tmp_path / "with"}
+    rows = network_rows("medsam", folders, Path("weights.pth"))
+    assert [(row.engine, row.precision) for row in rows] == [
+        ("PyTorch", "f32"),
+        ("PyTorch", "bf16 (autocast)"),
+        ("PyTorch", "int8 (dynamic, linear layers)"),
+        ("ONNX Runtime", "NNCF int8"),
+        ("OpenVINO", "f32"),
+        ("OpenVINO", "bf16"),
+        ("OpenVINO", "NNCF int8, rest f32"),
+        ("OpenVINO", "NNCF int8, rest bf16"),
+    ]
+    assert "weights.pth" in rows[0].arguments
+
+
+def test_nncf_cannot_report_usage():
+    code = "import benchmarks.nncf_int8, sys; print(sys.modules['openvino_telemetry'])"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "None"
