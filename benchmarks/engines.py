@@ -27,7 +27,8 @@ from benchmarks.nncf_int8 import DEFAULT_OUTPUT as LITE_NNCF_DIR
 from benchmarks.record import RESULTS_DIR, write_record
 from inference.model import default_model_dir, read_manifest
 from inference.progress import ProgressBar
-from training.export import Source, export_network
+from training.checkpoint import CheckpointError
+from training.export import ExportError, Source, export_network
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,8 @@ def prepare_models(network: str, checkpoint: Path | None, calibration: Path) -> 
         if OWN_INT8_DIR.is_dir():
             folders["QAT int8"] = OWN_INT8_DIR
     else:
-        folders = {"float": WORK_DIR / "medsam", "NNCF int8": WORK_DIR / "medsam_nncf_int8"}
+        name = "medsam" if checkpoint else "medsam_random"
+        folders = {"float": WORK_DIR / name, "NNCF int8": WORK_DIR / f"{name}_nncf_int8"}
         if not folders["float"].is_dir():
             logger.info("Exporting %s", NETWORKS[network])
             source = Source(network, torch_network(network, checkpoint), checkpoint)
@@ -116,7 +118,7 @@ def time_rows(rows: Sequence[Row], *, rounds: int, options: Sequence[str]) -> li
     for _ in range(rounds):
         for index, row in enumerate(rows):
             command = [sys.executable, "-m", "benchmarks.engine", *row.arguments, *options]
-            run = subprocess.run(command, check=True, capture_output=True, text=True)
+            run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             result = json.loads(run.stdout)
             for part in PARTS:
                 measured[index][part].extend(result["seconds"][part])
@@ -193,7 +195,14 @@ def main(argv: list[str] | None = None) -> int:
     rows = []
     for network in arguments.network:
         checkpoint = arguments.medsam_checkpoint if network == "medsam" else None
-        folders = prepare_models(network, checkpoint, arguments.calibration)
+        try:
+            folders = prepare_models(network, checkpoint, arguments.calibration)
+        except (FileNotFoundError, CheckpointError, ExportError) as error:
+            logger.error("%s", error)
+            return 2
+        for folder in folders.values():
+            if not any(folder.glob("*.onnx")):
+                logger.warning("%s has no ONNX files (`make model` writes them)", folder)
         rows.extend(network_rows(network, folders, checkpoint))
     options = ["--threads", str(arguments.threads), "--runs", str(arguments.runs)]
     timed = time_rows(rows, rounds=arguments.rounds, options=options)

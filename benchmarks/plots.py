@@ -7,6 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from training.score_tables import draw_bars
+
 Entry = Mapping[str, Any]
 ENGINE_COLOURS = {"PyTorch": "tab:red", "ONNX Runtime": "tab:gray", "OpenVINO": "tab:blue"}
 
@@ -35,22 +37,18 @@ def engines_plot(record: Entry) -> Figure:
 def cases_plot(record: Entry) -> Figure:
     """Draw how many times faster than the baseline each case is."""
     *services, baseline = record["cases"][0]["methods"]
-    names = [case["case"] for case in record["cases"]]
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    figure = Figure(figsize=(9, 4.4), layout="constrained")
     axes = figure.subplots()
-    width = 0.8 / len(services)
-    for index, service in enumerate(services):
-        ratios = [
+    ratios = {
+        service: [
             case["methods"][baseline]["s"] / case["methods"][service]["s"]
             for case in record["cases"]
         ]
-        places = [x + (index - (len(services) - 1) / 2) * width for x in range(len(names))]
-        axes.bar(places, ratios, width, label=service)
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", size=8)
+        for service in services
+    }
+    draw_bars(axes, [case["case"] for case in record["cases"]], ratios)
     axes.axhline(1, color="black", lw=0.8)
     axes.set_ylabel(f"times faster than\n{baseline}")
-    axes.grid(axis="y", alpha=0.3)
-    axes.set_axisbelow(True)
     axes.legend(frameon=False)
     return figure
 
@@ -61,15 +59,12 @@ def accuracy_plot(record: Entry) -> Figure:
     modalities = list(next(iter(methods.values()))["modalities"])
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.subplots()
-    width = 0.85 / len(methods)
-    for index, (title, found) in enumerate(methods.items()):
-        values = [100 * found["modalities"][name]["correct"]["dsc"] for name in modalities]
-        places = [x + (index - (len(methods) - 1) / 2) * width for x in range(len(modalities))]
-        axes.bar(places, values, width, label=title)
-    axes.set_xticks(range(len(modalities)), modalities, rotation=20, ha="right")
+    series = {
+        title: [100 * found["modalities"][name]["correct"]["dsc"] for name in modalities]
+        for title, found in methods.items()
+    }
+    draw_bars(axes, modalities, series)
     axes.set_ylabel("DSC, %")
     axes.set_ylim(0, 100)
-    axes.grid(axis="y", alpha=0.3)
-    axes.set_axisbelow(True)
     figure.legend(loc="outside upper center", ncols=min(len(methods), 5), frameon=False)
     return figure

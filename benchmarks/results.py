@@ -53,8 +53,9 @@ FIGURES = {
     "figure-bad.png": "Bad cases (Figure 3 of the paper).",
 }
 FIGURE_TERMS = (
-    "Nuclei: Data Science Bowl 2018 (CC0). CT, MR and PET: soft-tissue sarcoma of The Cancer "
-    "Imaging Archive as prepared for the IBSI validation set (CC BY 3.0), cut and drawn on."
+    "Nuclei: Data Science Bowl 2018 (CC0). CT, MR and PET: M. Vallières et al., "
+    "Soft-tissue-Sarcoma, The Cancer Imaging Archive (2015), as prepared for the IBSI validation "
+    "set (CC BY 3.0); cut, and masks drawn on."
 )
 
 

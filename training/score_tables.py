@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.metrics import MODES, Mode
@@ -107,19 +108,27 @@ def modality_chart(document: Mapping[str, Any]) -> Figure:
     names = list(document["modalities"])
     columns = _columns(document)
     figure = Figure(figsize=(1.5 + 0.9 * len(names), 4), layout="constrained")
-    axes = figure.add_subplot()
-    width = 0.8 / len(columns)
-    for index, (title, mode, metric) in enumerate(columns):
-        values = [100 * (document["modalities"][name][mode][metric] or 0) for name in names]
-        places = [place + (index - (len(columns) - 1) / 2) * width for place in range(len(names))]
-        axes.bar(places, values, width, label=title)
-    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes = figure.subplots()
+    series = {
+        title: [100 * (document["modalities"][name][mode][metric] or 0) for name in names]
+        for title, mode, metric in columns
+    }
+    draw_bars(axes, names, series)
     axes.set_ylabel("%")
     axes.set_ylim(0, 100)
-    axes.grid(axis="y", alpha=0.3)
-    axes.set_axisbelow(True)
     figure.legend(loc="outside upper center", ncols=len(columns), frameon=False)
     return figure
+
+
+def draw_bars(axes: Axes, names: Sequence[str], series: Mapping[str, Sequence[float]]) -> None:
+    """Draw a group of bars for each name, one bar of each series."""
+    width = 0.85 / len(series)
+    for index, (title, values) in enumerate(series.items()):
+        shift = (index - (len(series) - 1) / 2) * width
+        axes.bar([place + shift for place in range(len(names))], values, width, label=title)
+    axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
 
 
 def _columns(document: Mapping[str, Any]) -> list[tuple[str, Mode, str]]:
