@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import score_methods
+from benchmarks.command import run_command
 from benchmarks.methods import service_method
 from benchmarks.record import RESULTS_DIR, write_record
 from benchmarks.split import Method, add_data_options, case_paths
@@ -26,7 +27,7 @@ from inference import Settings
 from inference.config import VOLUME_PROMPTS, Precision
 from inference.contract import LOGIT_THRESHOLD, LOW_RES_SIZE
 from inference.geometry import ModelFrame
-from inference.pipeline import SERVED, Stages
+from inference.pipeline import Stages
 from inference.postprocess import MaskWindow
 from inference.preprocess import (
     as_rgb,
@@ -66,7 +67,7 @@ def pad_before(interpolation: int) -> Stages:
 def threshold_first(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> MaskWindow:
     """Threshold in the model frame, then resize the binary mask (QMedSAM's order).
 
-    The mask is resized linearly and cut at one half; nearest neighbours would only be coarser.
+    The mask is resized linearly and cut at one half.
     """
     stride = LOW_RES_SIZE / frame.image_size
     height, width = (round(side * stride) for side in frame.resized_hw)
@@ -79,11 +80,7 @@ def threshold_first(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> M
 def volume_prompt_methods(precision: Precision) -> list[Method]:
     """Return the rules by which volumes are prompted."""
     return [
-        service_method(
-            Settings(precision=precision, volume_prompt=rule),
-            key=f"service-{precision}" + ("" if rule == "fixed" else f"-{rule}"),
-            title=rule,
-        )
+        service_method(Settings(precision=precision, volume_prompt=rule), title=rule)
         for rule in VOLUME_PROMPTS
     ]
 
@@ -92,16 +89,10 @@ def stage_methods(precision: Precision, variants: dict[str, Stages]) -> list[Met
     """Return the service with other stages, and as it is served last."""
     settings = Settings(precision=precision)
     methods = [
-        service_method(
-            settings,
-            key=f"service-{precision}-{name.replace(', ', '-').replace(' ', '-')}",
-            title=name,
-            stages=stages,
-        )
+        service_method(settings, title=name, stages=stages, stages_name=name)
         for name, stages in variants.items()
     ]
-    served = service_method(settings, key=f"service-{precision}", title="as served", stages=SERVED)
-    return [*methods, served]
+    return [*methods, service_method(settings, title="as served")]
 
 
 PREPROCESSING = {
@@ -130,12 +121,7 @@ def ablation_methods(
     if name == "threshold":
         return "all", stage_methods(precision, THRESHOLD)
     return "all", [
-        service_method(
-            Settings(precision=precision),
-            key=f"model-{title}-{precision}",
-            title=title,
-            model_dir=folder,
-        )
+        service_method(Settings(precision=precision), title=title, model=title, model_dir=folder)
         for title, folder in models.items()
     ]
 
@@ -169,11 +155,16 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if (arguments.ablation == "models") != bool(arguments.model):
         parser.error("--model goes with `models`, and only with it")
-    kind, methods = ablation_methods(arguments.ablation, arguments.precision, dict(arguments.model))
-    documents = score_methods(methods, case_paths(arguments.data, kind), arguments.work_dir)
-    record = arguments.json or RESULTS_DIR / f"ablation-{arguments.ablation}.json"
-    write_record(record, {"precision": arguments.precision, "methods": documents})
-    return 0
+
+    def body() -> int:
+        models = dict(arguments.model)
+        kind, methods = ablation_methods(arguments.ablation, arguments.precision, models)
+        documents = score_methods(methods, case_paths(arguments.data, kind), arguments.work_dir)
+        record = arguments.json or RESULTS_DIR / f"ablation-{arguments.ablation}.json"
+        write_record(record, {"precision": arguments.precision, "methods": documents})
+        return 0
+
+    return run_command(body)
 
 
 def _named_folder(text: str) -> tuple[str, Path]:

@@ -9,14 +9,16 @@ boxes, which changes its time and not its masks. Models that do not exist are le
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import run_command
 from benchmarks.methods import baseline_method, service_method
-from benchmarks.nncf_int8 import DEFAULT_OUTPUT as NNCF_DIR
+from benchmarks.models import NNCF_DIR, NNCF_TITLE, OWN_INT8_DIR, OWN_INT8_TITLE
 from benchmarks.record import RESULTS_DIR, write_record
 from benchmarks.split import Method, add_data_options, case_paths, predict_cases
 from inference import Settings
@@ -26,8 +28,10 @@ from training.metrics import MODES
 from training.score_tables import modality_table, scores_document
 from training.scores import Pair, score_pairs
 
-# Folder and name of quantized models; the float remainder runs in either precision.
-QUANTIZED = {"nncf-int8": (NNCF_DIR, "NNCF int8"), "int8": (Path("models/int8"), "int8")}
+logger = logging.getLogger(__name__)
+
+# Folder and title of quantized models; their float remainder runs in either precision.
+QUANTIZED = {"nncf": (NNCF_DIR, NNCF_TITLE), "qat": (OWN_INT8_DIR, OWN_INT8_TITLE)}
 PRECISIONS: tuple[Precision, ...] = ("f32", "bf16")
 
 
@@ -35,21 +39,38 @@ def compared_methods(checkpoint: Path, precisions: Sequence[Precision]) -> list[
     """Return the columns of the table."""
     methods = [baseline_method(checkpoint)]
     for precision in precisions:
-        settings = Settings(precision=precision)
-        methods.append(
-            service_method(settings, key=f"service-{precision}", title=f"service {precision}")
-        )
-        methods.extend(
-            service_method(
-                settings,
-                key=f"{key}-{precision}",
-                title=f"{name}, rest {precision}",
-                model_dir=folder,
-            )
-            for key, (folder, name) in QUANTIZED.items()
-            if folder.is_dir()
-        )
+        methods.append(shipped_method(precision))
+        methods.extend(quantized_methods(precision))
     return methods
+
+
+def shipped_method(precision: Precision) -> Method:
+    """Return the service with the float model that ships."""
+    return service_method(Settings(precision=precision), title=f"service {precision}")
+
+
+def quantized_methods(precision: Precision) -> list[Method]:
+    """Return the service with each quantized model that exists; a missing one is logged."""
+    methods = []
+    for name, (folder, title) in QUANTIZED.items():
+        if folder.is_dir():
+            methods.append(_quantized_method(name, precision))
+        else:
+            logger.warning("%s is left out: %s does not exist", title, folder)
+    return methods
+
+
+def our_method(precision: Precision) -> Method:
+    """Return the service with our own quantized model, or the float one while there is none."""
+    is_quantized = OWN_INT8_DIR.is_dir()
+    return _quantized_method("qat", precision) if is_quantized else shipped_method(precision)
+
+
+def _quantized_method(name: str, precision: Precision) -> Method:
+    folder, title = QUANTIZED[name]
+    settings = Settings(precision=precision)
+    words = f"{title}, rest {precision}"
+    return service_method(settings, title=words, model=name, model_dir=folder)
 
 
 def score_methods(
@@ -97,10 +118,14 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Print a table per method and write the record."""
     arguments = build_parser().parse_args(argv)
-    methods = compared_methods(arguments.checkpoint, arguments.precision)
-    documents = score_methods(methods, case_paths(arguments.data), arguments.work_dir)
-    write_record(arguments.json, {"methods": documents})
-    return 0
+
+    def body() -> int:
+        methods = compared_methods(arguments.checkpoint, arguments.precision)
+        documents = score_methods(methods, case_paths(arguments.data), arguments.work_dir)
+        write_record(arguments.json, {"methods": documents})
+        return 0
+
+    return run_command(body)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python -m benchmarks.cases
 
 The service runs as in its image, by `predict.sh` and without a cache of compiled models. The
-baseline walks a few slices of each object; its time for all of them is scaled from these, start,
-reading and writing are not. Measured cases are kept in the work folder and not measured again.
+baseline walks a few slices of each object; the others are added at the median time of one.
+Measured cases are kept in the work folder and not measured again.
 """
 
 from __future__ import annotations
@@ -14,102 +14,163 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from benchmarks.command import run_command
+from benchmarks.methods import BASELINE_TITLE
 from benchmarks.process import Finished, run_fresh, run_predict_script
 from benchmarks.record import RESULTS_DIR, write_record
 from benchmarks.table8 import SPECS, CaseSpec, build_case
+from inference import __version__
 from inference.cases import write_bytes
+from inference.contract import MANIFEST_FILE
+from inference.model import default_model_dir, file_sha256
 from inference.progress import ProgressBar
+from training.evaluate import positive
 
 DEFAULT_DATA = Path("../shared/data")
 WORK_DIR = Path("runs/cases")
 MEMORY_LIMIT_BYTES = 8 << 30
-BASELINE = "PyTorch baseline f32"
+DEFAULT_RECORD = RESULTS_DIR / "cases.json"
 
 
-def run_service(folder: Path, precision: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Measured:
+    """One case by one method.
+
+    Attributes:
+        s: median seconds of the runs.
+        peak_mb: largest resident memory of any run.
+        visits: how many slices and boxes the baseline has to visit; 0 of the service.
+        walked: how many it did visit; the time of the others is added.
+        error: why a run failed; None when none did.
+        parameters: what a run depends on beside the case.
+    """
+
+    s: float
+    min_s: float
+    max_s: float
+    peak_mb: float
+    runs: int
+    visits: int
+    walked: int
+    error: str | None
+    parameters: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its process, and what the baseline did not do of the work."""
+
+    finished: Finished
+    visits: int = 0
+    walked: int = 0
+    visit_s: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Wall time, scaled to all visits."""
+        return self.finished.wall_s + (self.visits - self.walked) * self.visit_s
+
+
+def run_service(folder: Path, precision: str) -> Run:
     """Run the service once on the case in `folder`/in."""
     with tempfile.TemporaryDirectory() as outputs:
-        finished = run_predict_script(
-            folder / "in",
-            Path(outputs),
-            options=["--precision", precision],
-            limit_bytes=MEMORY_LIMIT_BYTES,
+        return Run(
+            run_predict_script(
+                folder / "in",
+                Path(outputs),
+                options=["--precision", precision],
+                limit_bytes=MEMORY_LIMIT_BYTES,
+            )
         )
-    return _result(finished, finished.wall_s)
 
 
-def run_baseline(folder: Path, most_slices: int) -> dict[str, Any]:
-    """Run the baseline once on the case in `folder`/in and scale what it left out."""
+def run_baseline(folder: Path, most_slices: int) -> Run:
+    """Run the baseline once on the case in `folder`/in, on a few slices of each object."""
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.json"
         command = [sys.executable, "-m", "training.baseline", "-i", folder / "in", "-o", scratch]
         command += ["--most-slices", str(most_slices), "--report", report]
-        finished = run_fresh(command)
+        finished = run_fresh(command, limit_bytes=MEMORY_LIMIT_BYTES)
         if finished.status:
-            return _result(finished, finished.wall_s)
+            return Run(finished)
         entry = json.loads(report.read_text())[0]
-    factor = entry["visits"] / entry["walked"]
-    result = _result(finished, finished.wall_s + entry["segment_s"] * (factor - 1))
-    return {**result, "visits": entry["visits"], "walked": entry["walked"]}
+    return Run(finished, entry["visits"], entry["walked"], entry["visit_s"] or 0.0)
 
 
-def _result(finished: Finished, seconds: float) -> dict[str, Any]:
-    if finished.status:
-        raise RuntimeError(f"Run ended with status {finished.status}: {finished.output}")
-    return {"s": seconds, "peak_mb": finished.peak_bytes / 1e6}
+def measure(
+    kept: Path, run: Callable[[], Run], *, runs: int, budget_s: float, parameters: dict[str, str]
+) -> Measured:
+    """Return the median of several runs.
 
-
-def measure(path: Path, runs: int, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the median of several runs; kept in `path`, from where it is read the next time."""
-    if path.is_file():
-        return json.loads(path.read_text())
-    results = [run() for _ in range(runs)]
-    seconds = [result["s"] for result in results]
-    document = {
-        **results[-1],
-        "s": statistics.median(seconds),
-        "min_s": min(seconds),
-        "max_s": max(seconds),
-        "peak_mb": max(result["peak_mb"] for result in results),
-        "runs": runs,
-    }
-    write_bytes(path, (json.dumps(document) + "\n").encode())
-    return document
+    Args:
+        kept: JSON file of the result, which is read the next time if its parameters are the same.
+        run: makes one.
+        runs: most of them.
+        budget_s: no further run begins after so long.
+        parameters: what a run depends on beside the case.
+    """
+    parameters = {**parameters, "runs": str(runs), "budget_s": str(budget_s)}
+    if kept.is_file():
+        measured = Measured(**json.loads(kept.read_text()))
+        if measured.parameters == parameters:
+            return measured
+    made: list[Run] = []
+    began = time.perf_counter()
+    while len(made) < runs and (not made or time.perf_counter() - began < budget_s):
+        made.append(run())
+    seconds = [one.seconds for one in made]
+    failed = next((one.finished for one in made if one.finished.status), None)
+    measured = Measured(
+        s=statistics.median(seconds),
+        min_s=min(seconds),
+        max_s=max(seconds),
+        peak_mb=max(one.finished.peak_bytes for one in made) / 1e6,
+        runs=len(made),
+        visits=made[-1].visits,
+        walked=made[-1].walked,
+        error=None if failed is None else f"status {failed.status}: {failed.output[-500:]}",
+        parameters=parameters,
+    )
+    write_bytes(kept, (json.dumps(asdict(measured)) + "\n").encode())
+    return measured
 
 
 def measure_case(
-    spec: CaseSpec, folder: Path, arguments: argparse.Namespace, bar: ProgressBar
-) -> dict[str, Any]:
-    """Build a case where it is missing, and measure it by every method."""
+    spec: CaseSpec, folder: Path, arguments: argparse.Namespace
+) -> Iterator[tuple[str, Measured]]:
+    """Build a case where it is missing, and yield what each method takes."""
     (folder / "in").mkdir(parents=True, exist_ok=True)
     path = folder / "in" / f"{spec.name}.npz"
     if not path.is_file():
         build_case(spec, arguments.data, path)
-    methods: dict[str, tuple[int, Callable[[], dict[str, Any]]]] = {}
-    for precision in arguments.precision:
-        methods[f"service {precision}"] = (
-            arguments.runs,
-            lambda precision=precision: run_service(folder, precision),
-        )
-    methods[BASELINE] = (
-        arguments.baseline_runs,
-        lambda: run_baseline(folder, arguments.most_slices),
-    )
-    measured = {}
-    for name, (runs, run) in methods.items():
-        measured[name] = measure(folder / f"{name.replace(' ', '-')}.json", runs, run)
-        bar.advance(f"{spec.name} {name}")
-    return {
-        "case": spec.name,
-        "shape": list(spec.shape),
-        "objects": spec.objects,
-        "paper_s": spec.paper_s,
-        "methods": measured,
+    methods: dict[str, Callable[[], Run]] = {
+        f"service {precision}": partial(run_service, folder, precision)
+        for precision in arguments.precision
     }
+    methods[BASELINE_TITLE] = partial(run_baseline, folder, arguments.most_slices)
+    parameters = {
+        "version": __version__,
+        "most_slices": str(arguments.most_slices),
+        "case_sha256": file_sha256(path),
+        "model_sha256": file_sha256(default_model_dir() / MANIFEST_FILE),
+    }
+    for name, run in methods.items():
+        yield (
+            name,
+            measure(
+                folder / f"{name.replace(' ', '-')}.json",
+                run,
+                runs=arguments.runs,
+                budget_s=arguments.budget,
+                parameters=parameters,
+            ),
+        )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -123,24 +184,49 @@ def build_parser() -> argparse.ArgumentParser:
         "--data", type=Path, default=DEFAULT_DATA, help="of real images (default: %(default)s)"
     )
     parser.add_argument(
-        "--precision", nargs="+", choices=["f32", "bf16"], default=["f32", "bf16"], help="(both)"
+        "--precision",
+        nargs="+",
+        choices=["f32", "bf16"],
+        default=["f32", "bf16"],
+        help="(default: both)",
     )
     parser.add_argument(
-        "--runs", type=int, default=3, help="of the service on each case (default: %(default)s)"
+        "--runs",
+        type=positive,
+        default=3,
+        help="most, of each case and method (default: %(default)s)",
     )
-    parser.add_argument("--baseline-runs", type=int, default=1, help="(default: %(default)s)")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=40,
+        metavar="S",
+        help="no further run of a case begins after so long (default: %(default)s s)",
+    )
     parser.add_argument(
         "--most-slices",
-        type=int,
+        type=positive,
         default=6,
         help="of each object that the baseline walks (default: %(default)s)",
     )
-    parser.add_argument("--only", nargs="+", metavar="CASE", help="measure these (default: all)")
-    parser.add_argument("--work-dir", type=Path, default=WORK_DIR, help="(default: %(default)s)")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=[spec.name for spec in SPECS],
+        metavar="CASE",
+        help="measure these (default: all)",
+    )
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        default=WORK_DIR,
+        help="cases and what was measured are kept here and not measured again; delete it after a "
+        "change of code (default: %(default)s)",
+    )
     parser.add_argument(
         "--json",
         type=Path,
-        default=RESULTS_DIR / "cases.json",
+        default=DEFAULT_RECORD,
         help="record of the run (default: %(default)s)",
     )
     return parser
@@ -148,23 +234,38 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure every case, print a line each and write the record."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
     specs = [spec for spec in SPECS if not arguments.only or spec.name in arguments.only]
+    if arguments.only and arguments.json == DEFAULT_RECORD:
+        parser.error("--only needs a --json of its own: the default is the record of all cases")
+    return run_command(lambda: _measure_all(arguments, specs))
+
+
+def _measure_all(arguments: argparse.Namespace, specs: list[CaseSpec]) -> int:
     bar = ProgressBar(len(specs) * (len(arguments.precision) + 1), sys.stderr)
     cases = []
     for spec in specs:
-        case = measure_case(spec, arguments.work_dir / spec.name, arguments, bar)
-        cases.append(case)
-        print(
-            f"{spec.name:24}"
-            + "  ".join(
-                f"{name} {found['s']:.2f} s, {found['peak_mb']:.0f} MB"
-                for name, found in case["methods"].items()
-            ),
-            flush=True,
+        methods = {}
+        for name, measured in measure_case(spec, arguments.work_dir / spec.name, arguments):
+            methods[name] = {
+                key: value for key, value in asdict(measured).items() if key != "parameters"
+            }
+            bar.advance(f"{spec.name} {name}")
+            outcome = measured.error or f"{measured.s:.2f} s, {measured.peak_mb:.0f} MB"
+            print(f"{spec.name} {name}: {outcome}", flush=True)
+        cases.append(
+            {
+                "case": spec.name,
+                "shape": list(spec.shape),
+                "objects": spec.objects,
+                "paper_s": spec.paper_s,
+                "methods": methods,
+            }
         )
     bar.close()
-    write_record(arguments.json, {"most_slices": arguments.most_slices, "cases": cases})
+    sampling = {"most_slices": arguments.most_slices, "budget_s": arguments.budget}
+    write_record(arguments.json, {**sampling, "cases": cases})
     return 0
 
 

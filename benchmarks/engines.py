@@ -4,7 +4,8 @@
 
 Each row runs in processes of its own, the rows in turn and in several rounds, with a fixed number
 of threads. MedSAM has random weights unless its checkpoint is given: its speed is the same. A row
-whose model does not exist is left out; int8 by NNCF is made where it is missing.
+whose model does not exist is left out; int8 by NNCF is made where it is missing, which takes
+minutes. `make model` writes the ONNX files that ONNX Runtime needs.
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import run_command
 from benchmarks.engine import torch_network
+from benchmarks.models import NNCF_DIR, NNCF_TITLE, OWN_INT8_DIR, OWN_INT8_TITLE
 from benchmarks.nncf_int8 import DEFAULT_CALIBRATION, calibration_samples, quantize_model
-from benchmarks.nncf_int8 import DEFAULT_OUTPUT as LITE_NNCF_DIR
 from benchmarks.record import RESULTS_DIR, write_record
-from inference.model import default_model_dir, read_manifest
+from inference.contract import MANIFEST_FILE
+from inference.model import default_model_dir, file_sha256, read_manifest
 from inference.progress import ProgressBar
-from training.checkpoint import CheckpointError
-from training.export import ExportError, Source, export_network
+from training.evaluate import positive
+from training.export import Source, export_network
 
 logger = logging.getLogger(__name__)
 
 NETWORKS = {"lite_medsam": "LiteMedSAM", "medsam": "MedSAM"}
 WORK_DIR = Path("runs/engines")
-OWN_INT8_DIR = Path("models/int8")
 SAMPLES = {"lite_medsam": 300, "medsam": 8}  # of calibration; MedSAM's are for speed only
 PARTS = ("encoder", "decoder", "whole")
 
@@ -92,37 +94,44 @@ def prepare_models(network: str, checkpoint: Path | None, calibration: Path) -> 
         FileNotFoundError: there is no image to calibrate with.
     """
     if network == "lite_medsam":
-        folders = {"float": default_model_dir(), "NNCF int8": LITE_NNCF_DIR}
+        folders = {"float": default_model_dir(), NNCF_TITLE: NNCF_DIR}
         if OWN_INT8_DIR.is_dir():
-            folders["QAT int8"] = OWN_INT8_DIR
+            folders[OWN_INT8_TITLE] = OWN_INT8_DIR
     else:
-        name = "medsam" if checkpoint else "medsam_random"
-        folders = {"float": WORK_DIR / name, "NNCF int8": WORK_DIR / f"{name}_nncf_int8"}
+        name = f"medsam_{file_sha256(checkpoint)[:8]}" if checkpoint else "medsam_random"
+        folders = {"float": WORK_DIR / name, NNCF_TITLE: WORK_DIR / f"{name}_nncf_int8"}
         if not folders["float"].is_dir():
             logger.info("Exporting %s", NETWORKS[network])
             source = Source(network, torch_network(network, checkpoint), checkpoint)
             export_network(source, folders["float"])
-    if not folders["NNCF int8"].is_dir():
+    if not is_made_from(folders[NNCF_TITLE], folders["float"]):
         logger.info("Quantizing %s with NNCF", NETWORKS[network])
         size = read_manifest(folders["float"]).image_size
         samples = calibration_samples(calibration, size, SAMPLES[network])
-        quantize_model(folders["float"], samples, folders["NNCF int8"])
+        quantize_model(folders["float"], samples, folders[NNCF_TITLE])
     return folders
+
+
+def is_made_from(quantized: Path, model_dir: Path) -> bool:
+    """Say whether a folder holds what NNCF made of a model, ONNX files included."""
+    manifest = quantized / MANIFEST_FILE
+    if not manifest.is_file() or any(model_dir.glob("*.onnx")) > any(quantized.glob("*.onnx")):
+        return False
+    source = json.loads(manifest.read_text()).get("source_manifest_sha256")
+    return source == file_sha256(model_dir / MANIFEST_FILE)
 
 
 def time_rows(rows: Sequence[Row], *, rounds: int, options: Sequence[str]) -> list[dict[str, Any]]:
     """Return the median and the spread, in seconds, of each row's parts over all rounds."""
     measured: list[dict[str, list[float]]] = [{part: [] for part in PARTS} for _ in rows]
-    peaks = [0.0] * len(rows)
     bar = ProgressBar(rounds * len(rows), sys.stderr)
     for _ in range(rounds):
         for index, row in enumerate(rows):
             command = [sys.executable, "-m", "benchmarks.engine", *row.arguments, *options]
             run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            result = json.loads(run.stdout)
+            seconds = json.loads(run.stdout)
             for part in PARTS:
-                measured[index][part].extend(result["seconds"][part])
-            peaks[index] = max(peaks[index], result["peak_mb"])
+                measured[index][part].extend(seconds[part])
             bar.advance(f"{row.network}, {row.engine} {row.precision}")
     bar.close()
     return [
@@ -131,10 +140,9 @@ def time_rows(rows: Sequence[Row], *, rounds: int, options: Sequence[str]) -> li
             "engine": row.engine,
             "precision": row.precision,
             "runs": len(values["whole"]),
-            "peak_mb": round(peak),
             **{part: _spread(values[part]) for part in PARTS},
         }
-        for row, values, peak in zip(rows, measured, peaks, strict=True)
+        for row, values in zip(rows, measured, strict=True)
     ]
 
 
@@ -171,13 +179,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--threads",
-        type=int,
+        type=positive,
         default=len(os.sched_getaffinity(0)),
         help="of each engine (default: one a core)",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=positive, default=3, help="(default: %(default)s)")
     parser.add_argument(
-        "--runs", type=int, default=10, help="most runs of a row in a round (default: %(default)s)"
+        "--runs",
+        type=positive,
+        default=10,
+        help="most runs of a row in a round (default: %(default)s)",
     )
     parser.add_argument(
         "--json",
@@ -191,18 +202,17 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Time all rows, print them and write the record."""
     arguments = build_parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    return run_command(lambda: _measure(arguments))
+
+
+def _measure(arguments: argparse.Namespace) -> int:
     rows = []
     for network in arguments.network:
         checkpoint = arguments.medsam_checkpoint if network == "medsam" else None
-        try:
-            folders = prepare_models(network, checkpoint, arguments.calibration)
-        except (FileNotFoundError, CheckpointError, ExportError) as error:
-            logger.error("%s", error)
-            return 2
+        folders = prepare_models(network, checkpoint, arguments.calibration)
         for folder in folders.values():
             if not any(folder.glob("*.onnx")):
-                logger.warning("%s has no ONNX files (`make model` writes them)", folder)
+                logger.warning("No row of ONNX Runtime: %s has no ONNX files", folder)
         rows.extend(network_rows(network, folders, checkpoint))
     options = ["--threads", str(arguments.threads), "--runs", str(arguments.runs)]
     timed = time_rows(rows, rounds=arguments.rounds, options=options)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.figures
 
-The cases that are drawn unless others are named may be redistributed: nuclei of the Data Science
-Bowl 2018 (CC0) and the soft-tissue-sarcoma volumes of the IBSI validation set (CC BY 3.0).
+The cases that are drawn unless others are named may be redistributed. Of a large image with small
+objects a part is shown.
 """
 
 from __future__ import annotations
@@ -20,23 +20,29 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from benchmarks.accuracy import compared_methods
-from benchmarks.split import DEFAULT_ROOT, DEFAULT_WORK_DIR, Method, predict_cases
+from benchmarks.accuracy import our_method
+from benchmarks.command import run_command
+from benchmarks.methods import baseline_method
+from benchmarks.record import RESULTS_DIR, write_record
+from benchmarks.split import DEFAULT_ROOT, DEFAULT_WORK_DIR, predict_cases
 from inference.cases import read_case
-from inference.preprocess import as_rgb
+from inference.preprocess import as_rgb, normalize_min_max
 from inference.volume import boxes_2d
-from training.checkpoint import DEFAULT_PATH
 from training.metrics import score_case
 
-FLOAT_TITLE = "PyTorch baseline f32"
-# The best of these that exists is "ours".
-OUR_TITLES = ("int8, rest bf16", "service bf16")
 GOOD_CASES = ("MR/3DBox_MR_0004", "PET/3DBox_PET_0021", "Microscopy/2DBox_Microscopy_0029")
 BAD_CASES = ("CT/3DBox_CT_0005", "PET/3DBox_PET_0019", "Microscopy/2DBox_Microscopy_0036")
+TERMS = (
+    "Nuclei: Data Science Bowl 2018 (CC0). CT, MR and PET: M. Vallières et al., "
+    "Soft-tissue-Sarcoma, The Cancer Imaging Archive (2015), as prepared for the IBSI validation "
+    "set (CC BY 3.0); cut, and masks drawn on."
+)
+UNKNOWN_TERMS = "The terms of these images were not checked: do not publish them."
 OUTPUT_DIR = Path("docs/images")
 PANEL_INCHES, DPI = 2.6, 110
 MARGIN = 0.15  # of the extent of the boxes, round it
 LEAST_SIDE_PX = 40
+MOST_SIDES = 15  # of a typical box across a panel
 FILL_ALPHA = 0.45
 
 
@@ -79,6 +85,7 @@ def read_panels(path: Path, predictions: dict[str, Path]) -> Panels:
         boxes = boxes_2d(boxes[(boxes[:, 2] <= z) & (z <= boxes[:, 5])])
         pixels, name = pixels[z], f"{name}, slice {z}"
         maps = {title: label_map[z] for title, label_map in maps.items()}
+    boxes = _readable(boxes)
     rows, columns = _cut(boxes, pixels.shape[:2])
     return Panels(
         name=name,
@@ -87,6 +94,18 @@ def read_panels(path: Path, predictions: dict[str, Path]) -> Panels:
         label_maps={title: label_map[rows, columns] for title, label_map in maps.items()},
         scores=scores,
     )
+
+
+def _readable(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the boxes where most are, when all together would be too small to see."""
+    extent = (boxes[:, 2:].max(axis=0) - boxes[:, :2].min(axis=0)).max()
+    side = np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1))
+    reach = MOST_SIDES * side
+    if extent <= reach:
+        return boxes
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    is_near = np.abs(centres[:, None] - centres[None]).max(axis=2) <= reach / 2
+    return boxes[is_near[is_near.sum(axis=1).argmax()]]
 
 
 def _cut(boxes: NDArray[np.float32], hw: Sequence[int]) -> tuple[slice, slice]:
@@ -105,7 +124,7 @@ def draw_figure(rows: Sequence[Panels]) -> Figure:
     grid = figure.subplots(len(rows), len(titles), squeeze=False)
     for axes_row, panels in zip(grid, rows, strict=True):
         for axes, title in zip(axes_row, titles, strict=True):
-            axes.imshow(panels.image)
+            axes.imshow(normalize_min_max(panels.image))  # dark images as the network sees them
             axes.set_axis_off()
             if title in panels.label_maps:
                 _draw_labels(axes, panels.label_maps[title])
@@ -133,27 +152,23 @@ def _draw_labels(axes: Axes, label_map: NDArray[np.integer]) -> None:
             axes.contour(label_map == label, [0.5], colors="white", linewidths=0.8)
 
 
-def make_figure(
-    names: Sequence[str], root: Path, work_dir: Path, methods: Sequence[Method]
-) -> Figure:
-    """Predict the cases where that is still to be done, and draw them."""
-    paths = [root / f"{name}.npz" for name in names]
-    folders = {method.title: predict_cases(method, paths, work_dir) for method in methods}
-    rows = [
+def case_panels(names: Sequence[str], arguments: argparse.Namespace) -> list[Panels]:
+    """Predict the cases, MODALITY/CASE, where that is still to be done, and read them."""
+    paths = [arguments.data / f"{name}.npz" for name in names]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(f"Cases are missing: {', '.join(missing)}")
+    folders = {
+        method.title: predict_cases(method, paths, arguments.work_dir)
+        for method in (baseline_method(), our_method("f32"))
+    }
+    return [
         read_panels(
             path,
             {title: folder / path.parent.name / path.name for title, folder in folders.items()},
         )
         for path in paths
     ]
-    return draw_figure(rows)
-
-
-def shown_methods() -> list[Method]:
-    """Return the float baseline and what is ours."""
-    methods = {method.title: method for method in compared_methods(DEFAULT_PATH, ("bf16",))}
-    ours = next(title for title in OUR_TITLES if title in methods)
-    return [methods[FLOAT_TITLE], methods[ours]]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -172,21 +187,34 @@ def build_parser() -> argparse.ArgumentParser:
             f"--{kind}", nargs="+", default=list(names), metavar="MODALITY/CASE", help="to draw"
         )
     parser.add_argument(
+        "--json",
+        type=Path,
+        default=RESULTS_DIR / "figures.json",
+        help="record of the run (default: %(default)s)",
+    )
+    parser.add_argument(
         "--output-dir", type=Path, default=OUTPUT_DIR, help="(default: %(default)s)"
     )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write figure-good.png and figure-bad.png."""
+    """Write figure-good.png, figure-bad.png and the record of what they show."""
     arguments = build_parser().parse_args(argv)
-    methods = shown_methods()
+    return run_command(lambda: _draw_all(arguments))
+
+
+def _draw_all(arguments: argparse.Namespace) -> int:
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    for kind, names in (("good", arguments.good), ("bad", arguments.bad)):
-        figure = make_figure(names, arguments.data, arguments.work_dir, methods)
+    shown = {}
+    for kind in ("good", "bad"):
+        rows = case_panels(getattr(arguments, kind), arguments)
         path = arguments.output_dir / f"figure-{kind}.png"
-        figure.savefig(path, dpi=DPI)
+        draw_figure(rows).savefig(path, dpi=DPI)
+        shown[kind] = {panels.name: panels.scores for panels in rows}
         print(path)
+    is_default = [*arguments.good, *arguments.bad] == [*GOOD_CASES, *BAD_CASES]
+    write_record(arguments.json, {"dsc": shown, "terms": TERMS if is_default else UNKNOWN_TERMS})
     return 0
 
 

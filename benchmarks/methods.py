@@ -11,6 +11,8 @@ from torch import Tensor
 from benchmarks.split import Method, Predict
 from inference import Segmenter, Settings
 from inference.cases import Case
+from inference.contract import MANIFEST_FILE
+from inference.model import default_model_dir
 from inference.pipeline import SERVED, Stages
 from inference.postprocess import LabelMap
 from inference.prompts import check_prompts
@@ -18,21 +20,35 @@ from inference.timing import Stopwatch
 from training.baseline import Baseline
 from training.checkpoint import DEFAULT_PATH, load_lite_medsam
 
+BASELINE_TITLE = "PyTorch baseline f32"
+
 
 def baseline_method(checkpoint: Path = DEFAULT_PATH) -> Method:
     """Return the published PyTorch pipeline; see `training.baseline`."""
-    return Method("pytorch-f32", "PyTorch baseline f32", lambda: _baseline(checkpoint))
+    return Method(
+        "pytorch-f32", BASELINE_TITLE, checkpoint, lambda: remembering_baseline(checkpoint)
+    )
 
 
 def service_method(
     settings: Settings,
     *,
-    key: str,
     title: str,
+    model: str = "",
     model_dir: Path | None = None,
     stages: Stages = SERVED,
+    stages_name: str = "",
 ) -> Method:
-    """Return the service with a model (the one that ships unless given) and stages."""
+    """Return the service.
+
+    Args:
+        settings: precision and volume prompt; they are in the key.
+        title: heads its column.
+        model: names a model that does not ship, in the key.
+        model_dir: folder of it; None takes the one that ships.
+        stages: before and after the network.
+        stages_name: names them in the key.
+    """
 
     def load() -> Predict:
         segmenter = Segmenter(model_dir, settings)
@@ -45,11 +61,16 @@ def service_method(
 
         return predict
 
-    return Method(key, title, load)
+    words = ["service", model, settings.precision, settings.volume_prompt, stages_name]
+    key = "-".join(word.replace(",", "").replace(" ", "-") for word in words if word)
+    return Method(key, title, (model_dir or default_model_dir()) / MANIFEST_FILE, load)
 
 
-def _baseline(checkpoint: Path) -> Predict:
-    """Remember the embeddings between the boxes of a case: its time changes, its masks do not."""
+def remembering_baseline(checkpoint: Path) -> Predict:
+    """Return the baseline with the embeddings of a case kept between its boxes.
+
+    Its time changes, its masks do not.
+    """
     network = load_lite_medsam(checkpoint)
     remembered: dict[bytes, Tensor] = {}
 

@@ -25,6 +25,8 @@ import onnx
 import openvino
 from numpy.typing import NDArray
 
+from benchmarks.command import run_command
+from benchmarks.models import NNCF_DIR, NNCF_TITLE
 from inference import Settings
 from inference.cases import read_case
 from inference.contract import (
@@ -41,10 +43,10 @@ from inference.model import CompiledNetwork, default_model_dir, file_sha256, rea
 from inference.preprocess import preprocess_image
 from inference.prompts import check_prompts
 from inference.volume import boxes_2d, fixed_visits, image_visits
+from training.evaluate import positive
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_OUTPUT = Path("runs/nncf_int8")
 DEFAULT_CALIBRATION = Path("../shared/data/train")
 MOST_BOXES = 8  # of one image, so that a slide full of nuclei does not outweigh the rest
 # The ONNX files serve to compare speeds, and calibrating them takes many times longer.
@@ -68,13 +70,16 @@ def calibration_samples(root: Path, image_size: int, count: int) -> list[Sample]
     paths = [path for turn in in_turn for path in turn if path is not None][:count]
     if not paths:
         raise FileNotFoundError(f"{root} must hold <Modality>/*.npz, got none")
-    return [_sample(path, image_size) for path in paths]
+    samples = [_sample(path, image_size) for path in paths]
+    return [sample for sample in samples if sample is not None]
 
 
-def _sample(path: Path, image_size: int) -> Sample:
+def _sample(path: Path, image_size: int) -> Sample | None:
     """Prepare an image, or the middle one of the slices that the boxes of a volume cover."""
     case = read_case(path)
     prompts = check_prompts(case.pixels, case.boxes)
+    if not prompts.objects:
+        return None
     if prompts.is_volume:
         visits = fixed_visits(prompts.boxes, prompts.objects)
         visit = visits[len(visits) // 2]
@@ -122,11 +127,12 @@ def quantize_model(model_dir: Path, samples: Sequence[Sample], output_dir: Path)
                 onnx.save(_quantize(graph, few, WITHOUT_SMOOTHING), folder / onnx_file)
         document = {
             "contract_version": CONTRACT_VERSION,
-            "name": f"{manifest.name}, NNCF int8",
+            "name": f"{manifest.name}, {NNCF_TITLE}",
             "precision": "int8",
             "image_size": manifest.image_size,
             "nncf": nncf.__version__,
             "calibration_images": len(samples),
+            "source_manifest_sha256": file_sha256(model_dir / MANIFEST_FILE),
             "sha256": {
                 path.name: file_sha256(path)
                 for path in sorted(folder.iterdir())
@@ -154,7 +160,11 @@ def _quantize(
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of `python -m benchmarks.nncf_int8`."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.nncf_int8", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.nncf_int8",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--model-dir",
         type=Path,
@@ -168,23 +178,27 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder of modalities (default: %(default)s)",
     )
     parser.add_argument(
-        "--samples", type=int, default=300, help="images to calibrate with (default: %(default)s)"
+        "--samples",
+        type=positive,
+        default=300,
+        help="images to calibrate with (default: %(default)s)",
     )
-    parser.add_argument(
-        "--output-dir", type=Path, default=DEFAULT_OUTPUT, help="(default: %(default)s)"
-    )
+    parser.add_argument("--output-dir", type=Path, default=NNCF_DIR, help="(default: %(default)s)")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Quantize a model."""
     arguments = build_parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    image_size = read_manifest(arguments.model_dir).image_size
-    samples = calibration_samples(arguments.calibration, image_size, arguments.samples)
-    quantize_model(arguments.model_dir, samples, arguments.output_dir)
-    logger.info("Wrote %s, calibrated with %d images", arguments.output_dir, len(samples))
-    return 0
+
+    def body() -> int:
+        image_size = read_manifest(arguments.model_dir).image_size
+        samples = calibration_samples(arguments.calibration, image_size, arguments.samples)
+        quantize_model(arguments.model_dir, samples, arguments.output_dir)
+        logger.info("Wrote %s, calibrated with %d images", arguments.output_dir, len(samples))
+        return 0
+
+    return run_command(body)
 
 
 if __name__ == "__main__":

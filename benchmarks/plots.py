@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from training.score_tables import draw_bars
+from training.score_tables import draw_bars, percentage
 
 Entry = Mapping[str, Any]
 ENGINE_COLOURS = {"PyTorch": "tab:red", "ONNX Runtime": "tab:gray", "OpenVINO": "tab:blue"}
+
+
+def speed_up(baseline: Entry, service: Entry) -> float:
+    """Return how many times less one case takes; NaN where a method ran into its limit."""
+    if baseline["error"] or service["error"]:
+        return math.nan
+    return float(baseline["s"] / service["s"])
 
 
 def engines_plot(record: Entry) -> Figure:
@@ -41,7 +49,7 @@ def cases_plot(record: Entry) -> Figure:
     axes = figure.subplots()
     ratios = {
         service: [
-            case["methods"][baseline]["s"] / case["methods"][service]["s"]
+            speed_up(case["methods"][baseline], case["methods"][service])
             for case in record["cases"]
         ]
         for service in services
@@ -60,7 +68,7 @@ def accuracy_plot(record: Entry) -> Figure:
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.subplots()
     series = {
-        title: [100 * found["modalities"][name]["correct"]["dsc"] for name in modalities]
+        title: [percentage(found["modalities"][name]["correct"]["dsc"]) for name in modalities]
         for title, found in methods.items()
     }
     draw_bars(axes, modalities, series)

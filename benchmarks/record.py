@@ -7,11 +7,14 @@ import json
 import os
 import platform
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from inference.cases import write_bytes
 
 # Where `make results` looks; committed, so that the page can be made again anywhere.
 RESULTS_DIR = Path("benchmarks/results")
@@ -40,24 +43,24 @@ def machine() -> dict[str, Any]:
 def write_record(path: Path, results: Mapping[str, Any]) -> None:
     """Write results together with the command, the machine and the date."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
-    program = f"python -m {module.name}" if module else Path(sys.argv[0]).name
+    program = ["python", "-m", module.name] if module else [Path(sys.argv[0]).name]
     record = {
-        "command": " ".join([program, *_without_json(sys.argv[1:])]),
+        "command": shlex.join([*program, *_quotable(sys.argv[1:])]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
         **results,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    write_bytes(path, (json.dumps(record, indent=1) + "\n").encode())
 
 
-def _without_json(arguments: list[str]) -> list[str]:
-    """Leave out where the record itself goes: it is not part of what was measured."""
-    kept = list(arguments)
+def _quotable(arguments: list[str]) -> list[str]:
+    """Leave out where the record itself goes, and of absolute paths all but the name."""
+    kept = [argument for argument in arguments if not argument.startswith("--json=")]
     if "--json" in kept:
         at = kept.index("--json")
         del kept[at : at + 2]
-    return kept
+    return [Path(argument).name if argument.startswith("/") else argument for argument in kept]
 
 
 def _version(package: str) -> str | None:

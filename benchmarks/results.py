@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from benchmarks.tables import (
     provenance,
     scores_by_modality,
 )
+from inference.cases import write_bytes
 
 DEFAULT_PAGE = Path("docs/results.md")
 IMAGE_DIR = "images"  # beside the page
@@ -48,15 +48,10 @@ ABLATIONS = {
     "models": ("Models", "Exported models compared with each other."),
 }
 FIGURES = {
-    "figure-good.png": "Good cases: image and boxes, truth, float baseline, service (Figure 2 of "
-    "the paper). Numbers are the DSC of the whole case.",
-    "figure-bad.png": "Bad cases (Figure 3 of the paper).",
+    "good": "Good cases: image and boxes, truth, float baseline, service (Figure 2 of the paper); "
+    "the numbers are the DSC of the whole case.",
+    "bad": "Bad cases (Figure 3 of the paper).",
 }
-FIGURE_TERMS = (
-    "Nuclei: Data Science Bowl 2018 (CC0). CT, MR and PET: M. Vallières et al., "
-    "Soft-tissue-Sarcoma, The Cancer Imaging Archive (2015), as prepared for the IBSI validation "
-    "set (CC BY 3.0); cut, and masks drawn on."
-)
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
@@ -72,13 +67,8 @@ def write_plots(records: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
             draw(records[name]).savefig(folder / f"results-{name}.png", dpi=DPI)
 
 
-def results_page(records: Mapping[str, Mapping[str, Any]], figures: Path) -> str:
-    """Write the page as Markdown.
-
-    Args:
-        records: by name.
-        figures: folder of the qualitative figures, which are shown where they exist.
-    """
+def results_page(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write the page as Markdown from the records by name."""
     sections = [
         "# Results",
         "Made by `make results` from the records in `benchmarks/results/`; every section names "
@@ -91,11 +81,11 @@ def results_page(records: Mapping[str, Mapping[str, Any]], figures: Path) -> str
     if "accuracy" in records:
         sections += [*accuracy_section(records["accuracy"]), _plot("accuracy")]
     sections += _ablation_sections(records)
-    shown = {name: text for name, text in FIGURES.items() if (figures / name).is_file()}
-    if shown:
+    if "figures" in records:
         sections.append("## Figures")
-        sections += [f"![{text}]({IMAGE_DIR}/{name})\n\n*{text}*" for name, text in shown.items()]
-        sections.append(f"`python -m benchmarks.figures`. {FIGURE_TERMS}")
+        for kind, text in FIGURES.items():
+            sections.append(f"![{text}]({IMAGE_DIR}/figure-{kind}.png)\n\n*{text}*")
+        sections.append(provenance(records["figures"], records["figures"]["terms"]))
     return "\n\n".join(sections) + "\n"
 
 
@@ -138,9 +128,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     images = arguments.page.parent / IMAGE_DIR
     write_plots(records, images)
-    temporary = arguments.page.with_suffix(".tmp")
-    temporary.write_text(results_page(records, images))
-    os.replace(temporary, arguments.page)
+    write_bytes(arguments.page, results_page(records).encode())
     print(arguments.page)
     return 0
 

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.cases import Case, read_case, write_label_map
+from inference.model import file_sha256
 from inference.progress import ProgressBar
 
 DEFAULT_ROOT = Path("../shared/data/val")
 DEFAULT_WORK_DIR = Path("runs/predictions")
+WEIGHTS_MARK = "weights.sha256"
 
 Predict = Callable[[Case], NDArray[np.unsignedinteger]]
 
@@ -27,11 +29,13 @@ class Method:
     Attributes:
         key: names its folder of predictions.
         title: heads its column.
+        weights: file that tells one model from another, a manifest or a checkpoint.
         load: makes it ready; called only when something is to be predicted.
     """
 
     key: str
     title: str
+    weights: Path
     load: Callable[[], Predict]
 
 
@@ -57,8 +61,17 @@ def predict_cases(method: Method, paths: Sequence[Path], work_dir: Path) -> Path
 
     Returns:
         The folder of the method.
+
+    Raises:
+        FileExistsError: what is there was made with other weights.
     """
     folder = work_dir / method.key
+    folder.mkdir(parents=True, exist_ok=True)
+    mark, digest = folder / WEIGHTS_MARK, file_sha256(method.weights)
+    if not mark.is_file():
+        mark.write_text(digest)
+    elif mark.read_text() != digest:
+        raise FileExistsError(f"{folder} holds label maps of other weights; delete it")
     missing = [path for path in paths if not (folder / path.parent.name / path.name).is_file()]
     if not missing:
         return folder

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import Any
 
-from training.score_tables import percent
+from benchmarks.plots import speed_up
+from training.score_tables import MEANS, MEMORY_EXCEEDED, markdown_table, percent
 
 # What the paper measured on an i7-8750H, Tables 5 and 6, by network, engine and whether quantized.
 PAPER_S = {
@@ -28,12 +30,6 @@ SCORES = (
 Entry = Mapping[str, Any]
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a Markdown table; all columns but the first are aligned to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def provenance(record: Entry, text: str = "") -> str:
     """Say by which command, where and when a record was measured."""
     machine = record["machine"]
@@ -52,8 +48,9 @@ def engines_section(record: Entry) -> list[str]:
         "## Engines (Tables 5 and 6)",
         "One image and one box; medians over all runs, with the range of the whole. The speed-up "
         "is against PyTorch in f32. int8 is post-training quantization unless it says QAT; "
-        '"rest" is the precision of what stays in floating point. The paper\'s seconds are of '
-        "another machine.",
+        '"rest" is the precision of what stays in floating point. For ONNX Runtime NNCF quantized '
+        "the ONNX graph, without SmoothQuant and from fewer images: that row is for speed. The "
+        "paper's seconds are of another machine, its int8 is by QAT.",
     ]
     for network in dict.fromkeys(row["network"] for row in record["rows"]):
         rows = [row for row in record["rows"] if row["network"] == network]
@@ -61,9 +58,9 @@ def engines_section(record: Entry) -> list[str]:
         weights = ""
         if network == "MedSAM" and record["medsam_weights"] == "random":
             weights = " (random weights, as its checkpoint was not given)"
-        header = ["engine", "precision", "encoder", "decoder", "whole", "speed-up", "peak memory"]
+        header = ["engine", "precision", "encoder", "decoder", "whole", "speed-up", "runs", "paper"]
         cells = [[*_engine_cells(row, base), _paper(row)] for row in rows]
-        sections += [f"### {network}{weights}", table([*header, "paper"], cells)]
+        sections += [f"### {network}{weights}", markdown_table(header, cells)]
     text = f"{record['threads']} threads, {record['rounds']} rounds of fresh processes."
     return [*sections, provenance(record, text)]
 
@@ -77,7 +74,7 @@ def _engine_cells(row: Entry, base_s: float) -> list[str]:
         f"{1000 * whole['median_s']:.0f} ms "
         f"({1000 * whole['min_s']:.0f} to {1000 * whole['max_s']:.0f})",
         f"{base_s / whole['median_s']:.1f}x",
-        f"{row['peak_mb']} MB",
+        str(row["runs"]),
     ]
 
 
@@ -91,43 +88,49 @@ def _paper(row: Entry) -> str:
 
 def cases_section(record: Entry) -> list[str]:
     """Return the section on cases: Table 8."""
-    methods = list(record["cases"][0]["methods"])
-    *services, baseline = methods
-    header = ["case", "size", "objects", *(f"{name}" for name in methods)]
-    header += [f"speed-up {name.removeprefix('service ')}" for name in services]
-    header += [f"peak {name.removeprefix('service ')}" for name in services]
+    *services, baseline = methods = list(record["cases"][0]["methods"])
+    short = [name.removeprefix("service ") for name in services]
+    header = ["case", "size", "objects", *methods]
+    header += [f"speed-up {name}" for name in short]
+    header += [f"peak {name}" for name in (*short, "baseline")]
+    header += ["paper, baseline", "paper, proposed"]
     rows = []
     for case in record["cases"]:
         found = case["methods"]
-        seconds = [f"{found[name]['s']:.2f} s" for name in services]
-        is_scaled = found[baseline]["visits"] != found[baseline]["walked"]
-        seconds.append(f"{'~' if is_scaled else ''}{found[baseline]['s']:.1f} s")
-        ratios = [f"{found[baseline]['s'] / found[name]['s']:.1f}x" for name in services]
-        peaks = [f"{found[name]['peak_mb']:.0f} MB" for name in services]
-        size = "x".join(str(side) for side in case["shape"])
-        paper = [_seconds(value) for value in case["paper_s"]]
-        row = [case["case"], size, str(case["objects"]), *seconds, *ratios, *peaks, *paper]
-        rows.append(row)
-    header += ["paper, baseline", "paper, proposed"]
-    first = record["cases"][0]["methods"]
-    text = (
-        f"Medians of {first[services[0]]['runs']} runs of the service, "
-        f"{first[baseline]['runs']} of the baseline."
-    )
+        ratios = [speed_up(found[baseline], found[name]) for name in services]
+        rows.append(
+            [
+                case["case"],
+                "x".join(str(side) for side in case["shape"]),
+                str(case["objects"]),
+                *(_case_seconds(found[name]) for name in methods),
+                *("" if math.isnan(ratio) else f"{ratio:.1f}x" for ratio in ratios),
+                *(f"{found[name]['peak_mb']:.0f} MB" for name in methods),
+                *(_paper_seconds(value) for value in case["paper_s"]),
+            ]
+        )
+    most = max(found["runs"] for case in record["cases"] for found in case["methods"].values())
+    text = f"Medians of {most} runs, of fewer where they last over {record['budget_s']:g} s."
     return [
         "## Cases (Table 8)",
-        "Each case alone in a fresh process, whole wall time, no cache of compiled models, 8 GiB; "
-        "images are real ones brought to the size of the paper's cases, and objects cover as many "
-        f"slices as the paper's baseline times imply. ~ is scaled from {record['most_slices']} "
-        "slices of each object. The paper's seconds are of another machine; MLE is its memory "
-        "limit exceeded.",
-        table(header, rows),
+        "Each case alone in a fresh process, whole wall time, no cache of compiled models, at most "
+        "8 GiB (MLE: memory limit exceeded); images are real ones brought to the size of the "
+        "paper's cases, and objects cover as many slices as the paper's baseline times imply. "
+        f"~: the baseline walked {record['most_slices']} slices of each object, and the others "
+        "are added at the median time of one. The paper's seconds are of another machine.",
+        markdown_table(header, rows),
         provenance(record, text),
     ]
 
 
-def _seconds(value: float | None) -> str:
-    return "MLE" if value is None else f"{value:.1f} s"
+def _case_seconds(found: Entry) -> str:
+    if found["error"]:
+        return MEMORY_EXCEEDED
+    return f"{'~' if found['visits'] != found['walked'] else ''}{found['s']:.2f} s"
+
+
+def _paper_seconds(value: float | None) -> str:
+    return MEMORY_EXCEEDED if value is None else f"{value:.1f} s"
 
 
 def accuracy_section(record: Entry) -> list[str]:
@@ -139,9 +142,10 @@ def accuracy_section(record: Entry) -> list[str]:
         "the default prompt; percent. The baseline is the published PyTorch pipeline, one box at a "
         "time, with propagation through volumes. The challenge's NSD takes an image for a slab of "
         "one voxel, whose surface is most of its area, and puts the spacing on the wrong axes of "
-        "a volume.",
+        "a volume. Volumes without a spacing (three of MR) count as 1 mm.",
         *scores_by_modality(methods),
-        _worst_losses(methods),
+        *worst_changes(methods),
+        *worst_changes(dict(list(methods.items())[1:])),
         provenance(record),
     ]
 
@@ -156,22 +160,24 @@ def scores_by_modality(methods: Mapping[str, Entry]) -> list[str]:
             + [percent(found["modalities"][name][mode][metric]) for found in methods.values()]
             for name, entry in first["modalities"].items()
         ]
-        for mean in ("mean_of_modalities", "mean_of_cases"):
+        for mean in MEANS:
             values = [percent(found[mean][mode][metric]) for found in methods.values()]
             rows.append([mean.replace("_", " "), "", *values])
-        parts += [f"**{title}**", table(["modality", "cases", *methods], rows)]
+        parts += [f"**{title}**", markdown_table(["modality", "cases", *methods], rows)]
     return parts
 
 
-def _worst_losses(methods: Mapping[str, Entry]) -> str:
-    """Say which modality each method loses most against the first, in DSC."""
+def worst_changes(methods: Mapping[str, Entry]) -> list[str]:
+    """Say of each method in which modality its DSC falls most against the first, or rises least."""
     base_title, base = next(iter(methods.items()))
     lines = []
     for title, found in list(methods.items())[1:]:
-        gains = {
-            name: 100 * (found["modalities"][name]["correct"]["dsc"] - entry["correct"]["dsc"])
-            for name, entry in base["modalities"].items()
-        }
-        worst = min(gains, key=lambda name: gains[name])
-        lines.append(f"- {title}: {gains[worst]:+.2f} ({worst})")
-    return f"Worst modality against {base_title}, DSC:\n\n" + "\n".join(lines)
+        changes = {}
+        for name, entry in base["modalities"].items():
+            was, now = entry["correct"]["dsc"], found["modalities"][name]["correct"]["dsc"]
+            if was is not None and now is not None:
+                changes[name] = 100 * (now - was)
+        if changes:
+            worst = min(changes, key=lambda name: changes[name])
+            lines.append(f"- {title}: {changes[worst]:+.2f} ({worst})")
+    return [f"Worst modality against {base_title}, DSC:", "\n".join(lines)] if lines else []

@@ -16,8 +16,10 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from benchmarks.command import run_command
 from benchmarks.process import Finished, run_fresh, run_predict_script
 from benchmarks.record import write_record
 from inference.cases import list_cases
@@ -47,7 +49,7 @@ class TimedCase:
     status: int
 
 
-def container_command(engine: str, image: str, inputs: Path, outputs: Path) -> list[str]:
+def container_command(engine: str, image: str, *, inputs: Path, outputs: Path) -> list[str]:
     """Return the command of the challenge for one container."""
     mounts = [f"{inputs.resolve()}:/workspace/inputs/", f"{outputs.resolve()}:/workspace/outputs/"]
     return [
@@ -59,18 +61,20 @@ def container_command(engine: str, image: str, inputs: Path, outputs: Path) -> l
 
 def choose_run(image: str | None) -> tuple[str, Run]:
     """Return how cases are run, in words and as a function of inputs and outputs."""
-    engine = next((name for name in ENGINES if shutil.which(name)), None)
-    if image and engine and run_fresh([engine, "info"]).status == 0:
-        how = f"{engine} container run -m {MEMORY}"
-        return how, lambda inputs, outputs: run_fresh(
-            container_command(engine, image, inputs, outputs)
-        )
     if image:
+        installed = [name for name in ENGINES if shutil.which(name)]
+        for engine in installed:
+            if run_fresh([engine, "info"]).status == 0:
+                return f"{engine} container run -m {MEMORY}", partial(_contained, engine, image)
         logger.warning("No container engine answers, so cases run in fresh processes")
     how = f"sh predict.sh in a fresh process, {MEMORY} of private memory"
     return how, lambda inputs, outputs: run_predict_script(
         inputs, outputs, limit_bytes=MEMORY_BYTES
     )
+
+
+def _contained(engine: str, image: str, inputs: Path, outputs: Path) -> Finished:
+    return run_fresh(container_command(engine, image, inputs=inputs, outputs=outputs))
 
 
 def time_case(case: Path, run: Run) -> TimedCase:
@@ -95,7 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.time_cases",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Exit status: 0 every case has a label map, 1 some has none.",
+        epilog="Exit status: 0 every case has a label map, 1 some has none, 2 nothing could run.",
     )
     parser.add_argument(
         "--image", help="name of the image, without its tag (default: no container)"
@@ -110,11 +114,13 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Time every case of a folder, print a line each and the mean, as the challenge reports it."""
     arguments = build_parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    return run_command(lambda: _time_all(arguments))
+
+
+def _time_all(arguments: argparse.Namespace) -> int:
     paths = list_cases(arguments.cases)
     if not paths:
-        logger.error("%s must hold .npz files, got none", arguments.cases)
-        return 1
+        raise FileNotFoundError(f"{arguments.cases} must hold .npz files, got none")
     how, run = choose_run(arguments.image)
     print(how)
     bar = ProgressBar(len(paths), sys.stderr)

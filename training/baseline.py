@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from inference.cases import list_cases, read_case, write_label_map
+from inference import InferenceError
+from inference.cases import Case, list_cases, read_case, write_label_map
 from inference.geometry import ModelFrame
 from inference.preprocess import (
     as_rgb,
@@ -34,8 +36,10 @@ from inference.preprocess import (
     to_tensor,
 )
 from inference.volume import middle_slice, slice_range
-from training.checkpoint import DEFAULT_PATH, load_lite_medsam
+from training.checkpoint import DEFAULT_PATH, CheckpointError, load_lite_medsam
 from training.network import PromptableNetwork
+
+logger = logging.getLogger(__name__)
 
 BOX_SHIFT_PX = 3  # by which the box of the neighbour's mask grows, in the model frame
 Box = NDArray[np.integer]
@@ -136,6 +140,45 @@ def _mask_box(mask: NDArray[np.bool_], frame: ModelFrame) -> Box | None:
     )
 
 
+class TimedBaseline:
+    """The baseline on at most so many slices of each object, with the time of a visit to one.
+
+    Args:
+        network: LiteMedSAM.
+        most_slices: None walks all.
+    """
+
+    def __init__(self, network: PromptableNetwork, most_slices: int | None) -> None:
+        self._network = network
+        self._most_slices = most_slices
+        self._starts: list[float] = []
+
+    def segment(self, case: Case) -> tuple[NDArray[np.uint16], int, int]:
+        """Return the label map, how many slices and boxes there are, and how many were walked."""
+        self._starts.clear()
+        pipeline = Baseline(self._network, self._encode)
+        boxes = case.boxes
+        if boxes.shape[1] != 6:
+            return pipeline.segment_image(case.pixels, boxes), len(boxes), len(boxes)
+        walked = boxes if self._most_slices is None else sampled_boxes(boxes, self._most_slices)
+        label_map = pipeline.segment_volume(case.pixels, walked)
+        visits, walked_visits = (
+            sum(len(slice_range(box)) for box in rows) for rows in (boxes, walked)
+        )
+        return label_map, visits, walked_visits
+
+    def visit_s(self) -> float | None:
+        """Return the median seconds from one embedding to the next; None of a single one.
+
+        The first visit, which also prepares what later ones reuse, is one of many.
+        """
+        return float(np.median(np.diff(self._starts))) if len(self._starts) > 1 else None
+
+    def _encode(self, image: Tensor) -> Tensor:
+        self._starts.append(time.perf_counter())
+        return self._network.encode(image)
+
+
 def sampled_boxes(boxes: NDArray[np.generic], most_slices: int) -> NDArray[np.generic]:
     """Return (N, 6) boxes of at most so many slices each, round their middle slices."""
     sampled = boxes.copy()
@@ -146,30 +189,21 @@ def sampled_boxes(boxes: NDArray[np.generic], most_slices: int) -> NDArray[np.ge
     return sampled
 
 
-def _segment_file(
-    pipeline: Baseline, path: Path, output_dir: Path, most_slices: int | None
-) -> dict[str, object]:
-    """Segment one case and say how long it took, and for how much of it."""
+def _segment_file(pipeline: TimedBaseline, path: Path, output_dir: Path) -> dict[str, object]:
+    """Segment one case; say how many visits to slices it takes and how long one lasts."""
     case = read_case(path)
-    boxes = case.boxes
-    begin = time.perf_counter()
-    if boxes.shape[1] == 6:
-        walked = boxes if most_slices is None else sampled_boxes(boxes, most_slices)
-        label_map = pipeline.segment_volume(case.pixels, walked)
-        visits, walked_visits = (
-            sum(len(slice_range(box)) for box in rows) for rows in (boxes, walked)
-        )
-    else:
-        label_map = pipeline.segment_image(case.pixels, boxes)
-        visits = walked_visits = len(boxes)
-    segment_s = time.perf_counter() - begin
+    label_map, visits, walked = pipeline.segment(case)
     write_label_map(output_dir / path.name, label_map)
-    return {"name": path.name, "segment_s": segment_s, "visits": visits, "walked": walked_visits}
+    return {"name": path.name, "visits": visits, "walked": walked, "visit_s": pipeline.visit_s()}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of `python -m training.baseline`."""
-    parser = argparse.ArgumentParser(prog="python -m training.baseline", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.baseline",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("-i", "--input-dir", type=Path, required=True, help="folder of the cases")
     parser.add_argument("-o", "--output-dir", type=Path, required=True, help="for label maps")
     parser.add_argument(
@@ -181,19 +215,25 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="walk at most N slices of each object, to estimate the time of all (default: all)",
     )
-    parser.add_argument("--report", type=Path, help="also write seconds by case as JSON here")
+    parser.add_argument(
+        "--report", type=Path, help="also write visits and seconds of one as JSON here"
+    )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Segment every case of a folder."""
     arguments = build_parser().parse_args(argv)
-    pipeline = Baseline(load_lite_medsam(arguments.checkpoint))
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    report = [
-        _segment_file(pipeline, path, arguments.output_dir, arguments.most_slices)
-        for path in list_cases(arguments.input_dir)
-    ]
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    try:
+        network = load_lite_medsam(arguments.checkpoint)
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+        pipeline = TimedBaseline(network, arguments.most_slices)
+        paths = list_cases(arguments.input_dir)
+        report = [_segment_file(pipeline, path, arguments.output_dir) for path in paths]
+    except (CheckpointError, InferenceError, OSError) as error:
+        logger.error("%s", error)
+        return 2
     if arguments.report:
         arguments.report.write_text(json.dumps(report, indent=1) + "\n")
     return 0

@@ -21,6 +21,7 @@ from pathlib import Path
 from inference import InferenceError, Segmenter, Settings
 from inference.cases import read_case, write_label_map
 from inference.config import PRECISIONS, VOLUME_PROMPTS
+from inference.errors import InvalidCaseError
 from inference.progress import ProgressBar
 from training.metrics import MODES
 from training.score_tables import (
@@ -48,15 +49,14 @@ def predict_pairs(pairs: list[Pair], segmenter: Segmenter) -> None:
             label_map = segmenter.segment(case.pixels, case.boxes)
             pair.prediction.parent.mkdir(parents=True, exist_ok=True)
             write_label_map(pair.prediction, label_map)
-        except InferenceError as error:
+        except InvalidCaseError as error:
             logger.error("%s: %s", pair.truth, error)
         bar.advance(f"predict {pair.name}")
     bar.close()
 
 
 def write_scores(cases: list[ScoredCase], folder: Path) -> str:
-    """Write all files of an evaluation and return its Markdown table."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write all files of an evaluation into a folder and return its Markdown table."""
     document = scores_document(cases)
     table = modality_table(document)
     (folder / "cases.csv").write_text(case_csv(cases))
@@ -106,7 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=positive,
         default=len(os.sched_getaffinity(0)),
         metavar="N",
         help="processes (default: one a core)",
@@ -123,8 +123,9 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--predictions or --model-dir is needed")
     with tempfile.TemporaryDirectory() as scratch:
         try:
+            arguments.output_dir.mkdir(parents=True, exist_ok=True)
             cases = _scored(arguments, arguments.predictions or Path(scratch))
-        except (EvaluationError, InferenceError) as error:
+        except (EvaluationError, InferenceError, OSError) as error:
             logger.error("%s", error)
             return NOTHING_RAN
     print(write_scores(cases, arguments.output_dir))
@@ -135,13 +136,21 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _scored(arguments: argparse.Namespace, predictions: Path) -> list[ScoredCase]:
-    if arguments.model_dir is not None:
+    if arguments.model_dir is not None and arguments.truth.is_dir():
         predictions.mkdir(parents=True, exist_ok=True)
     pairs = find_pairs(arguments.truth, predictions)
     if arguments.model_dir is not None:
         settings = Settings(precision=arguments.precision, volume_prompt=arguments.volume_prompt)
         predict_pairs(pairs, Segmenter(arguments.model_dir, settings))
     return score_pairs(pairs, arguments.mode, workers=arguments.workers, title="score")
+
+
+def positive(text: str) -> int:
+    """Read a number of at least 1 from a command line."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ def nsd(
     truth: Mask,
     predicted: Mask,
     spacing_mm: Sequence[float],
+    *,
     tolerance_mm: float = TOLERANCE_MM,
 ) -> float:
     """Return the normalized surface Dice in [0, 1]: the share of both surfaces that lies close.

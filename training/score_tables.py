@@ -20,7 +20,9 @@ from training.scores import (
 )
 
 METRICS = ("dsc", "nsd")
-MEAN_OF_MODALITIES, MEAN_OF_CASES = "mean of modalities", "mean of cases"
+MEMORY_EXCEEDED = "MLE"
+# Keys of a document; in a table without the underscores.
+MEAN_OF_MODALITIES, MEAN_OF_CASES = MEANS = ("mean_of_modalities", "mean_of_cases")
 
 
 def case_csv(cases: Sequence[ScoredCase]) -> str:
@@ -54,11 +56,11 @@ def scores_document(cases: Sequence[ScoredCase]) -> dict[str, Any]:
             name: {"cases": len(group), **_means(group, modes)}
             for name, group in by_modality(cases).items()
         },
-        MEAN_OF_MODALITIES.replace(" ", "_"): {
+        MEAN_OF_MODALITIES: {
             mode: {m: _or_null(mean_of_modalities(cases, mode, m)) for m in METRICS}
             for mode in modes
         },
-        MEAN_OF_CASES.replace(" ", "_"): _means(cases, modes),
+        MEAN_OF_CASES: _means(cases, modes),
         "cases": [
             {
                 "modality": case.modality,
@@ -81,22 +83,35 @@ def modality_table(document: Mapping[str, Any]) -> str:
         document: of `scores_document`.
     """
     columns = _columns(document)
-    lines = [
-        "| modality | cases | " + " | ".join(title for title, _, _ in columns) + " |",
-        "|---" * (2 + len(columns)) + "|",
+    entries = [(name, str(one["cases"]), one) for name, one in document["modalities"].items()]
+    entries += [(mean.replace("_", " "), "", document[mean]) for mean in MEANS]
+    rows = [
+        [name, count, *(percent(entry[mode][metric]) for _, mode, metric in columns)]
+        for name, count, entry in entries
     ]
-    rows = [(name, entry["cases"], entry) for name, entry in document["modalities"].items()]
-    for title in (MEAN_OF_MODALITIES, MEAN_OF_CASES):
-        rows.append((title, "", document[title.replace(" ", "_")]))
-    for name, count, entry in rows:
-        cells = (percent(entry[mode][metric]) for _, mode, metric in columns)
-        lines.append(f"| {name} | {count} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return markdown_table(["modality", "cases", *(title for title, _, _ in columns)], rows)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a Markdown table; columns in which every cell that is filled has a digit go right."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(header)
+    rules = ["---:" if _is_numeric(column) else "---" for column in columns]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, rules, *rows])
+
+
+def _is_numeric(column: Sequence[str]) -> bool:
+    """Say whether each cell begins like a number, or is a word for a missing one."""
+    return all(cell[:1] in "~+-0123456789" or cell == MEMORY_EXCEEDED for cell in column)
 
 
 def percent(value: float | None) -> str:
     """Write a score in [0, 1] as percent; a dash where it is undefined."""
     return "-" if value is None else f"{100 * value:.2f}"
+
+
+def percentage(value: float | None) -> float:
+    """Return a score in [0, 1] as percent; NaN, which draws nothing, where it is undefined."""
+    return math.nan if value is None else 100 * value
 
 
 def modality_chart(document: Mapping[str, Any]) -> Figure:
@@ -110,7 +125,7 @@ def modality_chart(document: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(1.5 + 0.9 * len(names), 4), layout="constrained")
     axes = figure.subplots()
     series = {
-        title: [100 * (document["modalities"][name][mode][metric] or 0) for name in names]
+        title: [percentage(document["modalities"][name][mode][metric]) for name in names]
         for title, mode, metric in columns
     }
     draw_bars(axes, names, series)
@@ -133,9 +148,8 @@ def draw_bars(axes: Axes, names: Sequence[str], series: Mapping[str, Sequence[fl
 
 def _columns(document: Mapping[str, Any]) -> list[tuple[str, Mode, str]]:
     """Return (title, mode, metric); the DSC of the modes is one and the same column."""
-    modes = [mode for mode in MODES if mode in document[MEAN_OF_CASES.replace(" ", "_")]]
-    means = [document[MEAN_OF_CASES.replace(" ", "_")][mode]["dsc"] for mode in modes]
-    if len(modes) == 1 or means[0] == means[1]:
+    modes = [mode for mode in MODES if mode in document[MEAN_OF_CASES]]
+    if all(len({case[mode]["dsc"] for mode in modes}) == 1 for case in document["cases"]):
         shown = [("DSC", modes[0], "dsc")]
     else:
         shown = [(f"DSC, {mode}", mode, "dsc") for mode in modes]

@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import re
 import sys
+import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from inference.progress import ProgressBar
 from training.metrics import CaseScore, Mode, score_case
 
 TRUTH_KEY, PREDICTION_KEY, SPACING_KEY = "gts", "segs", "spacing"
+LARGEST_LABEL = np.iinfo(np.uint16).max
 # How the challenge's file names spell the modalities, as they begin, in lower case.
 SPELLINGS = {
     "ct": "CT",
@@ -65,7 +67,7 @@ class ScoredCase:
     """Scores of one case by mode.
 
     Attributes:
-        error: why the prediction could not be used; its scores are then 0.
+        error: why the prediction could not be used; its scores are then 0, without labels.
     """
 
     modality: str
@@ -86,6 +88,8 @@ def modality_of(name: str) -> str:
 def find_pairs(truth: Path, predictions: Path) -> list[Pair]:
     """Pair every file of truth with its prediction, at the same place or flat in the folder.
 
+    Hidden files are left out.
+
     The modality is the first folder below `truth`, else what the file's name says.
 
     Raises:
@@ -94,7 +98,8 @@ def find_pairs(truth: Path, predictions: Path) -> list[Pair]:
     for folder in (truth, predictions):
         if not folder.is_dir():
             raise EvaluationError(f"{folder} must be a folder, got none")
-    paths = sorted(path for path in truth.rglob(f"*{CASE_SUFFIX}") if path.is_file())
+    found = (path for path in truth.rglob(f"*{CASE_SUFFIX}") if not path.name.startswith("."))
+    paths = sorted(path for path in found if path.is_file())
     if not paths:
         raise EvaluationError(f"{truth} must hold {CASE_SUFFIX} files, got none")
     pairs = []
@@ -102,7 +107,8 @@ def find_pairs(truth: Path, predictions: Path) -> list[Pair]:
         place = path.relative_to(truth)
         modality = place.parts[0] if len(place.parts) > 1 else modality_of(place.name)
         flat = predictions / place.name
-        pairs.append(Pair(modality, path, flat if flat.is_file() else predictions / place))
+        is_flat = flat.is_file() and not (predictions / place).is_file()
+        pairs.append(Pair(modality, path, flat if is_flat else predictions / place))
     return pairs
 
 
@@ -190,8 +196,17 @@ def _read_truth(path: Path) -> tuple[NDArray[np.integer], list[float] | None]:
 
 
 def _read_label_map(path: Path, key: str) -> NDArray[np.integer]:
+    if not zipfile.is_zipfile(path):
+        raise ValueError("File must be a .npz archive, got none or a part of one")
     with np.load(path, allow_pickle=False) as archive:
+        if key not in archive.files:
+            raise ValueError(f"File must have a member {key!r}, got {', '.join(archive.files)}")
         label_map = archive[key]
     if label_map.dtype.kind not in "iub":
         raise ValueError(f"{key!r} must be integers, got {label_map.dtype}")
+    if label_map.ndim not in (2, 3) or label_map.size == 0:
+        raise ValueError(f"{key!r} must be (H, W) or (D, H, W), got {label_map.shape}")
+    low, high = int(label_map.min()), int(label_map.max())
+    if low < 0 or high > LARGEST_LABEL:
+        raise ValueError(f"{key!r} must have labels 0 to {LARGEST_LABEL}, got {low} to {high}")
     return label_map.astype(np.uint8) if label_map.dtype == bool else label_map

@@ -14,6 +14,8 @@ from benchmarks.ablations import (
     pad_before,
     threshold_first,
 )
+from benchmarks.methods import service_method
+from inference import Settings
 from inference.geometry import ModelFrame
 from inference.postprocess import logits_to_window
 from tests.conftest import full_mask
@@ -65,7 +67,8 @@ def test_what_is_served_is_predicted_once_for_all_ablations():
         {method.key for method in ablation_methods(name, "bf16", {})[1]}
         for name in ("volume-prompt", "preprocessing", "threshold")
     ]
-    assert set.intersection(*keys) == {"service-bf16"}
+    served = service_method(Settings(precision="bf16"), title="any")
+    assert set.intersection(*keys) == {served.key} == {"service-bf16-fixed"}
 
 
 def test_exported_models_can_be_compared(tmp_path):

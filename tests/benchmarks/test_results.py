@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from benchmarks import record as record_module
 from benchmarks import results
 from benchmarks.record import machine, write_record
+from benchmarks.tables import worst_changes
 from training.metrics import CaseScore
 from training.score_tables import scores_document
 from training.scores import ScoredCase
@@ -21,7 +21,7 @@ def spread(median_s):
 def engine_row(engine, precision, whole_s):
     parts = {"encoder": spread(whole_s - 0.1), "decoder": spread(0.1), "whole": spread(whole_s)}
     head = {"network": "LiteMedSAM", "engine": engine, "precision": precision}
-    return {**head, "runs": 3, "peak_mb": 500, **parts}
+    return {**head, "runs": 3, **parts}
 
 
 def document(dsc):
@@ -36,23 +36,29 @@ def document(dsc):
 
 @pytest.fixture
 def records(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["x", "--runs", "3", "--json", "there.json"])
+    words = ["--runs", "3", "--json", "there.json", "--data", "/home/me/two words"]
+    monkeypatch.setattr("sys.argv", ["x", *words])
     folder = tmp_path / "records"
     rows = [engine_row("PyTorch", "f32", 1.0), engine_row("OpenVINO", "bf16", 0.2)]
     engines = {"threads": 2, "rounds": 1, "medsam_weights": "random", "rows": rows}
-    baseline = {"s": 100.0, "peak_mb": 900, "visits": 40, "walked": 4, "runs": 1}
+    baseline = {"s": 100.0, "peak_mb": 900, "visits": 40, "walked": 4, "runs": 1, "error": None}
+    service = {"s": 20.0, "peak_mb": 400, "visits": 0, "walked": 0, "runs": 3, "error": None}
     case = {
         "case": "3DBox_CT_0001",
         "shape": [40, 8, 8],
         "objects": 1,
         "paper_s": [None, 14.0],
         "methods": {
-            "service f32": {"s": 20.0, "peak_mb": 400, "runs": 3},
+            "service f32": service,
             "PyTorch baseline f32": baseline,
         },
     }
     write_record(folder / "engines.json", engines)
-    write_record(folder / "cases.json", {"most_slices": 4, "cases": [case]})
+    failed = {**case, "case": "3DBox_CT_0002", "methods": dict(case["methods"])}
+    failed["methods"]["PyTorch baseline f32"] = {**baseline, "error": "status -9"}
+    cases = {"most_slices": 4, "budget_s": 40, "cases": [case, failed]}
+    write_record(folder / "cases.json", cases)
+    write_record(folder / "figures.json", {"dsc": {}, "terms": "CC0."})
     methods = {"baseline": document(0.8), "ours": document(0.9)}
     write_record(folder / "accuracy.json", {"methods": methods})
     ablation = {"precision": "f32", "methods": methods}
@@ -62,8 +68,7 @@ def records(tmp_path, monkeypatch):
 
 def test_a_record_says_how_where_and_when(records):
     record = json.loads((records / "engines.json").read_text())
-    assert "--runs 3" in record["command"]
-    assert "there.json" not in record["command"]
+    assert record["command"].endswith("--runs 3 --data 'two words'")
     assert record["machine"] == machine()
     assert len(record["date"]) == len("2026-01-01")
 
@@ -73,7 +78,6 @@ def test_a_machine_is_a_class_and_not_a_name():
         *("processor", "cores", "features", "memory_gb", "python", "packages")
     }
     assert machine()["packages"]["numpy"]
-    assert record_module._version("no-such-package") is None
 
 
 def test_the_page_has_every_section(records, tmp_path, capsys):
@@ -82,9 +86,10 @@ def test_the_page_has_every_section(records, tmp_path, capsys):
     assert results.main(["--records", str(records), "--page", str(page)]) == 0
     text = page.read_text()
     for row in (
-        "| PyTorch | f32 | 900 ms | 100 ms | 1000 ms (500 to 2000) | 1.0x | 500 MB | 1.180 s |",
-        "| OpenVINO | bf16 | 100 ms | 100 ms | 200 ms (100 to 400) | 5.0x | 500 MB |  |",
-        "| 3DBox_CT_0001 | 40x8x8 | 1 | 20.00 s | ~100.0 s | 5.0x | 400 MB | MLE | 14.0 s |",
+        "| PyTorch | f32 | 900 ms | 100 ms | 1000 ms (500 to 2000) | 1.0x | 3 | 1.180 s |",
+        "| OpenVINO | bf16 | 100 ms | 100 ms | 200 ms (100 to 400) | 5.0x | 3 |  |",
+        "| 3DBox_CT_0001 | 40x8x8 | 1 | 20.00 s | ~100.00 s | 5.0x | 400 MB | 900 MB | MLE | 14.0",
+        "| 3DBox_CT_0002 | 40x8x8 | 1 | 20.00 s | MLE |  | 400 MB | 900 MB | MLE | 14.0 s |",
         "| CT | 1 | 80.00 | 90.00 |",
         "| mean of modalities |  | 60.00 | 67.50 |",
         "- ours: +5.00 (US)",
@@ -92,11 +97,18 @@ def test_the_page_has_every_section(records, tmp_path, capsys):
     ):
         assert row in text
     assert "### Volume prompt" not in text
-    assert "figure-good" not in text
+    assert "images/figure-good.png" in text
+    assert "CC0." in text
     images = {path.name for path in (page.parent / "images").iterdir()}
     assert images == {"results-engines.png", "results-cases.png", "results-accuracy.png"}
     for name in images:
         assert f"images/{name}" in text
+
+
+def test_the_worst_modality_is_the_one_that_falls_most():
+    lines = worst_changes({"base": document(0.8), "worse": document(0.6)})
+    assert lines == ["Worst modality against base, DSC:", "- worse: -20.00 (CT)"]
+    assert worst_changes({"base": document(0.8)}) == []
 
 
 def test_without_records_there_is_no_page(tmp_path):

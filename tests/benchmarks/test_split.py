@@ -41,7 +41,9 @@ def test_predictions_are_made_once_and_resumed(root, tmp_path):
 
         return predict
 
-    method = Method("key", "title", load)
+    weights = tmp_path / "weights"
+    weights.write_text("one")
+    method = Method("key", "title", weights, load)
     work_dir = tmp_path / "work"
     paths = case_paths(root)
     assert predict_cases(method, paths[:1], work_dir) == work_dir / "key"
@@ -50,3 +52,6 @@ def test_predictions_are_made_once_and_resumed(root, tmp_path):
     assert predicted == [(2, 4, 4), (4, 4, 3)]
     assert len(loaded) == 2  # not the third time, when nothing was missing
     assert (work_dir / "key" / "US" / "i.npz").is_file()
+    weights.write_text("another")
+    with pytest.raises(FileExistsError, match="label maps of other weights; delete it"):
+        predict_cases(method, paths, work_dir)

@@ -63,6 +63,8 @@ def test_nothing_to_score_makes_the_status_2(truth, caplog):
     assert run(truth, "--predictions", truth.parent / "nowhere") == 2
     assert "nowhere must be a folder" in caplog.text
     with pytest.raises(SystemExit, match="2"):
+        run(truth, "--predictions", truth, "--workers", 0)
+    with pytest.raises(SystemExit, match="2"):
         run(truth)
 
 

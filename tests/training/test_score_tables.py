@@ -13,6 +13,7 @@ from training.metrics import CaseScore, LabelScore
 from training.score_tables import (
     case_csv,
     label_csv,
+    markdown_table,
     modality_chart,
     modality_table,
     scores_document,
@@ -41,7 +42,7 @@ def cases() -> list[ScoredCase]:
 def test_the_table_has_both_averages(cases):
     assert modality_table(scores_document(cases)).splitlines() == [
         "| modality | cases | DSC | NSD, official | NSD, correct |",
-        "|---|---|---|---|---|",
+        "| --- | ---: | ---: | ---: | ---: |",
         "| CT | 1 | 10.00 | 0.00 | 20.00 |",
         "| US | 2 | 70.00 | 60.00 | 50.00 |",
         "| mean of modalities |  | 40.00 | 30.00 | 35.00 |",
@@ -53,6 +54,21 @@ def test_the_dsc_of_the_modes_has_two_columns_where_it_differs(cases):
     cases[0].scores["official"] = CaseScore(0.95, 0.8, ())
     header = modality_table(scores_document(cases)).splitlines()[0]
     assert "DSC, official | DSC, correct | NSD, official" in header
+
+
+@pytest.mark.parametrize(
+    ("cells", "rule"),
+    [
+        pytest.param(["1.0", "-", "", "~3 s"], "---:", id="numbers"),
+        pytest.param(["MLE", "14.0 s"], "---:", id="a-missing-number"),
+        pytest.param(["f32", "8 bit"], "---", id="words"),
+        pytest.param([], "---:", id="nothing"),
+    ],
+)
+def test_a_column_of_numbers_is_aligned_to_the_right(cells, rule):
+    lines = markdown_table(["title"], [[cell] for cell in cells]).splitlines()
+    assert lines[1] == f"| {rule} |"
+    assert len(lines) == 2 + len(cells)
 
 
 def test_csv_has_a_row_per_case_and_mode_and_a_row_per_label(cases):

@@ -101,7 +101,9 @@ def test_spacing_is_turned_from_the_files_order_to_that_of_the_axes(tmp_path):
     [
         pytest.param("segs", np.zeros((2, 3), np.uint8), r"must have shape \(2, 2\)", id="shape"),
         pytest.param("segs", np.zeros((2, 2)), "must be integers, got float64", id="floats"),
-        pytest.param("masks", np.zeros((2, 2), np.uint8), "segs", id="no-such-member"),
+        pytest.param("masks", np.zeros((2, 2), np.uint8), "member 'segs', got masks", id="key"),
+        pytest.param("segs", np.full((2, 2), 70_000), "labels 0 to 65535", id="huge-label"),
+        pytest.param("segs", np.full((2, 2), -1), "got -1 to -1", id="negative-label"),
     ],
 )
 def test_a_bad_prediction_scores_zero_and_is_explained(tmp_path, member, value, message):
@@ -110,6 +112,33 @@ def test_a_bad_prediction_scores_zero_and_is_explained(tmp_path, member, value, 
     case = score_pair(Pair("CT", tmp_path / "t.npz", tmp_path / "p.npz"), ["correct"])
     assert (case.scores["correct"].dsc, case.scores["correct"].nsd) == (0, 0)
     assert re.search(message, case.error)
+
+
+@pytest.mark.parametrize("damage", ["no-archive", "truncated", "empty"])
+def test_a_broken_file_scores_zero_and_is_explained(tmp_path, damage):
+    write_truth(tmp_path / "t.npz", [[1]])
+    write_prediction(tmp_path / "p.npz", [[1]])
+    content = (tmp_path / "p.npz").read_bytes()
+    if damage == "no-archive":
+        with (tmp_path / "p.npz").open("wb") as stream:
+            np.save(stream, np.ones((1, 1), dtype=np.uint8))
+    else:
+        (tmp_path / "p.npz").write_bytes(content[: len(content) // 2 if damage != "empty" else 0])
+    case = score_pair(Pair("CT", tmp_path / "t.npz", tmp_path / "p.npz"), ["correct"])
+    assert case.scores["correct"].dsc == 0
+    assert (
+        case.error
+        == f"{tmp_path / 'p.npz'}: File must be a .npz archive, got none or a part of one"
+    )
+
+
+def test_hidden_files_are_no_truth_and_a_prediction_at_the_same_place_comes_first(tmp_path):
+    write_truth(tmp_path / "truth/MR/a.npz", [[1]])
+    write_truth(tmp_path / "truth/MR/._a.npz", [[1]])
+    write_prediction(tmp_path / "out/MR/a.npz", [[1]])
+    write_prediction(tmp_path / "out/a.npz", [[1]])
+    pairs = find_pairs(tmp_path / "truth", tmp_path / "out")
+    assert [pair.prediction for pair in pairs] == [tmp_path / "out/MR/a.npz"]
 
 
 def test_a_missing_prediction_scores_zero(tmp_path):
