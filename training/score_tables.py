@@ -93,9 +93,9 @@ def modality_table(document: Mapping[str, Any]) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a Markdown table; columns in which every cell that is filled has a digit go right."""
+    """Write a Markdown table; columns of numbers, but for the first, are aligned to the right."""
     columns = list(zip(*rows, strict=True)) or [()] * len(header)
-    rules = ["---:" if _is_numeric(column) else "---" for column in columns]
+    rules = ["---", *("---:" if _is_numeric(column) else "---" for column in columns[1:])]
     return "\n".join("| " + " | ".join(line) + " |" for line in [header, rules, *rows])
 
 

@@ -7,10 +7,11 @@ import json
 import pytest
 
 from benchmarks import results
-from benchmarks.record import machine, write_record
+from benchmarks.record import RESULTS_DIR, machine, write_record
 from benchmarks.tables import worst_changes
+from tests.conftest import ROOT
 from training.metrics import CaseScore
-from training.score_tables import scores_document
+from training.score_tables import percent, scores_document
 from training.scores import ScoredCase
 
 
@@ -109,6 +110,20 @@ def test_the_worst_modality_is_the_one_that_falls_most():
     lines = worst_changes({"base": document(0.8), "worse": document(0.6)})
     assert lines == ["Worst modality against base, DSC:", "- worse: -20.00 (CT)"]
     assert worst_changes({"base": document(0.8)}) == []
+
+
+def test_the_readme_quotes_the_records():
+    methods = json.loads((ROOT / RESULTS_DIR / "accuracy.json").read_text())["methods"]
+    titles = ("PyTorch baseline f32", "service f32", "service bf16", "NNCF int8, rest bf16")
+    readme = (ROOT / "README.md").read_text()
+    for name, entry in methods[titles[0]]["modalities"].items():
+        scores = [percent(methods[title]["modalities"][name]["correct"]["dsc"]) for title in titles]
+        assert f"| {name} | {entry['cases']} | {' | '.join(scores)} |" in readme
+
+
+def test_the_committed_page_is_what_the_records_make():
+    page = results.results_page(results.read_records(ROOT / RESULTS_DIR))
+    assert page == (ROOT / "docs" / "results.md").read_text()
 
 
 def test_without_records_there_is_no_page(tmp_path):

@@ -66,8 +66,9 @@ def test_the_dsc_of_the_modes_has_two_columns_where_it_differs(cases):
     ],
 )
 def test_a_column_of_numbers_is_aligned_to_the_right(cells, rule):
-    lines = markdown_table(["title"], [[cell] for cell in cells]).splitlines()
-    assert lines[1] == f"| {rule} |"
+    rows = [["2D", cell] for cell in cells]
+    lines = markdown_table(["name", "title"], rows).splitlines()
+    assert lines[1] == f"| --- | {rule} |"
     assert len(lines) == 2 + len(cells)
 
 
