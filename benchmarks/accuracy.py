@@ -16,13 +16,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import run_command
+from benchmarks.command import keep_record, run_command
 from benchmarks.methods import baseline_method, service_method
-from benchmarks.models import NNCF_DIR, NNCF_TITLE, OWN_INT8_DIR, OWN_INT8_TITLE
+from benchmarks.models import (
+    NNCF_DIR,
+    NNCF_TITLE,
+    OWN_INT8_DIR,
+    OWN_INT8_TITLE,
+    is_made_from,
+)
 from benchmarks.record import RESULTS_DIR, write_record
 from benchmarks.split import Method, add_data_options, case_paths, predict_cases
 from inference import Settings
 from inference.config import Precision
+from inference.model import default_model_dir
 from training.checkpoint import DEFAULT_PATH
 from training.metrics import MODES
 from training.score_tables import modality_table, scores_document
@@ -30,6 +37,7 @@ from training.scores import Pair, score_pairs
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_RECORD = RESULTS_DIR / "accuracy.json"
 # Folder and title of quantized models; their float remainder runs in either precision.
 QUANTIZED = {"nncf": (NNCF_DIR, NNCF_TITLE), "qat": (OWN_INT8_DIR, OWN_INT8_TITLE)}
 PRECISIONS: tuple[Precision, ...] = ("f32", "bf16")
@@ -53,10 +61,12 @@ def quantized_methods(precision: Precision) -> list[Method]:
     """Return the service with each quantized model that exists; a missing one is logged."""
     methods = []
     for name, (folder, title) in QUANTIZED.items():
-        if folder.is_dir():
-            methods.append(_quantized_method(name, precision))
-        else:
+        if not folder.is_dir():
             logger.warning("%s is left out: %s does not exist", title, folder)
+        elif folder == NNCF_DIR and not is_made_from(folder, default_model_dir()):
+            logger.warning("%s is left out: %s is of another float model", title, folder)
+        else:
+            methods.append(_quantized_method(name, precision))
     return methods
 
 
@@ -101,7 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_data_options(parser, RESULTS_DIR / "accuracy.json")
+    add_data_options(parser, DEFAULT_RECORD)
     parser.add_argument(
         "--checkpoint", type=Path, default=DEFAULT_PATH, help="weights (default: %(default)s)"
     )
@@ -117,7 +127,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Print a table per method and write the record."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    keep_record(parser, arguments, record=DEFAULT_RECORD, selecting=["precision", "data"])
 
     def body() -> int:
         methods = compared_methods(arguments.checkpoint, arguments.precision)

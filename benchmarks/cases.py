@@ -4,77 +4,37 @@
 
 The service runs as in its image, by `predict.sh` and without a cache of compiled models. The
 baseline walks a few slices of each object; the others are added at the median time of one.
-Measured cases are kept in the work folder and not measured again.
+What was measured is kept in the work folder and read the next time if it was measured alike.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from benchmarks.command import run_command
+from benchmarks.command import keep_record, run_command
+from benchmarks.measured import Measured, Run, measure
 from benchmarks.methods import BASELINE_TITLE
-from benchmarks.process import Finished, run_fresh, run_predict_script
+from benchmarks.process import run_fresh, run_predict_script
 from benchmarks.record import RESULTS_DIR, write_record
 from benchmarks.table8 import SPECS, CaseSpec, build_case
 from inference import __version__
-from inference.cases import write_bytes
+from inference.cli import at_least
 from inference.contract import MANIFEST_FILE
 from inference.model import default_model_dir, file_sha256
 from inference.progress import ProgressBar
-from training.evaluate import positive
+from training.checkpoint import SHA256 as CHECKPOINT_SHA256
 
 DEFAULT_DATA = Path("../shared/data")
 WORK_DIR = Path("runs/cases")
 MEMORY_LIMIT_BYTES = 8 << 30
 DEFAULT_RECORD = RESULTS_DIR / "cases.json"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One case by one method.
-
-    Attributes:
-        s: median seconds of the runs.
-        peak_mb: largest resident memory of any run.
-        visits: how many slices and boxes the baseline has to visit; 0 of the service.
-        walked: how many it did visit; the time of the others is added.
-        error: why a run failed; None when none did.
-        parameters: what a run depends on beside the case.
-    """
-
-    s: float
-    min_s: float
-    max_s: float
-    peak_mb: float
-    runs: int
-    visits: int
-    walked: int
-    error: str | None
-    parameters: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run: its process, and what the baseline did not do of the work."""
-
-    finished: Finished
-    visits: int = 0
-    walked: int = 0
-    visit_s: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Wall time, scaled to all visits."""
-        return self.finished.wall_s + (self.visits - self.walked) * self.visit_s
 
 
 def run_service(folder: Path, precision: str) -> Run:
@@ -103,44 +63,6 @@ def run_baseline(folder: Path, most_slices: int) -> Run:
     return Run(finished, entry["visits"], entry["walked"], entry["visit_s"] or 0.0)
 
 
-def measure(
-    kept: Path, run: Callable[[], Run], *, runs: int, budget_s: float, parameters: dict[str, str]
-) -> Measured:
-    """Return the median of several runs.
-
-    Args:
-        kept: JSON file of the result, which is read the next time if its parameters are the same.
-        run: makes one.
-        runs: most of them.
-        budget_s: no further run begins after so long.
-        parameters: what a run depends on beside the case.
-    """
-    parameters = {**parameters, "runs": str(runs), "budget_s": str(budget_s)}
-    if kept.is_file():
-        measured = Measured(**json.loads(kept.read_text()))
-        if measured.parameters == parameters:
-            return measured
-    made: list[Run] = []
-    began = time.perf_counter()
-    while len(made) < runs and (not made or time.perf_counter() - began < budget_s):
-        made.append(run())
-    seconds = [one.seconds for one in made]
-    failed = next((one.finished for one in made if one.finished.status), None)
-    measured = Measured(
-        s=statistics.median(seconds),
-        min_s=min(seconds),
-        max_s=max(seconds),
-        peak_mb=max(one.finished.peak_bytes for one in made) / 1e6,
-        runs=len(made),
-        visits=made[-1].visits,
-        walked=made[-1].walked,
-        error=None if failed is None else f"status {failed.status}: {failed.output[-500:]}",
-        parameters=parameters,
-    )
-    write_bytes(kept, (json.dumps(asdict(measured)) + "\n").encode())
-    return measured
-
-
 def measure_case(
     spec: CaseSpec, folder: Path, arguments: argparse.Namespace
 ) -> Iterator[tuple[str, Measured]]:
@@ -149,28 +71,23 @@ def measure_case(
     path = folder / "in" / f"{spec.name}.npz"
     if not path.is_file():
         build_case(spec, arguments.data, path)
-    methods: dict[str, Callable[[], Run]] = {
-        f"service {precision}": partial(run_service, folder, precision)
+    model = file_sha256(default_model_dir() / MANIFEST_FILE)
+    methods: dict[str, tuple[Callable[[], Run], dict[str, str]]] = {
+        f"service {precision}": (partial(run_service, folder, precision), {"weights": model})
         for precision in arguments.precision
     }
-    methods[BASELINE_TITLE] = partial(run_baseline, folder, arguments.most_slices)
-    parameters = {
-        "version": __version__,
-        "most_slices": str(arguments.most_slices),
-        "case_sha256": file_sha256(path),
-        "model_sha256": file_sha256(default_model_dir() / MANIFEST_FILE),
-    }
-    for name, run in methods.items():
-        yield (
-            name,
-            measure(
-                folder / f"{name.replace(' ', '-')}.json",
-                run,
-                runs=arguments.runs,
-                budget_s=arguments.budget,
-                parameters=parameters,
-            ),
+    sampling = {"weights": CHECKPOINT_SHA256, "most_slices": str(arguments.most_slices)}
+    methods[BASELINE_TITLE] = (partial(run_baseline, folder, arguments.most_slices), sampling)
+    for name, (run, parameters) in methods.items():
+        kept = folder / f"{name.replace(' ', '-')}.json"
+        measured = measure(
+            kept,
+            run,
+            runs=arguments.runs,
+            budget_s=arguments.budget,
+            parameters={"case": file_sha256(path), "version": __version__, **parameters},
         )
+        yield name, measured
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -192,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--runs",
-        type=positive,
+        type=at_least(1),
         default=3,
         help="most, of each case and method (default: %(default)s)",
     )
@@ -205,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--most-slices",
-        type=positive,
+        type=at_least(1),
         default=6,
         help="of each object that the baseline walks (default: %(default)s)",
     )
@@ -237,8 +154,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     specs = [spec for spec in SPECS if not arguments.only or spec.name in arguments.only]
-    if arguments.only and arguments.json == DEFAULT_RECORD:
-        parser.error("--only needs a --json of its own: the default is the record of all cases")
+    keep_record(parser, arguments, record=DEFAULT_RECORD, selecting=["only", "precision"])
     return run_command(lambda: _measure_all(arguments, specs))
 
 
@@ -252,8 +168,8 @@ def _measure_all(arguments: argparse.Namespace, specs: list[CaseSpec]) -> int:
                 key: value for key, value in asdict(measured).items() if key != "parameters"
             }
             bar.advance(f"{spec.name} {name}")
-            outcome = measured.error or f"{measured.s:.2f} s, {measured.peak_mb:.0f} MB"
-            print(f"{spec.name} {name}: {outcome}", flush=True)
+            peak = "out of memory" if measured.is_out_of_memory else f"{measured.peak_mb:.0f} MB"
+            print(f"{spec.name} {name}: {measured.s:.2f} s, {peak}", flush=True)
         cases.append(
             {
                 "case": spec.name,

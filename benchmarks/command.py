@@ -1,10 +1,12 @@
-"""How the benchmarks' commands end: an expected failure is a sentence and a status."""
+"""How the benchmarks' commands begin and end: records kept whole, failures in a sentence."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from inference import InferenceError
 from training.checkpoint import CheckpointError
@@ -23,6 +25,27 @@ EXPECTED_ERRORS = (
     EvaluationError,
     subprocess.CalledProcessError,
 )
+
+
+def keep_record(
+    parser: argparse.ArgumentParser,
+    arguments: argparse.Namespace,
+    *,
+    record: Path,
+    selecting: Sequence[str],
+) -> None:
+    """End the program where a part of a run would overwrite the record of the whole.
+
+    Args:
+        parser: of the command.
+        arguments: of this run.
+        record: the default of --json.
+        selecting: names of options that leave a part out, or take other data, unless at default.
+    """
+    for name in selecting:
+        is_whole = getattr(arguments, name) == parser.get_default(name)
+        if arguments.json == record and not is_whole:
+            parser.error(f"--{name} needs a --json of its own: {record} is of a whole run")
 
 
 def run_command(body: Callable[[], int]) -> int:

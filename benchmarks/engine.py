@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from inference import Settings
+from inference.cli import at_least
 from inference.contract import (
     BOXES_NAME,
     DECODER_FILE,
@@ -37,6 +38,12 @@ from training.checkpoint import load_lite_medsam, load_medsam
 from training.network import PromptableNetwork, build_medsam
 
 SEED = 0
+# What --precision can be; other precisions are in the model's files.
+PRECISIONS = {
+    "pytorch": ("f32", "bf16", "int8"),
+    "onnxruntime": ("f32",),
+    "openvino": ("f32", "bf16"),
+}
 Array = NDArray[np.float32]
 
 
@@ -107,8 +114,6 @@ class OnnxRuntimeEngine:
 def load_engine(arguments: argparse.Namespace) -> Engine:
     """Make the engine that the arguments name ready."""
     if arguments.engine == "openvino":
-        if arguments.precision == "int8":
-            raise ValueError("OpenVINO's precision is of float products; int8 is in the model")
         settings = Settings(precision=arguments.precision, threads=arguments.threads)
         return CompiledNetwork(arguments.model_dir, settings)
     if arguments.engine == "onnxruntime":
@@ -189,13 +194,21 @@ def build_parser() -> argparse.ArgumentParser:
         help="of float products, or of PyTorch's linear layers (default: %(default)s)",
     )
     parser.add_argument(
-        "--threads", type=int, default=2, metavar="N", help="(default: %(default)s)"
+        "--threads", type=at_least(1), default=2, metavar="N", help="(default: %(default)s)"
     )
     parser.add_argument(
-        "--warmups", type=int, default=2, metavar="N", help="first runs (default: %(default)s)"
+        "--warmups",
+        type=at_least(0),
+        default=2,
+        metavar="N",
+        help="first runs (default: %(default)s)",
     )
     parser.add_argument(
-        "--runs", type=int, default=10, metavar="N", help="most that count (default: %(default)s)"
+        "--runs",
+        type=at_least(1),
+        default=10,
+        metavar="N",
+        help="most that count (default: %(default)s)",
     )
     parser.add_argument(
         "--budget",
@@ -209,7 +222,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Print the seconds as JSON."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.precision not in PRECISIONS[arguments.engine]:
+        parser.error(f"{arguments.engine} has --precision {PRECISIONS[arguments.engine]} only")
     engine = load_engine(arguments)
     if arguments.engine != "pytorch":
         image_size = read_manifest(arguments.model_dir).image_size

@@ -22,21 +22,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import run_command
+from benchmarks.command import keep_record, run_command
 from benchmarks.engine import torch_network
-from benchmarks.models import NNCF_DIR, NNCF_TITLE, OWN_INT8_DIR, OWN_INT8_TITLE
+from benchmarks.models import (
+    NNCF_DIR,
+    NNCF_TITLE,
+    OWN_INT8_DIR,
+    OWN_INT8_TITLE,
+    has_onnx,
+    is_made_from,
+)
 from benchmarks.nncf_int8 import DEFAULT_CALIBRATION, calibration_samples, quantize_model
 from benchmarks.record import RESULTS_DIR, write_record
-from inference.contract import MANIFEST_FILE
+from inference.cli import at_least
 from inference.model import default_model_dir, file_sha256, read_manifest
 from inference.progress import ProgressBar
-from training.evaluate import positive
 from training.export import Source, export_network
 
 logger = logging.getLogger(__name__)
 
 NETWORKS = {"lite_medsam": "LiteMedSAM", "medsam": "MedSAM"}
 WORK_DIR = Path("runs/engines")
+DEFAULT_RECORD = RESULTS_DIR / "engines.json"
 SAMPLES = {"lite_medsam": 300, "medsam": 8}  # of calibration; MedSAM's are for speed only
 PARTS = ("encoder", "decoder", "whole")
 
@@ -76,7 +83,7 @@ def network_rows(network: str, folders: dict[str, Path], checkpoint: Path | None
     ]
     for name, folder in folders.items():
         words = "f32" if name == "float" else name
-        if any(folder.glob("*.onnx")):
+        if has_onnx(folder):
             rows.append(("ONNX Runtime", words, ["onnxruntime", "--model-dir", str(folder)]))
     for name, folder in folders.items():
         for precision in ("f32", "bf16"):
@@ -104,21 +111,14 @@ def prepare_models(network: str, checkpoint: Path | None, calibration: Path) -> 
             logger.info("Exporting %s", NETWORKS[network])
             source = Source(network, torch_network(network, checkpoint), checkpoint)
             export_network(source, folders["float"])
-    if not is_made_from(folders[NNCF_TITLE], folders["float"]):
+    quantized = folders[NNCF_TITLE]
+    lacks_onnx = has_onnx(folders["float"]) and not has_onnx(quantized)
+    if lacks_onnx or not is_made_from(quantized, folders["float"]):
         logger.info("Quantizing %s with NNCF", NETWORKS[network])
         size = read_manifest(folders["float"]).image_size
         samples = calibration_samples(calibration, size, SAMPLES[network])
         quantize_model(folders["float"], samples, folders[NNCF_TITLE])
     return folders
-
-
-def is_made_from(quantized: Path, model_dir: Path) -> bool:
-    """Say whether a folder holds what NNCF made of a model, ONNX files included."""
-    manifest = quantized / MANIFEST_FILE
-    if not manifest.is_file() or any(model_dir.glob("*.onnx")) > any(quantized.glob("*.onnx")):
-        return False
-    source = json.loads(manifest.read_text()).get("source_manifest_sha256")
-    return source == file_sha256(model_dir / MANIFEST_FILE)
 
 
 def time_rows(rows: Sequence[Row], *, rounds: int, options: Sequence[str]) -> list[dict[str, Any]]:
@@ -179,21 +179,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--threads",
-        type=positive,
+        type=at_least(1),
         default=len(os.sched_getaffinity(0)),
         help="of each engine (default: one a core)",
     )
-    parser.add_argument("--rounds", type=positive, default=3, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=at_least(1), default=3, help="(default: %(default)s)")
     parser.add_argument(
         "--runs",
-        type=positive,
+        type=at_least(1),
         default=10,
         help="most runs of a row in a round (default: %(default)s)",
     )
     parser.add_argument(
         "--json",
         type=Path,
-        default=RESULTS_DIR / "engines.json",
+        default=DEFAULT_RECORD,
         help="record of the run (default: %(default)s)",
     )
     return parser
@@ -201,7 +201,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Time all rows, print them and write the record."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    keep_record(parser, arguments, record=DEFAULT_RECORD, selecting=["network"])
     return run_command(lambda: _measure(arguments))
 
 
@@ -211,7 +213,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         checkpoint = arguments.medsam_checkpoint if network == "medsam" else None
         folders = prepare_models(network, checkpoint, arguments.calibration)
         for folder in folders.values():
-            if not any(folder.glob("*.onnx")):
+            if not has_onnx(folder):
                 logger.warning("No row of ONNX Runtime: %s has no ONNX files", folder)
         rows.extend(network_rows(network, folders, checkpoint))
     options = ["--threads", str(arguments.threads), "--runs", str(arguments.runs)]

@@ -21,7 +21,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import our_method
-from benchmarks.command import run_command
+from benchmarks.command import keep_record, run_command
 from benchmarks.methods import baseline_method
 from benchmarks.record import RESULTS_DIR, write_record
 from benchmarks.split import DEFAULT_ROOT, DEFAULT_WORK_DIR, predict_cases
@@ -39,6 +39,7 @@ TERMS = (
 )
 UNKNOWN_TERMS = "The terms of these images were not checked: do not publish them."
 OUTPUT_DIR = Path("docs/images")
+DEFAULT_RECORD = RESULTS_DIR / "figures.json"
 PANEL_INCHES, DPI = 2.6, 110
 MARGIN = 0.15  # of the extent of the boxes, round it
 LEAST_SIDE_PX = 40
@@ -85,7 +86,7 @@ def read_panels(path: Path, predictions: dict[str, Path]) -> Panels:
         boxes = boxes_2d(boxes[(boxes[:, 2] <= z) & (z <= boxes[:, 5])])
         pixels, name = pixels[z], f"{name}, slice {z}"
         maps = {title: label_map[z] for title, label_map in maps.items()}
-    boxes = _readable(boxes)
+    boxes = readable_boxes(boxes)
     rows, columns = _cut(boxes, pixels.shape[:2])
     return Panels(
         name=name,
@@ -96,7 +97,7 @@ def read_panels(path: Path, predictions: dict[str, Path]) -> Panels:
     )
 
 
-def _readable(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+def readable_boxes(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the boxes where most are, when all together would be too small to see."""
     extent = (boxes[:, 2:].max(axis=0) - boxes[:, :2].min(axis=0)).max()
     side = np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1))
@@ -189,7 +190,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json",
         type=Path,
-        default=RESULTS_DIR / "figures.json",
+        default=DEFAULT_RECORD,
         help="record of the run (default: %(default)s)",
     )
     parser.add_argument(
@@ -200,7 +201,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Write figure-good.png, figure-bad.png and the record of what they show."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    keep_record(parser, arguments, record=DEFAULT_RECORD, selecting=["good", "bad", "data"])
     return run_command(lambda: _draw_all(arguments))
 
 
@@ -213,7 +216,8 @@ def _draw_all(arguments: argparse.Namespace) -> int:
         draw_figure(rows).savefig(path, dpi=DPI)
         shown[kind] = {panels.name: panels.scores for panels in rows}
         print(path)
-    is_default = [*arguments.good, *arguments.bad] == [*GOOD_CASES, *BAD_CASES]
+    names = [*arguments.good, *arguments.bad]
+    is_default = names == [*GOOD_CASES, *BAD_CASES] and arguments.data == DEFAULT_ROOT
     write_record(arguments.json, {"dsc": shown, "terms": TERMS if is_default else UNKNOWN_TERMS})
     return 0
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.cases import read_case
+from inference.cli import at_least
 from inference.config import PRECISIONS
 
 DEFAULT_IMAGE = Path("../shared/data/speed/2DBox_Mammography_demo.npz")
@@ -62,7 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
         default=["f32", "bf16"],
         help="(default: both)",
     )
-    parser.add_argument("--runs", type=int, default=5, help="that count (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=at_least(1), default=5, help="that count (default: %(default)s)"
+    )
     return parser
 
 

@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ import openvino
 from numpy.typing import NDArray
 
 from benchmarks.command import run_command
-from benchmarks.models import NNCF_DIR, NNCF_TITLE
+from benchmarks.models import NNCF_DIR, NNCF_TITLE, SOURCE_KEY
 from inference import Settings
 from inference.cases import read_case
+from inference.cli import at_least
 from inference.contract import (
     BOXES_NAME,
     CONTRACT_VERSION,
@@ -43,7 +44,6 @@ from inference.model import CompiledNetwork, default_model_dir, file_sha256, rea
 from inference.preprocess import preprocess_image
 from inference.prompts import check_prompts
 from inference.volume import boxes_2d, fixed_visits, image_visits
-from training.evaluate import positive
 
 logger = logging.getLogger(__name__)
 
@@ -67,11 +67,12 @@ def calibration_samples(root: Path, image_size: int, count: int) -> list[Sample]
     """
     folders = sorted(folder for folder in root.glob("*") if folder.is_dir())
     in_turn = zip_longest(*(sorted(folder.glob("*.npz")) for folder in folders))
-    paths = [path for turn in in_turn for path in turn if path is not None][:count]
-    if not paths:
-        raise FileNotFoundError(f"{root} must hold <Modality>/*.npz, got none")
-    samples = [_sample(path, image_size) for path in paths]
-    return [sample for sample in samples if sample is not None]
+    paths = (path for turn in in_turn for path in turn if path is not None)
+    made = (_sample(path, image_size) for path in paths)
+    samples = list(islice((sample for sample in made if sample is not None), count))
+    if not samples:
+        raise FileNotFoundError(f"{root} must hold <Modality>/*.npz with boxes, got none")
+    return samples
 
 
 def _sample(path: Path, image_size: int) -> Sample | None:
@@ -132,7 +133,7 @@ def quantize_model(model_dir: Path, samples: Sequence[Sample], output_dir: Path)
             "image_size": manifest.image_size,
             "nncf": nncf.__version__,
             "calibration_images": len(samples),
-            "source_manifest_sha256": file_sha256(model_dir / MANIFEST_FILE),
+            SOURCE_KEY: file_sha256(model_dir / MANIFEST_FILE),
             "sha256": {
                 path.name: file_sha256(path)
                 for path in sorted(folder.iterdir())
@@ -179,7 +180,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--samples",
-        type=positive,
+        type=at_least(1),
         default=300,
         help="images to calibrate with (default: %(default)s)",
     )

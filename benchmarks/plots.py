@@ -16,7 +16,7 @@ ENGINE_COLOURS = {"PyTorch": "tab:red", "ONNX Runtime": "tab:gray", "OpenVINO": 
 
 def speed_up(baseline: Entry, service: Entry) -> float:
     """Return how many times less one case takes; NaN where a method ran into its limit."""
-    if baseline["error"] or service["error"]:
+    if baseline["is_out_of_memory"] or service["is_out_of_memory"]:
         return math.nan
     return float(baseline["s"] / service["s"])
 

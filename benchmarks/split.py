@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.cases import Case, read_case, write_label_map
+from inference.cases import Case, read_case, write_bytes, write_label_map
 from inference.model import file_sha256
 from inference.progress import ProgressBar
 
@@ -65,13 +65,13 @@ def predict_cases(method: Method, paths: Sequence[Path], work_dir: Path) -> Path
     Raises:
         FileExistsError: what is there was made with other weights.
     """
-    folder = work_dir / method.key
-    folder.mkdir(parents=True, exist_ok=True)
-    mark, digest = folder / WEIGHTS_MARK, file_sha256(method.weights)
-    if not mark.is_file():
-        mark.write_text(digest)
-    elif mark.read_text() != digest:
+    digest, folder = file_sha256(method.weights), work_dir / method.key
+    mark = folder / WEIGHTS_MARK
+    is_new = not any(folder.glob("*/*.npz"))
+    if not is_new and not (mark.is_file() and mark.read_text() == digest):
         raise FileExistsError(f"{folder} holds label maps of other weights; delete it")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(mark, digest.encode())
     missing = [path for path in paths if not (folder / path.parent.name / path.name).is_file()]
     if not missing:
         return folder

@@ -110,7 +110,7 @@ def cases_section(record: Entry) -> list[str]:
             ]
         )
     most = max(found["runs"] for case in record["cases"] for found in case["methods"].values())
-    text = f"Medians of {most} runs, of fewer where they last over {record['budget_s']:g} s."
+    text = f"Medians of {most} runs; no run after the first began past {record['budget_s']:g} s."
     return [
         "## Cases (Table 8)",
         "Each case alone in a fresh process, whole wall time, no cache of compiled models, at most "
@@ -124,7 +124,7 @@ def cases_section(record: Entry) -> list[str]:
 
 
 def _case_seconds(found: Entry) -> str:
-    if found["error"]:
+    if found["is_out_of_memory"]:
         return MEMORY_EXCEEDED
     return f"{'~' if found['visits'] != found['walked'] else ''}{found['s']:.2f} s"
 

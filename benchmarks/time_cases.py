@@ -16,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from benchmarks.command import run_command
@@ -65,16 +64,15 @@ def choose_run(image: str | None) -> tuple[str, Run]:
         installed = [name for name in ENGINES if shutil.which(name)]
         for engine in installed:
             if run_fresh([engine, "info"]).status == 0:
-                return f"{engine} container run -m {MEMORY}", partial(_contained, engine, image)
+                how = f"{engine} container run -m {MEMORY}"
+                return how, lambda inputs, outputs, engine=engine: run_fresh(
+                    container_command(engine, image, inputs=inputs, outputs=outputs)
+                )
         logger.warning("No container engine answers, so cases run in fresh processes")
     how = f"sh predict.sh in a fresh process, {MEMORY} of private memory"
     return how, lambda inputs, outputs: run_predict_script(
         inputs, outputs, limit_bytes=MEMORY_BYTES
     )
-
-
-def _contained(engine: str, image: str, inputs: Path, outputs: Path) -> Finished:
-    return run_fresh(container_command(engine, image, inputs=inputs, outputs=outputs))
 
 
 def time_case(case: Path, run: Run) -> TimedCase:

@@ -103,6 +103,17 @@ def default_cache_dir() -> Path | None:
         return None
 
 
+def at_least(lowest: int) -> Callable[[str], int]:
+    """Return the type of an option that is a number of `lowest` or more."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"must be a number of {lowest} or more, got {text!r}")
+        return int(text)
+
+    return number
+
+
 def _add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-i", "--input-dir", type=Path, required=True, metavar="DIR", help="folder of the cases"
@@ -144,7 +155,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         help="of the products; auto is what the processor runs fastest (default: %(default)s)",
     )
     parser.add_argument(
-        "--threads", type=_at_least(0), default=0, metavar="N", help="0 is automatic (default: 0)"
+        "--threads", type=at_least(0), default=0, metavar="N", help="0 is automatic (default: 0)"
     )
     parser.add_argument(
         "--block-size",
@@ -221,14 +232,5 @@ def _usable_cache(folder: Path | None) -> Path | None:
         return None
 
 
-def _at_least(lowest: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < lowest:
-            raise argparse.ArgumentTypeError(f"must be a number of {lowest} or more, got {text!r}")
-        return int(text)
-
-    return number
-
-
 def _block_size(text: str) -> int | None:
-    return None if text == "auto" else _at_least(1)(text)
+    return None if text == "auto" else at_least(1)(text)

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from inference import InferenceError
 from inference.cases import Case, list_cases, read_case, write_label_map
+from inference.cli import at_least
 from inference.geometry import ModelFrame
 from inference.preprocess import (
     as_rgb,
@@ -211,7 +212,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--most-slices",
-        type=int,
+        type=at_least(1),
         metavar="N",
         help="walk at most N slices of each object, to estimate the time of all (default: all)",
     )

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from inference import InferenceError, Segmenter, Settings
 from inference.cases import read_case, write_label_map
+from inference.cli import at_least
 from inference.config import PRECISIONS, VOLUME_PROMPTS
 from inference.errors import InvalidCaseError
 from inference.progress import ProgressBar
@@ -106,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--workers",
-        type=positive,
+        type=at_least(1),
         default=len(os.sched_getaffinity(0)),
         metavar="N",
         help="processes (default: one a core)",
@@ -143,14 +144,6 @@ def _scored(arguments: argparse.Namespace, predictions: Path) -> list[ScoredCase
         settings = Settings(precision=arguments.precision, volume_prompt=arguments.volume_prompt)
         predict_pairs(pairs, Segmenter(arguments.model_dir, settings))
     return score_pairs(pairs, arguments.mode, workers=arguments.workers, title="score")
-
-
-def positive(text: str) -> int:
-    """Read a number of at least 1 from a command line."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
 
 
 if __name__ == "__main__":

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import accuracy, cases, figures, nncf_int8, time_cases
+from benchmarks import accuracy, cases, engines, figures, nncf_int8, time_cases
 from benchmarks.command import run_command
+
+
+NO_DATA = ["--data", "nowhere", "--json", "{tmp}/record.json"]
 
 
 def test_the_status_is_that_of_the_body():
@@ -15,8 +18,18 @@ def test_the_status_is_that_of_the_body():
 @pytest.mark.parametrize(
     ("main", "options", "message"),
     [
-        pytest.param(accuracy.main, ["--data", "nowhere"], "nowhere must hold", id="accuracy"),
-        pytest.param(figures.main, ["--data", "nowhere"], "Cases are missing", id="figures"),
+        pytest.param(
+            accuracy.main,
+            ["--data", "nowhere", "--json", "{tmp}/r"],
+            "nowhere must hold",
+            id="accuracy",
+        ),
+        pytest.param(
+            figures.main,
+            ["--data", "nowhere", "--json", "{tmp}/r"],
+            "Cases are missing",
+            id="figures",
+        ),
         pytest.param(nncf_int8.main, ["--model-dir", "nowhere"], "nowhere", id="nncf"),
         pytest.param(nncf_int8.main, ["--calibration", "nowhere"], "nowhere", id="calibration"),
         pytest.param(time_cases.main, ["--cases", "nowhere"], "nowhere", id="time-cases"),
@@ -28,7 +41,16 @@ def test_a_missing_folder_is_a_sentence_and_status_2(main, options, message, tmp
     assert message in caplog.text
 
 
-@pytest.mark.parametrize("options", ["--only CT", "--only 2DBox_US_0525", "--runs 0"])
-def test_the_record_of_all_cases_is_not_overwritten_by_a_few(options):
+@pytest.mark.parametrize(
+    ("main", "options"),
+    [
+        pytest.param(cases.main, "--only 2DBox_US_0525", id="cases"),
+        pytest.param(engines.main, "--network medsam", id="engines"),
+        pytest.param(accuracy.main, "--precision f32", id="accuracy"),
+        pytest.param(figures.main, "--good US/a", id="figures"),
+    ],
+)
+def test_a_part_of_a_run_does_not_overwrite_the_record_of_the_whole(main, options, capsys):
     with pytest.raises(SystemExit, match="2"):
-        cases.main(options.split())
+        main(options.split())
+    assert "needs a --json of its own" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.figures import draw_figure, read_panels
+from benchmarks.figures import draw_figure, read_panels, readable_boxes
 
 
 @pytest.fixture
@@ -31,6 +31,13 @@ def test_a_row_shows_the_fullest_slice_where_the_boxes_are(case):
     assert panels.label_maps["truth"].sum() == 30 * 40
     assert panels.label_maps["ours"].sum() == 30 * 20
     assert panels.scores["ours"] == pytest.approx(2 * 700 / (1300 + 700))
+
+
+def test_of_many_small_objects_those_are_shown_where_most_are():
+    corners = np.array([[0, 0], [20, 0], [0, 30], [900, 900], [905, 10]], dtype=np.float32)
+    boxes = np.concatenate([corners, corners + 10], axis=1)
+    np.testing.assert_array_equal(readable_boxes(boxes), boxes[:3])
+    np.testing.assert_array_equal(readable_boxes(boxes[:3]), boxes[:3])
 
 
 def test_a_figure_has_a_panel_per_label_map(case):

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from benchmarks import results
+from benchmarks.plots import speed_up
 from benchmarks.record import RESULTS_DIR, machine, write_record
 from benchmarks.tables import worst_changes
 from tests.conftest import ROOT
@@ -42,8 +43,10 @@ def records(tmp_path, monkeypatch):
     folder = tmp_path / "records"
     rows = [engine_row("PyTorch", "f32", 1.0), engine_row("OpenVINO", "bf16", 0.2)]
     engines = {"threads": 2, "rounds": 1, "medsam_weights": "random", "rows": rows}
-    baseline = {"s": 100.0, "peak_mb": 900, "visits": 40, "walked": 4, "runs": 1, "error": None}
-    service = {"s": 20.0, "peak_mb": 400, "visits": 0, "walked": 0, "runs": 3, "error": None}
+    baseline = {"s": 100.0, "peak_mb": 900, "visits": 40, "walked": 4, "runs": 1}
+    baseline["is_out_of_memory"] = False
+    service = {"s": 20.0, "peak_mb": 400, "visits": 0, "walked": 0, "runs": 3}
+    service["is_out_of_memory"] = False
     case = {
         "case": "3DBox_CT_0001",
         "shape": [40, 8, 8],
@@ -56,7 +59,7 @@ def records(tmp_path, monkeypatch):
     }
     write_record(folder / "engines.json", engines)
     failed = {**case, "case": "3DBox_CT_0002", "methods": dict(case["methods"])}
-    failed["methods"]["PyTorch baseline f32"] = {**baseline, "error": "status -9"}
+    failed["methods"]["PyTorch baseline f32"] = {**baseline, "is_out_of_memory": True}
     cases = {"most_slices": 4, "budget_s": 40, "cases": [case, failed]}
     write_record(folder / "cases.json", cases)
     write_record(folder / "figures.json", {"dsc": {}, "terms": "CC0."})
@@ -119,6 +122,29 @@ def test_the_readme_quotes_the_records():
     for name, entry in methods[titles[0]]["modalities"].items():
         scores = [percent(methods[title]["modalities"][name]["correct"]["dsc"]) for title in titles]
         assert f"| {name} | {entry['cases']} | {' | '.join(scores)} |" in readme
+    means = [percent(methods[title]["mean_of_modalities"]["correct"]["dsc"]) for title in titles]
+    assert f"| mean of modalities | | {' | '.join(means)} |" in readme
+    changes = worst_changes({title: methods[title] for title in titles})[1]
+    worst = [line.split(": ")[1] for line in changes.splitlines()]
+    assert f"| worst against the baseline | | | {' | '.join(worst)} |" in readme
+
+
+def test_the_readme_quotes_the_speeds():
+    readme = (ROOT / "README.md").read_text()
+    engines = json.loads((ROOT / RESULTS_DIR / "engines.json").read_text())
+    for row in engines["rows"][:9]:
+        if row["precision"] in {"f32", "NNCF int8, rest f32", "NNCF int8, rest bf16"}:
+            is_quoted = f"{1000 * row['whole']['median_s']:.0f} ms" in readme
+            assert is_quoted or "ONNX Runtime" in row["engine"]
+    cases = json.loads((ROOT / RESULTS_DIR / "cases.json").read_text())["cases"]
+    for kind in ("2D", "3D"):
+        for service in ("service f32", "service bf16"):
+            ratios = [
+                speed_up(case["methods"]["PyTorch baseline f32"], case["methods"][service])
+                for case in cases
+                if case["case"].startswith(kind)
+            ]
+            assert f"{min(ratios):.1f} to {max(ratios):.1f}" in readme
 
 
 def test_the_committed_page_is_what_the_records_make():

@@ -52,6 +52,9 @@ def test_predictions_are_made_once_and_resumed(root, tmp_path):
     assert predicted == [(2, 4, 4), (4, 4, 3)]
     assert len(loaded) == 2  # not the third time, when nothing was missing
     assert (work_dir / "key" / "US" / "i.npz").is_file()
+    (work_dir / "key" / "weights.sha256").unlink()
+    with pytest.raises(FileExistsError, match="of other weights"):  # of whatever weights
+        predict_cases(method, paths, work_dir)
     weights.write_text("another")
     with pytest.raises(FileExistsError, match="label maps of other weights; delete it"):
         predict_cases(method, paths, work_dir)
