@@ -23,14 +23,12 @@ MANIFEST_FILE = "manifest.json"
 # How an image is brought to the model frame: its long side is resized to the frame's, then its
 # minimum and maximum are mapped to 0 and 1, then zeros are added below and to the right.
 #
-# Chosen by `python -m benchmarks.preprocessing` on the published weights, f32, mean DSC of eleven
-# modalities on 95 validation cases (and, with `--kind 2D --precision bf16`, of eight on 260 other
-# images), before boxes were mapped by the centres of pixels:
-#   area   75.0 (78.9), the baseline's; area, padded before mapping to 0..1: 75.2, Dermoscopy -1.6
-#   cubic  76.9 (80.5), but X-ray -3.0 (-1.8) and Fundus -2.0 (-0.5) against area
-#   cubic, padded before mapping to 0..1, the paper's order: 77.1, X-ray -2.7, Dermoscopy -1.7
-#   linear 76.6 (79.7), no 2D modality more than 0.1 below area
-# Where an image is enlarged, cubic decides for MR (65.4 against 63.9); PET is 70.5 against 70.8.
+# Chosen by `python -m benchmarks.ablations preprocessing --precision bf16` (all figures in
+# docs/results.md), mean DSC of eleven modalities on 95 validation cases; as it is here 76.9:
+#   area   74.9, the baseline's; Mammography -8.2, PET -6.2, MR -3.7
+#   cubic  77.1, but X-ray -5.4 and Fundus -1.7
+#   linear 76.8; where an image is enlarged cubic decides for MR (+1.4), PET is 0.2 the less
+# Padding before mapping to 0..1, the paper's order: +0.1 to 0.2, but Dermoscopy -0.6 to -1.5.
 SHRINK_INTERPOLATION = 1  # cv2.INTER_LINEAR
 ENLARGE_INTERPOLATION = 2  # cv2.INTER_CUBIC
 # Linear interpolation skips pixels when it shrinks much. The figures above are of images up to

@@ -7,7 +7,6 @@ import pytest
 from benchmarks import accuracy, cases, engines, figures, nncf_int8, time_cases
 from benchmarks.command import run_command
 
-
 NO_DATA = ["--data", "nowhere", "--json", "{tmp}/record.json"]
 
 
