@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print a table per method and write the record."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    keep_record(parser, arguments, record=DEFAULT_RECORD, selecting=["precision", "data"])
+    keep_record(parser, arguments, ["precision", "data"])
 
     def body() -> int:
         methods = compared_methods(arguments.checkpoint, arguments.precision)

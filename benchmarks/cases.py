@@ -18,7 +18,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from benchmarks.command import keep_record, run_command
+from benchmarks.command import add_record_option, keep_record, run_command
 from benchmarks.measured import Measured, Run, measure
 from benchmarks.methods import BASELINE_TITLE
 from benchmarks.process import run_fresh, run_predict_script
@@ -140,12 +140,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="cases and what was measured are kept here and not measured again; delete it after a "
         "change of code (default: %(default)s)",
     )
-    parser.add_argument(
-        "--json",
-        type=Path,
-        default=DEFAULT_RECORD,
-        help="record of the run (default: %(default)s)",
-    )
+    add_record_option(parser, DEFAULT_RECORD)
     return parser
 
 
@@ -154,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     specs = [spec for spec in SPECS if not arguments.only or spec.name in arguments.only]
-    keep_record(parser, arguments, record=DEFAULT_RECORD, selecting=["only", "precision"])
+    keep_record(parser, arguments, ["only", "precision"])
     return run_command(lambda: _measure_all(arguments, specs))
 
 

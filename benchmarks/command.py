@@ -27,21 +27,27 @@ EXPECTED_ERRORS = (
 )
 
 
+def add_record_option(parser: argparse.ArgumentParser, record: Path | None) -> None:
+    """Add --json, where the record goes; None leaves its default to the command."""
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=record,
+        help=f"record of the run (default: {record or 'named after what is compared'})",
+    )
+
+
 def keep_record(
-    parser: argparse.ArgumentParser,
-    arguments: argparse.Namespace,
-    *,
-    record: Path,
-    selecting: Sequence[str],
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace, selecting: Sequence[str]
 ) -> None:
     """End the program where a part of a run would overwrite the record of the whole.
 
     Args:
-        parser: of the command.
+        parser: of the command, with `add_record_option`.
         arguments: of this run.
-        record: the default of --json.
         selecting: names of options that leave a part out, or take other data, unless at default.
     """
+    record = parser.get_default("json")
     for name in selecting:
         is_whole = getattr(arguments, name) == parser.get_default(name)
         if arguments.json == record and not is_whole:

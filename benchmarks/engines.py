@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import keep_record, run_command
+from benchmarks.command import add_record_option, keep_record, run_command
 from benchmarks.engine import torch_network
 from benchmarks.models import (
     NNCF_DIR,
@@ -190,12 +190,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=10,
         help="most runs of a row in a round (default: %(default)s)",
     )
-    parser.add_argument(
-        "--json",
-        type=Path,
-        default=DEFAULT_RECORD,
-        help="record of the run (default: %(default)s)",
-    )
+    add_record_option(parser, DEFAULT_RECORD)
     return parser
 
 
@@ -203,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
     """Time all rows, print them and write the record."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    keep_record(parser, arguments, record=DEFAULT_RECORD, selecting=["network"])
+    keep_record(parser, arguments, ["network"])
     return run_command(lambda: _measure(arguments))
 
 

@@ -21,7 +21,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import our_method
-from benchmarks.command import keep_record, run_command
+from benchmarks.command import add_record_option, keep_record, run_command
 from benchmarks.methods import baseline_method
 from benchmarks.record import RESULTS_DIR, write_record
 from benchmarks.split import DEFAULT_ROOT, DEFAULT_WORK_DIR, predict_cases
@@ -187,12 +187,7 @@ def build_parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{kind}", nargs="+", default=list(names), metavar="MODALITY/CASE", help="to draw"
         )
-    parser.add_argument(
-        "--json",
-        type=Path,
-        default=DEFAULT_RECORD,
-        help="record of the run (default: %(default)s)",
-    )
+    add_record_option(parser, DEFAULT_RECORD)
     parser.add_argument(
         "--output-dir", type=Path, default=OUTPUT_DIR, help="(default: %(default)s)"
     )
@@ -203,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write figure-good.png, figure-bad.png and the record of what they show."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    keep_record(parser, arguments, record=DEFAULT_RECORD, selecting=["good", "bad", "data"])
+    keep_record(parser, arguments, ["good", "bad", "data"])
     return run_command(lambda: _draw_all(arguments))
 
 

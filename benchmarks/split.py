@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.command import add_record_option
 from inference.cases import Case, read_case, write_bytes, write_label_map
 from inference.model import file_sha256
 from inference.progress import ProgressBar
@@ -106,9 +107,4 @@ def add_data_options(parser: argparse.ArgumentParser, record: Path | None) -> No
         help="label maps are kept here and not made again; delete it after a change of code or "
         "model (default: %(default)s)",
     )
-    parser.add_argument(
-        "--json",
-        type=Path,
-        default=record,
-        help=f"record of the run (default: {record or 'named after what is compared'})",
-    )
+    add_record_option(parser, record)
