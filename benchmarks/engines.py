@@ -117,7 +117,7 @@ def prepare_models(network: str, checkpoint: Path | None, calibration: Path) -> 
         logger.info("Quantizing %s with NNCF", NETWORKS[network])
         size = read_manifest(folders["float"]).image_size
         samples = calibration_samples(calibration, size, SAMPLES[network])
-        quantize_model(folders["float"], samples, folders[NNCF_TITLE])
+        quantize_model(folders["float"], samples, quantized)
     return folders
 
 

@@ -21,10 +21,10 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import our_method
-from benchmarks.command import add_record_option, keep_record, run_command
+from benchmarks.command import keep_record, run_command
 from benchmarks.methods import baseline_method
 from benchmarks.record import RESULTS_DIR, write_record
-from benchmarks.split import DEFAULT_ROOT, DEFAULT_WORK_DIR, predict_cases
+from benchmarks.split import DEFAULT_ROOT, add_data_options, predict_cases
 from inference.cases import read_case
 from inference.preprocess import as_rgb, normalize_min_max
 from inference.volume import boxes_2d
@@ -179,15 +179,11 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, default=DEFAULT_ROOT, help="(default: %(default)s)")
-    parser.add_argument(
-        "--work-dir", type=Path, default=DEFAULT_WORK_DIR, help="(default: %(default)s)"
-    )
+    add_data_options(parser, DEFAULT_RECORD)
     for kind, names in (("good", GOOD_CASES), ("bad", BAD_CASES)):
         parser.add_argument(
             f"--{kind}", nargs="+", default=list(names), metavar="MODALITY/CASE", help="to draw"
         )
-    add_record_option(parser, DEFAULT_RECORD)
     parser.add_argument(
         "--output-dir", type=Path, default=OUTPUT_DIR, help="(default: %(default)s)"
     )

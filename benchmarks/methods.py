@@ -84,7 +84,6 @@ def remembering_baseline(checkpoint: Path) -> Predict:
 
     def predict(case: Case) -> NDArray[np.uint16]:
         remembered.clear()
-        segment = pipeline.segment_volume if case.boxes.shape[1] == 6 else pipeline.segment_image
-        return segment(case.pixels, case.boxes)
+        return pipeline.segment(case.pixels, case.boxes)
 
     return predict

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -44,6 +43,7 @@ from inference.model import CompiledNetwork, default_model_dir, file_sha256, rea
 from inference.preprocess import preprocess_image
 from inference.prompts import check_prompts
 from inference.volume import boxes_2d, fixed_visits, image_visits
+from training.export import put_in_place
 
 logger = logging.getLogger(__name__)
 
@@ -142,8 +142,7 @@ def quantize_model(model_dir: Path, samples: Sequence[Sample], output_dir: Path)
         }
         (folder / MANIFEST_FILE).write_text(json.dumps(document, indent=2) + "\n")
         output_dir.mkdir(exist_ok=True)
-        for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
-            os.replace(path, output_dir / path.name)
+        put_in_place(folder, output_dir)
 
 
 def _quantize(

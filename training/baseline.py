@@ -36,6 +36,7 @@ from inference.preprocess import (
     resize_long_side,
     to_tensor,
 )
+from inference.prompts import VOLUME_COLUMNS
 from inference.volume import middle_slice, slice_range
 from training.checkpoint import DEFAULT_PATH, CheckpointError, load_lite_medsam
 from training.network import PromptableNetwork
@@ -60,6 +61,11 @@ class Baseline:
     ) -> None:
         self._network = network
         self._encode = encode or network.encode
+
+    def segment(self, pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> NDArray[np.uint16]:
+        """Segment an image by boxes (N, 4), or a volume by boxes (N, 6)."""
+        is_volume = boxes.shape[1] == VOLUME_COLUMNS
+        return (self.segment_volume if is_volume else self.segment_image)(pixels, boxes)
 
     @torch.inference_mode()
     def segment_image(
@@ -159,10 +165,10 @@ class TimedBaseline:
         self._starts.clear()
         pipeline = Baseline(self._network, self._encode)
         boxes = case.boxes
-        if boxes.shape[1] != 6:
-            return pipeline.segment_image(case.pixels, boxes), len(boxes), len(boxes)
+        if boxes.shape[1] != VOLUME_COLUMNS:
+            return pipeline.segment(case.pixels, boxes), len(boxes), len(boxes)
         walked = boxes if self._most_slices is None else sampled_boxes(boxes, self._most_slices)
-        label_map = pipeline.segment_volume(case.pixels, walked)
+        label_map = pipeline.segment(case.pixels, walked)
         visits, walked_visits = (
             sum(len(slice_range(box)) for box in rows) for rows in (boxes, walked)
         )

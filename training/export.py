@@ -92,10 +92,17 @@ def export_network(source: Source, output_dir: Path) -> None:
         logger.info("Largest difference of a logit from the PyTorch network: %.1e", difference)
         if not difference <= LOGIT_TOLERANCE:
             raise ExportError(f"Logits differ by {difference}, tolerance is {LOGIT_TOLERANCE}")
-        # The manifest goes first and comes last, so that no mixture of two exports has one.
-        (output_dir / MANIFEST_FILE).unlink(missing_ok=True)
-        for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
-            os.replace(path, output_dir / path.name)
+        put_in_place(folder, output_dir)
+
+
+def put_in_place(folder: Path, output_dir: Path) -> None:
+    """Move a finished model from a folder of the same file system to where it is read.
+
+    The old manifest goes first and the new one comes last, so that no mixture of two has one.
+    """
+    (output_dir / MANIFEST_FILE).unlink(missing_ok=True)
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
+        os.replace(path, output_dir / path.name)
 
 
 def logit_difference(network: PromptableNetwork, model_dir: Path) -> float:
