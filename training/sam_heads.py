@@ -195,6 +195,10 @@ class MaskDecoder(nn.Module):
         self.iou_prediction_head = Perceptron(MASK_TOKENS)
         self.mask_product = MatMul()
 
+    def unused_parts(self) -> list[nn.Module]:
+        """Return what a checkpoint holds and the one mask does not need."""
+        return [self.iou_prediction_head, *self.output_hypernetworks_mlps[1:]]
+
     def forward(self, pixels: Tensor, pixel_pe: Tensor, prompts: Tensor) -> Tensor:
         """Decode one image for N prompts.
 

@@ -84,9 +84,17 @@ class Attention(nn.Module):
         self.scores = MatMul()
         self.mix = MatMul()
 
+    def prepare(self, x: Tensor, *, below: int, right: int) -> Tensor:
+        """Pad (B, H, W, C) and do what concerns each pixel alone, before they go into windows.
+
+        Padded pixels take part in the attention, as they did when the weights were trained.
+        """
+        return self.norm(F.pad(x, (0, 0, 0, right, 0, below)))
+
     def forward(self, x: Tensor) -> Tensor:
+        """Attend inside windows of prepared pixels, (windows, tokens, channels)."""
         count, tokens, channels = x.shape
-        qkv = self.qkv(self.norm(x))
+        qkv = self.qkv(x)
         # The checkpoint keeps q, k and v of one head together.
         qkv = qkv.view(count, tokens, self.heads, 3, channels // self.heads)
         q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)  # each (B, heads, tokens, C / heads)
@@ -111,7 +119,7 @@ class Mlp(nn.Module):
 
 
 class TinyViTBlock(nn.Module):
-    """Window attention, depth-wise convolution, perceptron; (B, H, W, C) in and out."""
+    """Window attention, depth-wise convolution, perceptron; (B, H * W, C) in and out."""
 
     def __init__(self, channels: int, heads: int, window: int) -> None:
         super().__init__()
@@ -120,20 +128,10 @@ class TinyViTBlock(nn.Module):
         self.local_conv = ConvNorm(channels, channels, kernel_size=3, groups=channels)
         self.mlp = Mlp(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self._attend(x)
-        x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, H, W, C)
+    def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
+        x = x + attend_in_windows(self.attn, x.unflatten(1, hw), self.window)
+        x = to_tokens(self.local_conv(to_image(x, hw)))
         return x + self.mlp(x)
-
-    def _attend(self, x: Tensor) -> Tensor:
-        height, width = x.shape[1:3]
-        bottom, right = -height % self.window, -width % self.window
-        # Padded pixels take part in the attention, as they did when the weights were trained.
-        padded = F.pad(x, (0, 0, 0, right, 0, bottom))
-        windows = split_windows(padded, self.window)
-        attended = self.attn(windows.flatten(1, 2)).reshape(windows.shape)
-        joined = join_windows(attended, height + bottom, width + right)
-        return joined[:, :height, :width]
 
 
 class Stage(nn.Module):
@@ -143,13 +141,18 @@ class Stage(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
-        self.channels_last = isinstance(blocks[0], TinyViTBlock)
+        self.has_tokens = isinstance(blocks[0], TinyViTBlock)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 2, 3, 1) if self.channels_last else x
-        for block in self.blocks:
-            x = block(x)
-        x = x.permute(0, 3, 1, 2) if self.channels_last else x  # (B, C, H, W)
+        hw = (x.shape[2], x.shape[3])
+        if self.has_tokens:
+            x = to_tokens(x)  # (B, H * W, C)
+            for block in self.blocks:
+                x = block(x, hw)
+            x = to_image(x, hw)  # (B, C, H, W)
+        else:
+            for block in self.blocks:
+                x = block(x)
         return x if self.downsample is None else self.downsample(x)
 
 
@@ -173,6 +176,30 @@ class TinyViT(nn.Module):
         for stage in self.layers:
             x = stage(x)
         return self.neck(x)  # (B, 256, 64, 64)
+
+
+def to_tokens(image: Tensor) -> Tensor:
+    """Turn (B, C, H, W) into (B, H * W, C).
+
+    Three axes and not four: OpenVINO sees then that a convolution's output lies in memory like
+    this already, and fuses what follows a linear layer into it.
+    """
+    return image.flatten(2).transpose(1, 2)
+
+
+def to_image(tokens: Tensor, hw: tuple[int, int]) -> Tensor:
+    """Turn (B, H * W, C) into (B, C, H, W)."""
+    return tokens.transpose(1, 2).unflatten(2, hw)
+
+
+def attend_in_windows(attention: Attention, x: Tensor, window: int) -> Tensor:
+    """Let the pixels of (B, H, W, C) attend inside square windows; (B, H * W, C) out."""
+    height, width = x.shape[1:3]
+    below, right = -height % window, -width % window
+    windows = split_windows(attention.prepare(x, below=below, right=right), window)
+    attended = attention(windows.flatten(1, 2)).reshape(windows.shape)
+    joined = join_windows(attended, height + below, width + right)
+    return joined[:, :height, :width].flatten(1, 2)
 
 
 def _stage(index: int) -> Stage:

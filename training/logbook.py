@@ -1,0 +1,111 @@
+"""What a stage writes while it runs: CSV files, TensorBoard and a picture of the curves."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+
+from inference.cases import write_bytes
+
+STEPS_FILE, EPOCHS_FILE, CURVES_FILE = "steps.csv", "epochs.csv", "curves.png"
+TENSORBOARD_DIR = "tensorboard"
+SMOOTHED_OVER = 20  # steps
+
+
+class Logbook:
+    """Rows by step and by epoch; rows that a resumed run makes again are dropped first.
+
+    Args:
+        folder: where the files go.
+        step: rows of this step and later ones are dropped.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._folder = folder
+        self.steps = [row for row in _read(folder / STEPS_FILE) if row["step"] < step]
+        self.epochs = [row for row in _read(folder / EPOCHS_FILE) if row["step"] <= step]
+        _write(folder / STEPS_FILE, self.steps)
+        _write(folder / EPOCHS_FILE, self.epochs)
+        self._writer = SummaryWriter(str(folder / TENSORBOARD_DIR), purge_step=step)
+
+    def add_step(self, step: int, values: Mapping[str, float]) -> None:
+        """Keep the losses of a step."""
+        row = {"step": float(step), **values}
+        _append(self._folder / STEPS_FILE, row, is_first=not self.steps)
+        self.steps.append(row)
+        for name, value in values.items():
+            self._writer.add_scalar(f"train/{name}", value, step)
+
+    def add_epoch(self, epoch: int, step: int, scores: Mapping[str, float]) -> None:
+        """Keep the scores of an epoch and draw the curves anew."""
+        row = {"epoch": float(epoch), "step": float(step), **scores}
+        _append(self._folder / EPOCHS_FILE, row, is_first=not self.epochs)
+        self.epochs.append(row)
+        for name, value in scores.items():
+            self._writer.add_scalar(f"val/{name}", value, step)
+        self._writer.flush()
+        content = io.BytesIO()
+        draw_curves(self.steps, self.epochs).savefig(content, format="png", dpi=120)
+        write_bytes(self._folder / CURVES_FILE, content.getvalue())
+
+    def close(self) -> None:
+        """Finish the files of TensorBoard."""
+        self._writer.close()
+
+
+def draw_curves(steps: list[dict[str, float]], epochs: list[dict[str, float]]) -> Figure:
+    """Draw losses over steps, smoothed, and the scores of the modalities over epochs."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name in ("loss", "dice", "focal", "distillation"):
+        values = [row[name] for row in steps]
+        smooth = [
+            sum(values[max(0, i - SMOOTHED_OVER) : i + 1])
+            / len(values[max(0, i - SMOOTHED_OVER) : i + 1])
+            for i in range(len(values))
+        ]
+        left.plot([row["step"] for row in steps], smooth, label=name)
+    left.set(xlabel="Step", ylabel=f"Loss, mean of {SMOOTHED_OVER} steps", yscale="log")
+    left.legend()
+    names = [name for name in (epochs[0] if epochs else {}) if name not in ("epoch", "step")]
+    for name in names:
+        is_mean = name == "mean"
+        right.plot(
+            [row["step"] for row in epochs],
+            [100 * row[name] for row in epochs],
+            label=name,
+            color="black" if is_mean else None,
+            linewidth=2.5 if is_mean else 1,
+            marker=".",
+        )
+    right.set(xlabel="Step", ylabel="Validation DSC, %")
+    right.legend(fontsize=7, ncols=2)
+    return figure
+
+
+def _read(path: Path) -> list[dict[str, float]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [
+            {name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)
+        ]
+
+
+def _write(path: Path, rows: list[dict[str, float]]) -> None:
+    path.unlink(missing_ok=True)
+    for number, row in enumerate(rows):
+        _append(path, row, is_first=number == 0)
+
+
+def _append(path: Path, row: Mapping[str, float], *, is_first: bool) -> None:
+    with path.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(row))
+        if is_first:
+            writer.writeheader()
+        writer.writerow(row)

@@ -1,0 +1,53 @@
+"""What training makes smaller: Dice, focal loss and the distance from a teacher's embedding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+DICE_SMOOTHING = 1.0  # pixels; an empty prediction of an empty mask then costs nothing
+
+
+def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Return 1 - Dice of the probabilities, mean over objects.
+
+    Args:
+        logits: (N, H, W).
+        masks: (N, H, W), 0 or 1.
+    """
+    probabilities = logits.sigmoid().flatten(1)
+    truth = masks.flatten(1)
+    common = (probabilities * truth).sum(1)
+    total = probabilities.sum(1) + truth.sum(1)
+    return (1 - (2 * common + DICE_SMOOTHING) / (total + DICE_SMOOTHING)).mean()
+
+
+def focal_loss(logits: Tensor, masks: Tensor, gamma: float) -> Tensor:
+    """Return the focal loss (Lin et al., ICCV 2017) without class weights, mean over pixels.
+
+    Args:
+        logits: (N, H, W).
+        masks: (N, H, W), 0 or 1.
+        gamma: how much less a pixel counts the surer it is; 0 is the cross-entropy.
+    """
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
+    miss = 1 - torch.exp(-cross_entropy)  # probability of the wrong class
+    return (miss**gamma * cross_entropy).mean()
+
+
+def embedding_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the squared distance of two embeddings relative to the teacher's mean square.
+
+    Args:
+        student: (256, 64, 64).
+        teacher: of the same shape.
+    """
+    return (student - teacher).square().mean() / teacher.square().mean()
+
+
+def intersection_over_union(logits: Tensor, masks: Tensor) -> Tensor:
+    """Return the mean IoU over objects of what lies above 0 and (N, H, W) masks of 0 or 1."""
+    drawn, truth = (logits > 0).flatten(1), (masks > 0).flatten(1)
+    common, either = (drawn & truth).sum(1), (drawn | truth).sum(1)
+    return (common / either.clamp_min(1)).mean()

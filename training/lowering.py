@@ -1,0 +1,215 @@
+"""From QCDQ ONNX to a graph that OpenVINO's CPU plugin runs in int8.
+
+The plugin recognises a weight that is stored as integers and an activation whose quantization is
+one operation; a `Clip` between `QuantizeLinear` and `DequantizeLinear` hides both. So weights are
+rounded here and stored, and the clip of an activation of fewer than 8 bits moves in front of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import openvino
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+INT8_LIMITS = {onnx.TensorProto.INT8: (-128, 127), onnx.TensorProto.UINT8: (0, 255)}
+
+
+@dataclass(frozen=True)
+class Product:
+    """A convolution or matrix product as it runs.
+
+    Attributes:
+        name: of the layer in the exported graph.
+        kind: of the plugin's node, such as Convolution or FullyConnected.
+        precision: in which it reads its inputs, such as u8, i8, bf16 or f32.
+        primitive: the kernel that the plugin chose.
+    """
+
+    name: str
+    kind: str
+    precision: str
+    primitive: str
+
+
+class _Graph:
+    """An ONNX graph with the look-ups that rewriting needs."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.graph = model.graph
+        self.made_by = {name: node for node in self.graph.node for name in node.output}
+        self.constants = {item.name: numpy_helper.to_array(item) for item in self.graph.initializer}
+
+    def rounded_weight(self, node: onnx.NodeProto) -> NDArray[Any]:
+        """Return what a `QuantizeLinear` makes of a constant weight."""
+        weight, scale, zero_point = (self.constants[name] for name in node.input)
+        axis = next((item.i for item in node.attribute if item.name == "axis"), 1)
+        if scale.ndim:
+            shape = [-1 if i == axis % weight.ndim else 1 for i in range(weight.ndim)]
+            scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+        steps = np.rint(weight / scale) + zero_point.astype(np.float32)
+        limits = np.iinfo(zero_point.dtype)
+        return steps.clip(limits.min, limits.max).astype(zero_point.dtype)
+
+    def stored_weight(self, node: onnx.NodeProto | None) -> NDArray[np.float32] | None:
+        """Return the (in, out) weight of a linear layer whose integers are stored."""
+        if node is not None and node.op_type == "Transpose":
+            node = self.made_by.get(node.input[0])
+        if node is None or node.op_type != "DequantizeLinear" or len(node.input) > 2:
+            return None
+        steps, scale = (self.constants.get(name) for name in node.input)
+        if steps is None or scale is None:
+            return None
+        return (steps.astype(np.float32) * scale.reshape(-1, *[1] * (steps.ndim - 1))).T
+
+
+def lower_qcdq(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return an equal model without a clip between quantization and its reverse."""
+    lowered = onnx.ModelProto()
+    lowered.CopyFrom(model)
+    graph = _Graph(lowered)
+    added: list[onnx.NodeProto] = []
+    for node in list(lowered.graph.node):
+        if node.op_type != "DequantizeLinear":
+            continue
+        clip = graph.made_by.get(node.input[0])
+        quantize = clip
+        if clip is not None and clip.op_type == "Clip":
+            quantize = graph.made_by[clip.input[0]]
+        if quantize is None or quantize.op_type != "QuantizeLinear":
+            continue
+        if quantize.input[0] in graph.constants:
+            steps = graph.rounded_weight(quantize)
+            if clip is not quantize:
+                low, high = (graph.constants[name] for name in clip.input[1:3])
+                steps = steps.clip(low, high)
+            name = f"{quantize.input[0]}_{node.output[0]}_steps"
+            lowered.graph.initializer.append(numpy_helper.from_array(steps, name))
+            node.input[0] = name
+            if not graph.constants[node.input[2]].any():
+                del node.input[2]
+        elif clip is not quantize:
+            added += _clip_in_front(graph, quantize, clip, node)
+    added += _shift_linear_inputs(_Graph(lowered))
+    _insert_and_prune(lowered, added)
+    onnx.checker.check_model(lowered)
+    return lowered
+
+
+def _clip_in_front(
+    graph: _Graph, quantize: onnx.NodeProto, clip: onnx.NodeProto, dequantize: onnx.NodeProto
+) -> list[onnx.NodeProto]:
+    """Clip the values instead of the steps that they become."""
+    scale, zero_point = (graph.constants[name] for name in quantize.input[1:3])
+    limits = []
+    for bound in clip.input[1:3]:
+        value = (graph.constants[bound].astype(np.float32) - zero_point.astype(np.float32)) * scale
+        name = f"{clip.name}_{bound}_value"
+        graph.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
+        limits.append(name)
+    name = f"{quantize.input[0]}_{clip.name}_clipped"
+    # Two operations, since a bound of `Clip` is a scalar and scales may differ by channel.
+    before = onnx.helper.make_node("Max", [quantize.input[0], limits[0]], [f"{name}_low"])
+    after = onnx.helper.make_node("Min", [f"{name}_low", limits[1]], [name])
+    quantize.input[0] = name
+    dequantize.input[0] = quantize.output[0]
+    return [before, after]
+
+
+def _shift_linear_inputs(graph: _Graph) -> list[onnx.NodeProto]:
+    """Take the zero points of linear layers' inputs into their biases.
+
+    (q - z) s W + b is q s W + (b - z s sum W). The plugin does the same after the product, but as
+    an operation of its own over the whole output where an activation function follows.
+    """
+    added = []
+    for matmul in graph.graph.node:
+        if matmul.op_type != "MatMul":
+            continue
+        dequantize, weight = (graph.made_by.get(name) for name in matmul.input)
+        if dequantize is None or dequantize.op_type != "DequantizeLinear":
+            continue
+        values = graph.stored_weight(weight)
+        scale, zero_point = (graph.constants[name] for name in dequantize.input[1:3])
+        if values is None or not zero_point.any():
+            continue
+        shift = (-float(zero_point) * float(scale) * values.sum(0)).astype(np.float32)
+        name = f"{matmul.output[0]}_unshifted"
+        graph.graph.initializer.append(numpy_helper.from_array(shift, f"{name}_shift"))
+        unshifted = onnx.helper.make_node(
+            "DequantizeLinear", dequantize.input[:2], [f"{name}_input"]
+        )
+        matmul.input[0] = unshifted.output[0]
+        product, matmul.output[0] = matmul.output[0], name
+        added += [unshifted, onnx.helper.make_node("Add", [name, f"{name}_shift"], [product])]
+    return added
+
+
+def _insert_and_prune(model: onnx.ModelProto, added: list[onnx.NodeProto]) -> None:
+    """Put nodes in an order in which each follows what it reads, and drop what nothing reads."""
+    nodes = [*model.graph.node, *added]
+    made_by = {name: node for node in nodes for name in node.output}
+    ordered: list[onnx.NodeProto] = []
+    done: set[int] = set()
+    stack = [made_by[item.name] for item in model.graph.output]
+    while stack:
+        node = stack[-1]
+        missing = [
+            made_by[name]
+            for name in node.input
+            if name in made_by and id(made_by[name]) not in done
+        ]
+        if missing:
+            stack += missing
+            continue
+        stack.pop()
+        if id(node) not in done:
+            done.add(id(node))
+            ordered.append(node)
+    read = {name for node in ordered for name in node.input}
+    kept = [item for item in model.graph.initializer if item.name in read]
+    # Brevitas lists the constants among the inputs too, where each would become a parameter.
+    constants = {item.name for item in model.graph.initializer}
+    inputs = [item for item in model.graph.input if item.name not in constants]
+    del model.graph.node[:], model.graph.initializer[:], model.graph.input[:]
+    model.graph.node.extend(ordered)
+    model.graph.initializer.extend(kept)
+    model.graph.input.extend(inputs)
+
+
+def run_time_products(compiled: openvino.CompiledModel) -> list[Product]:
+    """List every convolution and matrix product of a compiled model as it runs."""
+    found = []
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        info = {key: value.astype(str) for key, value in node.get_rt_info().items()}
+        kind = info.get("layerType", "")
+        if kind in PRODUCT_KINDS:
+            found.append(
+                Product(
+                    info["originalLayersNames"],
+                    kind,
+                    info["runtimePrecision"],
+                    info["primitiveType"],
+                )
+            )
+    return found
+
+
+PRODUCT_KINDS = {
+    "Convolution",
+    "Deconvolution",
+    "FullyConnected",
+    "MatMul",
+    "ScaledDotProductAttention",
+    "MHA",
+}
+
+
+def read_lowered(path: Path) -> openvino.Model:
+    """Read a QCDQ ONNX file as the graph that the plugin runs in int8."""
+    return openvino.convert_model(lower_qcdq(onnx.load(path)))

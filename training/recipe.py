@@ -1,0 +1,184 @@
+"""Recipes: what one stage of training does, as TOML that states what differs from the defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from training.augment import Augmentation
+from training.quant_config import QuantConfig
+
+Part = Literal["image_encoder", "mask_decoder"]
+OptimizerName = Literal["sgd", "adamw"]
+
+
+class RecipeError(Exception):
+    """A recipe cannot be read, or asks for what there is not."""
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which slices an epoch shows.
+
+    Attributes:
+        slices: of each modality; `min`, `tenth`, `all` or a number (`training.sampler`).
+        balance_files: draw files evenly, so that a long volume does not outweigh the others.
+        batch_size: images of a step on one device.
+        objects_per_image: most objects of an image that are prompted.
+        workers: processes that make samples.
+        cache_mb: of decompressed volumes in each of them.
+    """
+
+    slices: str | int = "min"
+    balance_files: bool = False
+    batch_size: int = 2
+    objects_per_image: int = 4
+    workers: int = 1
+    cache_mb: int = 256
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights of the parts of the loss; see `training.losses`.
+
+    Attributes:
+        focal_gamma: how much less a pixel counts the surer it is.
+    """
+
+    dice: float = 1.0
+    focal: float = 1.0
+    distillation: float = 1.0
+    focal_gamma: float = 2.0
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How weights move.
+
+    Attributes:
+        name: `sgd`, as in Table 3 of the paper, or `adamw`.
+        learning_rate: at its highest.
+        range_rate: factor on it for the learned scales and zero points.
+        momentum: of `sgd`.
+        weight_decay: of weights; not of biases, norms, scales and zero points.
+        clip_norm: longest gradient; 0 is off.
+    """
+
+    name: OptimizerName = "sgd"
+    learning_rate: float = 0.01
+    range_rate: float = 1.0
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """The learning rate over the epochs, Section 3.3 and Table 3 of the paper.
+
+    Attributes:
+        warmup_epochs: N_w, from 1 % to the whole rate.
+        annealing_epochs: N_a, of which the first is the last of the warm-up: down to 0.1 % along
+            a cosine of half-period N_a - 1.
+    """
+
+    warmup_epochs: int = 5
+    annealing_epochs: int = 10
+
+    @property
+    def epochs(self) -> int:
+        """Epochs in all."""
+        return self.warmup_epochs + self.annealing_epochs - 1
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """What every epoch is judged by: all images, some slices of each volume.
+
+    Attributes:
+        slices_per_volume: evenly among those with objects.
+        objects_per_image: most objects scored on an image.
+    """
+
+    slices_per_volume: int = 4
+    objects_per_image: int = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One stage of training.
+
+    Attributes:
+        name: of the stage.
+        quantized: parts that are quantized in this stage.
+        trained: parts whose weights and ranges move.
+        frozen: modules of them that do not, by their full names.
+        calibration_images: that the ranges of newly quantized parts start from.
+        seed: of everything drawn at random.
+    """
+
+    name: str
+    quantized: tuple[Part, ...] = ("image_encoder",)
+    trained: tuple[Part, ...] = ("image_encoder",)
+    frozen: tuple[str, ...] = ()
+    calibration_images: int = 44
+    seed: int = 0
+    quant: QuantConfig = field(default_factory=QuantConfig)
+    data: DataSettings = field(default_factory=DataSettings)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+
+    def __post_init__(self) -> None:
+        for part in (*self.quantized, *self.trained):
+            if part not in get_args(Part):
+                raise ValueError(f"Parts must be of {get_args(Part)}, got {part!r}")
+        if not self.trained:
+            raise ValueError("A stage must train a part, got none")
+        if self.optimizer.name not in get_args(OptimizerName):
+            raise ValueError(
+                f"Optimizer must be one of {get_args(OptimizerName)}, got {self.optimizer.name!r}"
+            )
+        if self.schedule.warmup_epochs < 1 or self.schedule.annealing_epochs < 1:
+            raise ValueError(f"Epochs must be 1 or more of each kind, got {self.schedule}")
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        RecipeError: the file is missing or no TOML, has a key that is none, or a wrong value.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return recipe_of(document)
+    except OSError as error:
+        raise RecipeError(f"{path} must be a recipe, but cannot be read: {error}") from error
+    except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
+def recipe_of(document: dict[str, Any]) -> Recipe:
+    """Build a recipe from what TOML or `dataclasses.asdict` gives."""
+    return _build(Recipe, document, "")
+
+
+def _build(kind: Any, values: dict[str, Any], place: str) -> Any:
+    hints = get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        known = ", ".join(hints)
+        raise ValueError(f"Unknown key {place}{unknown[0]}; there are {known}")
+    arguments = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]):
+            if not isinstance(value, dict):
+                raise ValueError(f"{place}{name} must be a table, got {value!r}")
+            value = _build(hints[name], value, f"{place}{name}.")
+        arguments[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**arguments)

@@ -1,0 +1,240 @@
+"""One stage of training: steps, checkpoints, validation after every epoch, the best kept.
+
+All that a step depends on is a function of the seed, the epoch and the step, so that a run that was
+killed goes on with the losses it would have had.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from inference.progress import ProgressBar
+from training.data import Sample, SliceDataset, make_loader
+from training.distributed import Place, mean_over_processes, wait_for_all
+from training.logbook import Logbook
+from training.losses import dice_loss, embedding_distance, focal_loss
+from training.network import PromptableNetwork
+from training.optimization import RateSchedule, build_optimizer, choose_trained
+from training.recipe import LossSettings, Recipe
+from training.sampler import EpochSampler
+from training.state import Trained, save_document, trained_document
+from training.teacher import Lesson, Teacher
+from training.validation import ValidationSlice, validate
+
+logger = logging.getLogger(__name__)
+
+LAST_FILE, BEST_FILE = "last.pt", "best.pt"
+CHECKPOINT_EVERY_S = 180.0
+LOSS_PARTS = ("loss", "dice", "focal", "distillation")
+
+
+class StepLosses(nn.Module):
+    """From samples to losses; the module that is shared among processes.
+
+    Args:
+        network: that is trained.
+        settings: weights of the parts of the loss.
+        encoder_learns: whether gradients reach the encoder.
+    """
+
+    def __init__(
+        self, network: PromptableNetwork, settings: LossSettings, *, encoder_learns: bool
+    ) -> None:
+        super().__init__()
+        self.network, self.settings, self.encoder_learns = network, settings, encoder_learns
+
+    def forward(self, samples: Sequence[Sample], lessons: Sequence[Lesson] | None) -> Tensor:
+        """Return (4,): the loss, and its parts before they are weighted; see `LOSS_PARTS`."""
+        device = next(self.network.parameters()).device
+        images = torch.stack([torch.from_numpy(sample.image) for sample in samples])
+        images = images.to(device, memory_format=torch.channels_last)
+        with torch.set_grad_enabled(self.encoder_learns and torch.is_grad_enabled()):
+            embeddings = self.network.encode(images)
+        parts = torch.stack(
+            [
+                self._parts(
+                    embeddings[i : i + 1], sample, None if lessons is None else lessons[i], device
+                )
+                for i, sample in enumerate(samples)
+            ]
+        ).mean(0)
+        settings = self.settings
+        weights = parts.new_tensor([settings.dice, settings.focal, settings.distillation])
+        return torch.cat([(parts * weights).sum()[None], parts])
+
+    def _parts(
+        self, embedding: Tensor, sample: Sample, lesson: Lesson | None, device: torch.device
+    ) -> Tensor:
+        logits = self.network.decode(embedding, torch.from_numpy(sample.boxes).to(device)).float()
+        masks = torch.from_numpy(sample.masks).to(device)
+        dice = dice_loss(logits, masks)
+        focal = focal_loss(logits, masks, self.settings.focal_gamma)
+        distillation = torch.zeros_like(dice)
+        if lesson is not None:
+            distance = embedding_distance(embedding[0].float(), lesson.embedding)
+            distillation = distance * lesson.iou
+        return torch.stack([dice, focal, distillation])
+
+
+@dataclass
+class Progress:
+    """How far a stage is.
+
+    Attributes:
+        step: steps done, in all.
+        best_score: highest mean DSC of an epoch; None before the first.
+        images: seen by all devices.
+    """
+
+    step: int = 0
+    best_score: float | None = None
+    images: int = 0
+
+
+class Stage:
+    """Runs a recipe.
+
+    Args:
+        trained: the network, with the parts quantized that the recipe wants quantized.
+        recipe: what to do.
+        dataset: of training samples.
+        sampler: of this process.
+        slices: to validate on; only the first process does.
+        teacher: None without distillation.
+        place: of this process.
+        output_dir: gets checkpoints, CSV, curves and TensorBoard.
+        stream: where progress is drawn.
+    """
+
+    def __init__(
+        self,
+        trained: Trained,
+        recipe: Recipe,
+        *,
+        dataset: SliceDataset,
+        sampler: EpochSampler,
+        slices: Sequence[ValidationSlice],
+        teacher: Teacher | None,
+        place: Place,
+        output_dir: Path,
+        stream: TextIO | None,
+    ) -> None:
+        self.trained, self.recipe, self.place = trained, recipe, place
+        self.sampler, self.slices, self.teacher = sampler, slices, teacher
+        self.output_dir, self.stream = output_dir, stream
+        self.network = trained.network
+        self.network.to(place.device, memory_format=torch.channels_last)
+        choose_trained(self.network, recipe)
+        self.optimizer = build_optimizer(self.network, recipe.optimizer)
+        self.steps = recipe.schedule.epochs * len(sampler)
+        self.rates = RateSchedule(self.optimizer, recipe.schedule, self.steps)
+        self.loader = make_loader(dataset, sampler, recipe.data.workers)
+        self.progress = Progress()
+        losses = StepLosses(
+            self.network, recipe.loss, encoder_learns="image_encoder" in recipe.trained
+        )
+        self.losses: nn.Module = losses
+        if place.world_size > 1:
+            self.losses = DistributedDataParallel(losses)
+
+    def resume(self, document: dict[str, Any]) -> None:
+        """Go on where a checkpoint of this recipe was written; its weights are loaded already."""
+        self.optimizer.load_state_dict(document["optimizer"])
+        self.progress = Progress(**document["progress"])
+        torch.set_rng_state(document["rng"])
+
+    def run(self) -> None:
+        """Do the steps that are left."""
+        torch.manual_seed(self.recipe.seed + self.place.rank)
+        book = Logbook(self.output_dir, self.progress.step) if self.place.is_first else None
+        bar = ProgressBar(self.steps - self.progress.step, self.stream)
+        saved = time.monotonic()
+        if book is not None and not book.epochs:
+            self._judge(book, epoch=0)
+        for epoch in range(self.progress.step // len(self.sampler), self.recipe.schedule.epochs):
+            self.sampler.set_epoch(epoch, self.progress.step % len(self.sampler))
+            for samples in self.loader:
+                parts = self._step(samples)
+                if book is not None:
+                    book.add_step(self.progress.step - 1, parts)
+                bar.advance(f"epoch {epoch + 1}, loss {parts['loss']:.3f}")
+                if self.place.is_first and time.monotonic() - saved > CHECKPOINT_EVERY_S:
+                    self._save(LAST_FILE)
+                    saved = time.monotonic()
+            if book is not None:
+                self._judge(book, epoch=epoch + 1)
+                self._save(LAST_FILE)
+                saved = time.monotonic()
+            wait_for_all()
+        bar.close()
+        if book is not None:
+            book.close()
+
+    def _step(self, samples: Sequence[Sample]) -> dict[str, float]:
+        share = self.rates.set_step(self.progress.step)
+        with self._autocast():
+            lessons = None if self.teacher is None else self.teacher.teach(samples)
+            parts = self.losses(samples, lessons)
+        parts[0].backward()
+        if self.recipe.optimizer.clip_norm:
+            moving = [p for p in self.network.parameters() if p.requires_grad]
+            nn.utils.clip_grad_norm_(moving, self.recipe.optimizer.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.progress.step += 1
+        self.progress.images += len(samples) * self.place.world_size
+        values = mean_over_processes(parts.detach()).tolist()
+        named = dict(zip(LOSS_PARTS, values, strict=True))
+        return {**named, "rate": self.recipe.optimizer.learning_rate * share}
+
+    def _judge(self, book: Logbook, epoch: int) -> None:
+        """Score the network; keep it where no epoch before was better."""
+        started = time.monotonic()
+        by_modality = validate(self.network, self.slices, self._autocast())
+        mean = sum(by_modality.values()) / len(by_modality)
+        book.add_epoch(epoch, self.progress.step, {"mean": mean, **by_modality})
+        logger.info(
+            "Epoch %d, step %d of %d: validation DSC %.2f (%s), %.0f s",
+            epoch,
+            self.progress.step,
+            self.steps,
+            100 * mean,
+            ", ".join(f"{name} {100 * value:.1f}" for name, value in by_modality.items()),
+            time.monotonic() - started,
+        )
+        if self.progress.best_score is None or mean > self.progress.best_score:
+            self.progress.best_score = mean
+            self._save(BEST_FILE, scores={"mean": mean, **by_modality})
+
+    def _save(self, name: str, scores: dict[str, float] | None = None) -> None:
+        document = trained_document(self.trained)
+        account = {
+            "recipe": dataclasses.asdict(self.recipe),
+            "steps": self.progress.step,
+            "images": self.progress.images,
+            "validation_dsc": scores,
+        }
+        if scores is not None:
+            document["history"] = [*document["history"], account]
+        else:
+            document.update(
+                recipe=account["recipe"],
+                optimizer=self.optimizer.state_dict(),
+                progress=dataclasses.asdict(self.progress),
+                rng=torch.get_rng_state(),
+            )
+        save_document(document, self.output_dir / name)
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(self.place.device.type, dtype=torch.bfloat16)

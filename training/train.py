@@ -1,0 +1,254 @@
+"""Train one stage of a recipe.
+
+    python -m training.train --recipe training/recipes/deploy-1-encoder.toml --output-dir runs/a
+
+Under `torchrun` the same command trains on several devices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.augment import Augmentation
+from training.checkpoint import DEFAULT_PATH, CheckpointError, load_lite_medsam, load_medsam
+from training.data import SliceDataset
+from training.distributed import Place, join_processes, wait_for_all
+from training.index import DataIndex, build_index
+from training.recipe import Recipe, RecipeError, read_recipe
+from training.sampler import Draw, EpochSampler, shuffled_draws
+from training.stage import LAST_FILE, Stage
+from training.state import (
+    Trained,
+    load_start,
+    quantize_further,
+    read_document,
+    recipe_in,
+    trained_of,
+)
+from training.teacher import Teacher
+from training.validation import validation_slices
+from training.volumes import DataError
+
+logger = logging.getLogger(__name__)
+
+NOTHING_RAN = 2
+INDEX_DIR = Path("runs/index")
+# An epoch that no training has, so that calibration draws slices of its own.
+CALIBRATION_EPOCH = 1_000_000
+PLAIN = Augmentation(flip_horizontal=0.0, flip_vertical=0.0, own_box=1.0)
+
+
+def make_dataset(
+    root: Path,
+    index: DataIndex,
+    recipe: Recipe,
+    *,
+    image_size: int,
+    teacher_size: int | None = None,
+    settings: Augmentation | None = None,
+) -> SliceDataset:
+    """Build the dataset of a recipe, by default with its augmentation."""
+    return SliceDataset(
+        root,
+        index,
+        settings=settings or recipe.augmentation,
+        seed=recipe.seed,
+        image_size=image_size,
+        teacher_size=teacher_size,
+        objects_per_image=recipe.data.objects_per_image,
+        cache_bytes=recipe.data.cache_mb << 20,
+    )
+
+
+def calibration_images(
+    root: Path, index: DataIndex, recipe: Recipe, image_size: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Draw unchanged images with the boxes of their files, modalities in equal numbers."""
+    dataset = make_dataset(root, index, recipe, image_size=image_size, settings=PLAIN)
+    each = -(-recipe.calibration_images // len(index))
+    modalities, numbers = shuffled_draws(
+        index, each, seed=recipe.seed, epoch=CALIBRATION_EPOCH, balance_files=True
+    )
+    images = []
+    for position, (modality, number) in enumerate(zip(modalities, numbers, strict=True)):
+        sample = dataset[Draw(str(modality), int(number), CALIBRATION_EPOCH, position)]
+        image = torch.from_numpy(sample.image)[None].contiguous(memory_format=torch.channels_last)
+        images.append((image, torch.from_numpy(sample.boxes)))
+    return images
+
+
+def start_or_resume(
+    arguments: argparse.Namespace, recipe: Recipe, index: DataIndex
+) -> tuple[Trained, dict[str, Any] | None]:
+    """Load the network, and what a killed run left where `--resume` finds some.
+
+    Raises:
+        CheckpointError: a checkpoint is missing, broken, or of another recipe.
+    """
+    last = arguments.output_dir / LAST_FILE
+    if last.is_file():
+        if not arguments.resume:
+            raise CheckpointError(f"{last} is there; pass --resume or another --output-dir")
+        document = read_document(last)
+        if recipe_in(document) != recipe:
+            raise CheckpointError(f"{last} is of another recipe than {arguments.recipe}")
+        return trained_of(document, last), document
+    trained = load_start(arguments.network, arguments.init)
+    images = calibration_images(arguments.data, index, recipe, trained.network.image_size)
+    quantize_further(trained, recipe, images)
+    return trained, None
+
+
+def make_teacher(arguments: argparse.Namespace, recipe: Recipe, size: int) -> Teacher | None:
+    """Load MedSAM where its checkpoint is given, else the float LiteMedSAM."""
+    if not recipe.loss.distillation:
+        return None
+    if arguments.teacher is None:
+        network, name = load_lite_medsam(arguments.checkpoint), "lite_medsam"
+    else:
+        network, name = load_medsam(arguments.teacher), "medsam"
+    network.to(memory_format=torch.channels_last)
+    return Teacher(network, name=name, student_size=size, cache_dir=arguments.teacher_cache)
+
+
+def run_stage(arguments: argparse.Namespace, place: Place) -> None:
+    """Train one stage in this process.
+
+    Raises:
+        CheckpointError: a checkpoint is missing, broken or does not fit.
+        RecipeError: the recipe is no recipe.
+        DataError: a folder holds nothing to train with.
+    """
+    recipe = read_recipe(arguments.recipe)
+    stream = sys.stderr if place.is_first else None
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    index = _index(arguments.data, place)
+    val_index = _index(arguments.val, place)
+    trained, left = start_or_resume(arguments, recipe, index)
+    size = trained.network.image_size
+    teacher = make_teacher(arguments, recipe, size)
+    if teacher is not None:
+        teacher.network.to(place.device)
+    stage = Stage(
+        trained,
+        recipe,
+        dataset=make_dataset(
+            arguments.data,
+            index,
+            recipe,
+            image_size=size,
+            teacher_size=None if teacher is None else teacher.image_size,
+        ),
+        sampler=EpochSampler(
+            index,
+            recipe.data.slices,
+            seed=recipe.seed,
+            batch_size=recipe.data.batch_size,
+            rank=place.rank,
+            world_size=place.world_size,
+            balance_files=recipe.data.balance_files,
+        ),
+        slices=validation_slices(arguments.val, val_index, recipe.validation, size)
+        if place.is_first
+        else [],
+        teacher=teacher,
+        place=place,
+        output_dir=arguments.output_dir,
+        stream=stream,
+    )
+    if left is not None:
+        stage.resume(left)
+        logger.info("Resuming after step %d of %d", stage.progress.step, stage.steps)
+    stage.run()
+
+
+def _index(root: Path, place: Place) -> DataIndex:
+    """Index a folder, the first process before the others, which find its file."""
+    name = root.resolve().name
+    if not place.is_first:
+        wait_for_all()
+    INDEX_DIR.mkdir(parents=True, exist_ok=True)
+    index = build_index(root, INDEX_DIR / f"{name}.json", sys.stderr if place.is_first else None)
+    if place.is_first:
+        wait_for_all()
+    return index
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of `python -m training.train`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--recipe", type=Path, required=True, help="TOML of the stage")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("../shared/data/train"),
+        help="folder of modalities to train on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--val",
+        type=Path,
+        default=Path("../shared/data/val"),
+        help="folder of modalities to choose the best epoch by (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output-dir", type=Path, required=True, help="gets checkpoints, CSV and curves"
+    )
+    parser.add_argument(
+        "--init",
+        type=Path,
+        default=DEFAULT_PATH,
+        help="what to start from: best.pt of a stage, or published weights (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--network",
+        choices=["lite_medsam", "medsam"],
+        default="lite_medsam",
+        help="which network published weights are of (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=DEFAULT_PATH,
+        help="LiteMedSAM as the teacher (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--teacher", type=Path, help="MedSAM as the teacher instead (default: LiteMedSAM)"
+    )
+    parser.add_argument(
+        "--teacher-cache",
+        type=Path,
+        help="folder for the teacher's embeddings, 2 MB an image (default: none are kept)",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where a run in --output-dir was stopped"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train one stage; 0 when it is done, 2 when nothing could run."""
+    arguments = build_parser().parse_args(argv)
+    with join_processes() as place:
+        level = logging.INFO if place.is_first else logging.ERROR
+        logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+        try:
+            run_stage(arguments, place)
+        except (CheckpointError, RecipeError, DataError) as error:
+            logger.error("%s", error)
+            return NOTHING_RAN
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

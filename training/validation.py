@@ -1,0 +1,114 @@
+"""The score that every epoch is judged by: DSC on a fixed choice of slices, by modality.
+
+Prompts and masks are as in serving, where `fixed` is the volume prompt: each slice gets the box of
+the file, logits are brought to the original image and thresholded there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inference.geometry import Boxes, Mask, ModelFrame
+from inference.postprocess import logits_to_window
+from inference.preprocess import preprocess_image
+from training.data import make_scene, present_objects
+from training.index import DataIndex
+from training.metrics import dsc
+from training.network import PromptableNetwork
+from training.recipe import ValidationSettings
+from training.volumes import VolumeCache
+
+CACHE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationSlice:
+    """One slice to be scored.
+
+    Attributes:
+        image: (3, S, S).
+        boxes: (N, 4), model frame.
+        masks: N of (H, W), in the original image.
+    """
+
+    modality: str
+    case: str
+    frame: ModelFrame
+    image: NDArray[np.float32]
+    boxes: Boxes
+    masks: tuple[Mask, ...]
+
+
+def validation_slices(
+    root: Path, index: DataIndex, settings: ValidationSettings, image_size: int
+) -> list[ValidationSlice]:
+    """Read the slices that are scored, in the order of the index."""
+    cache = VolumeCache(CACHE_BYTES)
+    chosen = []
+    for modality, part in sorted(index.items()):
+        for entry in part.entries:
+            for z in _evenly(entry.slices, settings.slices_per_volume):
+                data = cache.read_slice(root / entry.path, z)
+                objects = _evenly(present_objects(data).tolist(), settings.objects_per_image)
+                scene = make_scene(data, np.array(objects))
+                frame = ModelFrame(scene.hw, image_size)
+                chosen.append(
+                    ValidationSlice(
+                        modality,
+                        entry.path,
+                        frame,
+                        preprocess_image(scene.image, image_size),
+                        frame.boxes_to_model(scene.file_boxes),
+                        tuple(scene.labels == label for label in objects),
+                    )
+                )
+    return chosen
+
+
+@torch.no_grad()
+def validate(
+    network: PromptableNetwork,
+    slices: Sequence[ValidationSlice],
+    autocast: AbstractContextManager[None],
+) -> dict[str, float]:
+    """Return the mean DSC of each modality, 0 to 1: over objects, then slices, then cases."""
+    device = next(network.parameters()).device
+    by_case: dict[tuple[str, str], list[float]] = {}
+    for item in slices:
+        image = torch.from_numpy(item.image).to(device, memory_format=torch.channels_last)
+        boxes = torch.from_numpy(item.boxes).to(device)
+        with autocast:
+            logits = network(image, boxes).float().cpu().numpy()
+        scores = [
+            dsc(drawn_mask(one, item.frame), mask)
+            for one, mask in zip(logits, item.masks, strict=True)
+        ]
+        by_case.setdefault((item.modality, item.case), []).append(float(np.mean(scores)))
+    by_modality: dict[str, list[float]] = {}
+    for (modality, _), scores in by_case.items():
+        by_modality.setdefault(modality, []).append(float(np.mean(scores)))
+    return {modality: float(np.mean(scores)) for modality, scores in by_modality.items()}
+
+
+def drawn_mask(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> Mask:
+    """Return the mask (H, W) that serving draws for one object."""
+    window = logits_to_window(low_res_logits, frame)
+    mask = np.zeros(frame.original_hw, dtype=np.bool_)
+    height, width = window.mask.shape
+    mask[window.top : window.top + height, window.left : window.left + width] = window.mask
+    return mask
+
+
+def _evenly(values: Sequence[int], most: int) -> list[int]:
+    """Choose at most so many values, evenly, the ends left out."""
+    if len(values) <= most:
+        return list(values)
+    places = (np.arange(most) + 0.5) * len(values) / most
+    return [values[int(place)] for place in places]
