@@ -17,6 +17,7 @@ from brevitas.proxy import ActQuantProxyFromInjector
 from torch import Tensor, nn
 
 from training import tiny_vit
+from training.hard_swish import fit_hard_swish
 from training.network import PromptableNetwork
 from training.quant_config import QuantConfig
 from training.quantization import PARTS, activation_quantizers, quantize_network, tensor_quant
@@ -44,10 +45,12 @@ def quantize_and_calibrate(
         images: pairs of an image (1, 3, S, S) and its boxes (N, 4) in the model frame.
         parts: as in `quantize_network`.
     """
+    run = partial(_run, network, images)
+    if config.activation == "hard_swish" and "image_encoder" in parts:
+        fit_hard_swish(network.image_encoder, run)
     if config.smoothing and "image_encoder" in parts:
         smooth(network, config.smoothing, images)
     quantize_network(network, config, parts)
-    run = partial(_run, network, images)
     for part in parts:
         set_ranges(getattr(network, part), config, run)
         if config.correct_biases:

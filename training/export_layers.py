@@ -15,8 +15,16 @@ from brevitas.quant_tensor import QuantTensor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.quantization import QuantMatMul
-from training.tiny_vit import Attention, TinyViTBlock, attend_in_windows, to_image, to_tokens
+from training.quantization import QuantMatMul, conv_shape
+from training.tiny_vit import (
+    Attention,
+    Stage,
+    TinyViT,
+    TinyViTBlock,
+    attend_in_windows,
+    to_image,
+    to_tokens,
+)
 
 
 class Quantize(nn.Module):
@@ -56,7 +64,7 @@ class SplitAttention(nn.Module):
         self.q_quant, self.k_quant = _factor_quants(trained.scores)
         self.softmax_quant, self.v_quant = _factor_quants(trained.mix)
         self.mixed_quant = _input_quant(trained.proj)
-        self.proj = without_input_quant(trained.proj)
+        self.proj = bare_layer(trained.proj)
 
     def prepare(self, x: Tensor, *, below: int, right: int) -> Tensor:
         """Pad and normalize as `Attention.prepare` does, and quantize."""
@@ -78,60 +86,105 @@ class SplitAttention(nn.Module):
 
 
 class ExportBlock(nn.Module):
-    """A `TinyViTBlock` with `SplitAttention`, which quantizes tokens before they are an image."""
+    """A `TinyViTBlock` with `SplitAttention`, which quantizes tokens before they are an image.
+
+    Half of the convolution's bias is added to the tokens. Both the sum and the normalization read
+    these, and OpenVINO takes a convolution's output for tokens without a copy only for one reader.
+    """
 
     def __init__(self, trained: TinyViTBlock) -> None:
         super().__init__()
         self.window = trained.window
         self.attn = SplitAttention(trained.attn)
         self.conv_quant = _input_quant(trained.local_conv)
-        self.local_conv = without_input_quant(trained.local_conv)
+        self.local_conv, bias = with_half_bias(bare_layer(trained.local_conv))
+        self.register_buffer("conv_bias", bias)
         self.mlp = trained.mlp
 
     def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         """Compute (B, H * W, C) as the trained block does."""
         x = x + attend_in_windows(self.attn, x.unflatten(1, hw), self.window)
-        x = to_tokens(self.local_conv(to_image(self.conv_quant(x), hw)))
+        x = to_tokens(self.local_conv(to_image(self.conv_quant(x), hw))) + self.conv_bias
         return x + self.mlp(x)
 
 
-def use_export_layers(module: nn.Module) -> None:
-    """Replace every trained block below a module, in place."""
-    for name, child in module.named_children():
-        if isinstance(child, TinyViTBlock):
-            setattr(module, name, ExportBlock(child))
-        else:
-            use_export_layers(child)
+class ExportStage(nn.Module):
+    """A `Stage` of `ExportBlock`s, which adds half the bias of the convolution before it.
+
+    Args:
+        trained: of tokens.
+        bias: (C,), which that convolution no longer has.
+        quant: of the input of the convolution after it, which no longer has it.
+    """
+
+    def __init__(self, trained: Stage, bias: Tensor, quant: nn.Module) -> None:
+        super().__init__()
+        self.quant = quant
+        self.register_buffer("bias", bias)
+        self.blocks = nn.ModuleList(ExportBlock(block) for block in trained.blocks)
+        self.downsample = trained.downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute (B, C, H, W) as the trained stage does."""
+        hw = (x.shape[2], x.shape[3])
+        x = to_tokens(x) + self.bias  # (B, H * W, C)
+        for block in self.blocks:
+            x = block(x, hw)
+        x = to_image(self.quant(x), hw)  # (B, C, H, W)
+        return x if self.downsample is None else self.downsample(x)
 
 
-def without_input_quant(layer: nn.Module) -> nn.Module:
-    """Return a layer that takes an input which has been quantized; a float one as it is."""
-    options: dict[str, Any] = {"return_quant_tensor": False}
-    if isinstance(layer, qnn.QuantLinear):
-        options["weight_quant"] = layer.weight_quant.quant_injector
-        bare = qnn.QuantLinear(layer.in_features, layer.out_features, **options)
-    elif isinstance(layer, qnn.QuantConv2d):
-        options["weight_quant"] = layer.weight_quant.quant_injector
-        bare = qnn.QuantConv2d(
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel_size,
-            stride=layer.stride,
-            padding=layer.padding,
-            groups=layer.groups,
-            **options,
+def use_export_layers(encoder: TinyViT) -> None:
+    """Replace the stages of tokens in place; batch normalization must have been folded."""
+    for index in range(1, len(encoder.layers)):
+        merging = encoder.layers[index - 1].downsample
+        merging.conv3, bias = with_half_bias(merging.conv3)
+        stage = encoder.layers[index]
+        owner, name = (
+            (encoder.neck, "0") if stage.downsample is None else (stage.downsample, "conv1")
         )
+        following = getattr(owner, name)
+        setattr(owner, name, bare_layer(following))
+        encoder.layers[index] = ExportStage(stage, bias, _input_quant(following))
+
+
+@torch.no_grad()
+def with_half_bias(layer: nn.Module) -> tuple[nn.Module, Tensor]:
+    """Halve the bias of a layer, in place, and return the layer and the other half, (C,).
+
+    Without any bias OpenVINO would not rescale the sums of 8-bit products inside the layer.
+    """
+    layer.bias.div_(2)
+    return layer, layer.bias.detach().clone()
+
+
+def bare_layer(layer: nn.Module) -> nn.Module:
+    """Return a convolution or linear layer whose input, if at all, is quantized before it."""
+    is_linear = isinstance(layer, nn.Linear)
+    options: dict[str, Any] = {"bias": layer.bias is not None}
+    if _is_quantized(layer):
+        options["weight_quant"] = layer.weight_quant.quant_injector
+        options["return_quant_tensor"] = False
+        kind = qnn.QuantLinear if is_linear else qnn.QuantConv2d
     else:
-        return layer
+        kind = nn.Linear if is_linear else nn.Conv2d
+    if is_linear:
+        bare = kind(layer.in_features, layer.out_features, **options)
+    else:
+        bare = kind(**conv_shape(layer) | options)
     with torch.no_grad():
         bare.weight.copy_(layer.weight)
-        bare.bias.copy_(layer.bias)
+        if layer.bias is not None:
+            bare.bias.copy_(layer.bias)
     return bare.eval()
 
 
+def _is_quantized(layer: nn.Module) -> bool:
+    return isinstance(layer, qnn.QuantLinear | qnn.QuantConv2d)
+
+
 def _input_quant(layer: nn.Module) -> nn.Module:
-    is_quantized = isinstance(layer, qnn.QuantLinear | qnn.QuantConv2d)
-    return Quantize(layer.input_quant) if is_quantized else nn.Identity()
+    return Quantize(layer.input_quant) if _is_quantized(layer) else nn.Identity()
 
 
 def _factor_quants(product: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -142,17 +195,12 @@ def _factor_quants(product: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 def _rows(qkv: nn.Linear, heads: int, part: int) -> nn.Linear:
     """Return the layer of the queries, keys or values, which the checkpoint keeps head by head."""
-    outputs = qkv.out_features // 3
-    layer: nn.Linear
-    if isinstance(qkv, qnn.QuantLinear):
-        layer = qnn.QuantLinear(
-            qkv.in_features,
-            outputs,
-            weight_quant=qkv.weight_quant.quant_injector,
-            return_quant_tensor=False,
-        )
-    else:
-        layer = nn.Linear(qkv.in_features, outputs)
+    options: dict[str, Any] = {}
+    kind: type[nn.Linear] = nn.Linear
+    if _is_quantized(qkv):
+        kind = qnn.QuantLinear
+        options = {"weight_quant": qkv.weight_quant.quant_injector, "return_quant_tensor": False}
+    layer = kind(qkv.in_features, qkv.out_features // 3, **options)
     with torch.no_grad():
         for target, source in ((layer.weight, qkv.weight), (layer.bias, qkv.bias)):
             by_head = source.unflatten(0, (heads, 3, -1))

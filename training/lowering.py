@@ -7,7 +7,7 @@ rounded here and stored, and the clip of an activation of fewer than 8 bits move
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,6 @@ import onnx
 import openvino
 from numpy.typing import NDArray
 from onnx import numpy_helper
-
-INT8_LIMITS = {onnx.TensorProto.INT8: (-128, 127), onnx.TensorProto.UINT8: (0, 255)}
-
-
-@dataclass(frozen=True)
-class Product:
-    """A convolution or matrix product as it runs.
-
-    Attributes:
-        name: of the layer in the exported graph.
-        kind: of the plugin's node, such as Convolution or FullyConnected.
-        precision: in which it reads its inputs, such as u8, i8, bf16 or f32.
-        primitive: the kernel that the plugin chose.
-    """
-
-    name: str
-    kind: str
-    precision: str
-    primitive: str
 
 
 class _Graph:
@@ -182,34 +163,9 @@ def _insert_and_prune(model: onnx.ModelProto, added: list[onnx.NodeProto]) -> No
     model.graph.input.extend(inputs)
 
 
-def run_time_products(compiled: openvino.CompiledModel) -> list[Product]:
-    """List every convolution and matrix product of a compiled model as it runs."""
-    found = []
-    for node in compiled.get_runtime_model().get_ordered_ops():
-        info = {key: value.astype(str) for key, value in node.get_rt_info().items()}
-        kind = info.get("layerType", "")
-        if kind in PRODUCT_KINDS:
-            found.append(
-                Product(
-                    info["originalLayersNames"],
-                    kind,
-                    info["runtimePrecision"],
-                    info["primitiveType"],
-                )
-            )
-    return found
-
-
-PRODUCT_KINDS = {
-    "Convolution",
-    "Deconvolution",
-    "FullyConnected",
-    "MatMul",
-    "ScaledDotProductAttention",
-    "MHA",
-}
-
-
 def read_lowered(path: Path) -> openvino.Model:
     """Read a QCDQ ONNX file as the graph that the plugin runs in int8."""
-    return openvino.convert_model(lower_qcdq(onnx.load(path)))
+    with tempfile.TemporaryDirectory() as folder:
+        lowered = Path(folder) / path.name
+        onnx.save(lower_qcdq(onnx.load(path)), lowered)
+        return openvino.convert_model(lowered)

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 Scheme = Literal["paper", "deploy"]
 RangeMethod = Literal["mse", "percentile"]
+ActivationName = Literal["gelu", "hard_swish"]
 
 FEWEST_BITS, MOST_BITS = 2, 8
 
@@ -25,6 +26,8 @@ class QuantConfig:
         weight_bits: 2 to 8; 7 for processors without VNNI, where sums of pairs of products
             saturate at 16 bits.
         activation_bits: 2 to 8.
+        activation: `gelu`, the network's own, or the cheaper `hard_swish` inside the encoder's
+            perceptrons and convolutions (`training.hard_swish`).
         ranges: how the range of an activation starts: `mse` makes the squared error of rounding
             smallest, `percentile` cuts the tails.
         percentile: of the values that lie within the range, for `percentile`.
@@ -37,6 +40,7 @@ class QuantConfig:
     scheme: Scheme = "deploy"
     weight_bits: int = 8
     activation_bits: int = 8
+    activation: ActivationName = "gelu"
     ranges: RangeMethod = "mse"
     percentile: float = 99.99
     smoothing: float = 0.5
@@ -48,6 +52,12 @@ class QuantConfig:
         for bits in (self.weight_bits, self.activation_bits):
             if not FEWEST_BITS <= bits <= MOST_BITS:
                 raise ValueError(f"Bits must be {FEWEST_BITS} to {MOST_BITS}, got {bits}")
+        if self.activation not in get_args(ActivationName):
+            raise ValueError(
+                f"Activation must be one of {get_args(ActivationName)}, got {self.activation!r}"
+            )
+        if self.scheme == "paper" and self.activation != "gelu":
+            raise ValueError("The paper's scheme keeps the network's own activation, gelu")
         if self.ranges not in get_args(RangeMethod):
             raise ValueError(f"Ranges must be one of {get_args(RangeMethod)}, got {self.ranges!r}")
         if not 50 < self.percentile <= 100:

@@ -27,6 +27,7 @@ from brevitas.quant import (
 from torch import Tensor, nn
 
 from training.fake_quant import FusedIntQuant
+from training.hard_swish import place_hard_swish
 from training.layers import MatMul, fold_batch_norm
 from training.network import PromptableNetwork
 from training.quant_config import QuantConfig
@@ -111,6 +112,8 @@ def quantize_network(
         module = getattr(network, part)
         if config.scheme == "deploy":
             fold_batch_norm(module)
+        if config.activation == "hard_swish" and part == "image_encoder":
+            place_hard_swish(module)
         _swap_products(module, recipe, set(network.mask_decoder.unused_parts()))
         for proxy in activation_quantizers(module).values():
             proxy.skip_create_quant_tensor = True  # plain tensors between the layers
@@ -161,12 +164,12 @@ def _quantized(name: str, child: nn.Module, recipe: Quantizers) -> nn.Module | N
     if isinstance(child, nn.Linear):
         layer = qnn.QuantLinear(child.in_features, child.out_features, **options)
     elif isinstance(child, nn.ConvTranspose2d):
-        layer = qnn.QuantConvTranspose2d(**_shape(child), **options)
+        layer = qnn.QuantConvTranspose2d(**conv_shape(child), **options)
     elif isinstance(child, nn.Conv2d):
         if recipe.per_channel_depthwise and name == EXPANDED_DEPTHWISE and child.groups > 1:
             options["input_scaling_per_output_channel"] = True
             options["input_per_channel_broadcastable_shape"] = (1, child.in_channels, 1, 1)
-        layer = qnn.QuantConv2d(**_shape(child), **options)
+        layer = qnn.QuantConv2d(**conv_shape(child), **options)
     else:
         return None
     # Brevitas' weight scales track the parameter object, so values are copied into its own.
@@ -174,7 +177,8 @@ def _quantized(name: str, child: nn.Module, recipe: Quantizers) -> nn.Module | N
     return layer
 
 
-def _shape(conv: nn.Conv2d | nn.ConvTranspose2d) -> dict[str, Any]:
+def conv_shape(conv: nn.Conv2d | nn.ConvTranspose2d) -> dict[str, Any]:
+    """Return the arguments that build a convolution of the same shape."""
     return {
         "in_channels": conv.in_channels,
         "out_channels": conv.out_channels,

@@ -45,12 +45,12 @@ class MBConv(nn.Module):
         self.conv1 = ConvNorm(channels, hidden)
         self.conv2 = ConvNorm(hidden, hidden, kernel_size=3, groups=hidden)
         self.conv3 = ConvNorm(hidden, channels)
-        self.act = nn.GELU()
+        self.act1, self.act2, self.act3 = nn.GELU(), nn.GELU(), nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.act(self.conv1(x))
-        y = self.act(self.conv2(y))
-        return self.act(self.conv3(y) + x)
+        y = self.act1(self.conv1(x))
+        y = self.act2(self.conv2(y))
+        return self.act3(self.conv3(y) + x)
 
 
 class PatchMerging(nn.Module):
@@ -63,10 +63,10 @@ class PatchMerging(nn.Module):
             out_channels, out_channels, kernel_size=3, stride=stride, groups=out_channels
         )
         self.conv3 = ConvNorm(out_channels, out_channels)
-        self.act = nn.GELU()
+        self.act1, self.act2 = nn.GELU(), nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv3(self.act(self.conv2(self.act(self.conv1(x)))))
+        return self.conv3(self.act2(self.conv2(self.act1(self.conv1(x)))))
 
 
 class Attention(nn.Module):

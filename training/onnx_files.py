@@ -1,0 +1,108 @@
+"""A network as two ONNX files, float or QCDQ (quantize, clip, dequantize) where quantized."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from inference.contract import (
+    BOXES_NAME,
+    DECODER_FILE,
+    EMBEDDING_SHAPE,
+    ENCODER_FILE,
+    IMAGE_EMBEDDING_NAME,
+    IMAGE_NAME,
+    LOW_RES_LOGITS_NAME,
+)
+from training.export_layers import use_export_layers
+from training.layers import fold_batch_norm
+from training.network import ImageEncoderGraph, MaskDecoderGraph, PromptableNetwork
+from training.quantization import activation_quantizers
+from training.tiny_vit import TinyViT
+
+with warnings.catch_warnings():  # Brevitas warns of what its own parts are
+    warnings.simplefilter("ignore")
+    from brevitas.export.onnx.standard.qcdq.manager import StdQCDQONNXDynamoManager
+
+OPSET = 20
+EXAMPLE_BOXES = 3
+SEED = 0
+
+
+def write_onnx(network: PromptableNetwork, folder: Path) -> dict[str, bool]:
+    """Write encoder and decoder and say which of the files, by IR name, is quantized.
+
+    Args:
+        network: in eval mode; it is not changed.
+        folder: gets `encoder.onnx` and `decoder.onnx`.
+    """
+    network = copy.deepcopy(network)
+    encoder, decoder = network.image_encoder, network.mask_decoder
+    is_quantized = {
+        ENCODER_FILE: bool(activation_quantizers(encoder)),
+        DECODER_FILE: bool(activation_quantizers(decoder)),
+    }
+    if is_quantized[ENCODER_FILE] and isinstance(encoder, TinyViT):
+        fold_batch_norm(encoder)
+        use_export_layers(encoder)
+    elif not is_quantized[ENCODER_FILE]:
+        fold_batch_norm(encoder)
+    size = network.image_size
+    boxes = torch.from_numpy(example_boxes(np.random.default_rng(SEED), EXAMPLE_BOXES, size))
+    _export(
+        ImageEncoderGraph(network),
+        folder / Path(ENCODER_FILE).with_suffix(".onnx"),
+        inputs={IMAGE_NAME: torch.zeros(1, 3, size, size)},
+        output=IMAGE_EMBEDDING_NAME,
+        is_quantized=is_quantized[ENCODER_FILE],
+    )
+    _export(
+        MaskDecoderGraph(network),
+        folder / Path(DECODER_FILE).with_suffix(".onnx"),
+        inputs={IMAGE_EMBEDDING_NAME: torch.zeros(EMBEDDING_SHAPE), BOXES_NAME: boxes},
+        output=LOW_RES_LOGITS_NAME,
+        is_quantized=is_quantized[DECODER_FILE],
+    )
+    return is_quantized
+
+
+def example_boxes(generator: np.random.Generator, count: int, size: int) -> NDArray[np.float32]:
+    """Draw (N, 4) boxes in a model frame of some size."""
+    corners = np.sort(generator.uniform(0, size, (count, 2, 2)), axis=1)
+    return corners.reshape(count, 4).astype(np.float32)
+
+
+def _export(
+    graph: nn.Module, path: Path, *, inputs: dict[str, Tensor], output: str, is_quantized: bool
+) -> None:
+    boxes_count = torch.export.Dim("boxes_count")
+    graph.eval()
+    arguments = tuple(inputs.values())
+    options = {
+        "input_names": list(inputs),
+        "output_names": [output],
+        "opset_version": OPSET,
+        "dynamic_shapes": tuple({0: boxes_count} if name == BOXES_NAME else {} for name in inputs),
+        "external_data": False,
+        "verbose": False,
+    }
+    if is_quantized:
+        for proxy in activation_quantizers(graph).values():
+            proxy.skip_create_quant_tensor = False  # Brevitas reads the ranges from its tensors
+        StdQCDQONNXDynamoManager.export(
+            graph, args=arguments, export_path=str(path), dynamo=True, optimize=True, **options
+        )
+    else:
+        torch.onnx.export(graph, arguments, path, **options)
+    model = onnx.load(path)
+    for node in model.graph.node:  # stack traces and file names of this machine
+        del node.metadata_props[:]
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
