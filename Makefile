@@ -2,13 +2,16 @@
 # make test        installs what the tests need, then runs all checks and all but the slow tests
 # make test-slow   the slow tests
 # make model       models/float again, from the published checkpoint
+# make int8        models/int8 again: trains three stages on DATA (hours) and exports; goes on where
+#                  it was stopped
 # make results     docs/results.md again, from the records of the benchmarks
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 CHECKPOINT := checkpoints/lite_medsam.pth
+DATA := ../shared/data
 
-.PHONY: demo test test-slow check model results clean
+.PHONY: demo test test-slow check model int8 results clean
 
 demo: .venv/runtime
 	rm -rf demo
@@ -31,6 +34,18 @@ check: .venv/tests
 
 model: .venv/tests $(CHECKPOINT)
 	$(BIN)/python -m training.export
+
+TRAIN = $(BIN)/python -m training.train --data $(DATA)/train --val $(DATA)/val --resume
+
+int8: .venv/tests $(CHECKPOINT)
+	$(TRAIN) --recipe training/recipes/deploy-1-encoder.toml --output-dir runs/train/deploy-1 \
+		--teacher-cache runs/teacher
+	$(TRAIN) --recipe training/recipes/deploy-2-decoder.toml --output-dir runs/train/deploy-2 \
+		--init runs/train/deploy-1/best.pt
+	$(TRAIN) --recipe training/recipes/deploy-3-whole.toml --output-dir runs/train/deploy-3 \
+		--init runs/train/deploy-2/best.pt --teacher-cache runs/teacher
+	$(BIN)/python -m training.export --checkpoint runs/train/deploy-3/best.pt \
+		--output-dir models/int8
 
 results: .venv/tests
 	$(BIN)/python -m benchmarks.results

@@ -80,14 +80,16 @@ def threshold_first(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> M
 def volume_prompt_methods(precision: Precision) -> list[Method]:
     """Return the rules by which volumes are prompted."""
     return [
-        service_method(Settings(precision=precision, volume_prompt=rule), title=rule)
+        service_method(
+            Settings(variant="float", precision=precision, volume_prompt=rule), title=rule
+        )
         for rule in VOLUME_PROMPTS
     ]
 
 
 def stage_methods(precision: Precision, variants: dict[str, Stages]) -> list[Method]:
     """Return the service with other stages, and as it is served last."""
-    settings = Settings(precision=precision)
+    settings = Settings(variant="float", precision=precision)
     methods = [
         service_method(settings, title=name, stages=stages, stages_name=name)
         for name, stages in variants.items()

@@ -29,7 +29,7 @@ from benchmarks.record import RESULTS_DIR, write_record
 from benchmarks.split import Method, add_data_options, case_paths, predict_cases
 from inference import Settings
 from inference.config import Precision
-from inference.model import default_model_dir
+from inference.variant import default_model_dir
 from training.checkpoint import DEFAULT_PATH
 from training.metrics import MODES
 from training.score_tables import modality_table, scores_document
@@ -54,7 +54,9 @@ def compared_methods(checkpoint: Path, precisions: Sequence[Precision]) -> list[
 
 def shipped_method(precision: Precision) -> Method:
     """Return the service with the float model that ships."""
-    return service_method(Settings(precision=precision), title=f"service {precision}")
+    return service_method(
+        Settings(variant="float", precision=precision), title=f"service {precision}"
+    )
 
 
 def quantized_methods(precision: Precision) -> list[Method]:
@@ -63,7 +65,7 @@ def quantized_methods(precision: Precision) -> list[Method]:
     for name, (folder, title) in QUANTIZED.items():
         if not folder.is_dir():
             logger.warning("%s is left out: %s does not exist", title, folder)
-        elif folder == NNCF_DIR and not is_made_from(folder, default_model_dir()):
+        elif folder == NNCF_DIR and not is_made_from(folder, default_model_dir("float")):
             logger.warning("%s is left out: %s is of another float model", title, folder)
         else:
             methods.append(_quantized_method(name, precision))

@@ -27,8 +27,9 @@ from benchmarks.table8 import SPECS, CaseSpec, build_case
 from inference import __version__
 from inference.cli import at_least
 from inference.contract import MANIFEST_FILE
-from inference.model import default_model_dir, file_sha256
+from inference.model import file_sha256
 from inference.progress import ProgressBar
+from inference.variant import default_model_dir
 from training.checkpoint import SHA256 as CHECKPOINT_SHA256
 
 DEFAULT_DATA = Path("../shared/data")
@@ -44,7 +45,7 @@ def run_service(folder: Path, precision: str) -> Run:
             run_predict_script(
                 folder / "in",
                 Path(outputs),
-                options=["--precision", precision],
+                options=["--variant", "float", "--precision", precision],
                 limit_bytes=MEMORY_LIMIT_BYTES,
             )
         )
@@ -71,7 +72,7 @@ def measure_case(
     path = folder / "in" / f"{spec.name}.npz"
     if not path.is_file():
         build_case(spec, arguments.data, path)
-    model = file_sha256(default_model_dir() / MANIFEST_FILE)
+    model = file_sha256(default_model_dir("float") / MANIFEST_FILE)
     methods: dict[str, tuple[Callable[[], Run], dict[str, str]]] = {
         f"service {precision}": (partial(run_service, folder, precision), {"weights": model})
         for precision in arguments.precision

@@ -12,6 +12,7 @@ from inference import InferenceError
 from training.checkpoint import CheckpointError
 from training.export import ExportError
 from training.scores import EvaluationError
+from training.volumes import DataError
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ EXPECTED_ERRORS = (
     CheckpointError,
     ExportError,
     EvaluationError,
+    DataError,
     subprocess.CalledProcessError,
 )
 

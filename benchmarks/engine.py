@@ -33,7 +33,8 @@ from inference.contract import (
     LITE_MEDSAM_IMAGE_SIZE,
     MEDSAM_IMAGE_SIZE,
 )
-from inference.model import CompiledNetwork, default_model_dir, read_manifest
+from inference.model import CompiledNetwork, read_manifest
+from inference.variant import default_model_dir
 from training.checkpoint import load_lite_medsam, load_medsam
 from training.network import PromptableNetwork, build_medsam
 
@@ -181,7 +182,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model-dir",
         type=Path,
-        default=default_model_dir(),
+        default=default_model_dir("float"),
         help="for ONNX Runtime and OpenVINO (default: the one that ships)",
     )
     parser.add_argument(

@@ -35,8 +35,9 @@ from benchmarks.models import (
 from benchmarks.nncf_int8 import DEFAULT_CALIBRATION, calibration_samples, quantize_model
 from benchmarks.record import RESULTS_DIR, write_record
 from inference.cli import at_least
-from inference.model import default_model_dir, file_sha256, read_manifest
+from inference.model import file_sha256, read_manifest
 from inference.progress import ProgressBar
+from inference.variant import default_model_dir
 from training.export import Source, export_network
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def prepare_models(network: str, checkpoint: Path | None, calibration: Path) -> 
         FileNotFoundError: there is no image to calibrate with.
     """
     if network == "lite_medsam":
-        folders = {"float": default_model_dir(), NNCF_TITLE: NNCF_DIR}
+        folders = {"float": default_model_dir("float"), NNCF_TITLE: NNCF_DIR}
         if OWN_INT8_DIR.is_dir():
             folders[OWN_INT8_TITLE] = OWN_INT8_DIR
     else:

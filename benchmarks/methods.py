@@ -12,11 +12,11 @@ from benchmarks.split import Method, Predict
 from inference import Segmenter, Settings
 from inference.cases import Case
 from inference.contract import MANIFEST_FILE
-from inference.model import default_model_dir
 from inference.pipeline import SERVED, Stages
 from inference.postprocess import LabelMap
 from inference.prompts import check_prompts
 from inference.timing import Stopwatch
+from inference.variant import default_model_dir
 from training.baseline import Baseline
 from training.checkpoint import DEFAULT_PATH, load_lite_medsam
 
@@ -63,7 +63,9 @@ def service_method(
 
     words = ["service", model, settings.precision, settings.volume_prompt, stages_name]
     key = "-".join(word.replace(",", "").replace(" ", "-") for word in words if word)
-    return Method(key, title, (model_dir or default_model_dir()) / MANIFEST_FILE, load)
+    return Method(
+        key, title, (model_dir or default_model_dir(settings.variant)) / MANIFEST_FILE, load
+    )
 
 
 def remembering_baseline(checkpoint: Path) -> Predict:

@@ -39,9 +39,10 @@ from inference.contract import (
     MANIFEST_FILE,
 )
 from inference.geometry import ModelFrame
-from inference.model import CompiledNetwork, default_model_dir, file_sha256, read_manifest
+from inference.model import CompiledNetwork, file_sha256, read_manifest
 from inference.preprocess import preprocess_image
 from inference.prompts import check_prompts
+from inference.variant import default_model_dir
 from inference.volume import boxes_2d, fixed_visits, image_visits
 from training.export import put_in_place
 
@@ -168,7 +169,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model-dir",
         type=Path,
-        default=default_model_dir(),
+        default=default_model_dir("float"),
         help="float model (default: the one that ships)",
     )
     parser.add_argument(

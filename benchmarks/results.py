@@ -19,9 +19,11 @@ from benchmarks.record import RESULTS_DIR
 from benchmarks.tables import (
     accuracy_section,
     cases_section,
+    data_section,
     engines_section,
     provenance,
     scores_by_modality,
+    worst_changes,
 )
 from inference.cases import write_bytes
 
@@ -45,7 +47,13 @@ ABLATIONS = {
         "Logits are upsampled and then thresholded as served; the paper thresholds the 256-pixel "
         "logits and resizes the binary mask.",
     ),
-    "models": ("Models", "Exported models compared with each other."),
+    "models": (
+        "Quantization",
+        "The service with models quantized in different ways. `paper` is QMedSAM's scheme, 8 bits "
+        "per tensor, symmetric, in encoder and decoder; `deploy` is what ships, 8 bits in the "
+        "encoder, weights per channel, activations with a zero point. Calibrated only means that "
+        "nothing was trained.",
+    ),
 }
 FIGURES = {
     "good": "Good cases: image and boxes, truth, float baseline, service (Figure 2 of the paper); "
@@ -81,6 +89,8 @@ def results_page(records: Mapping[str, Mapping[str, Any]]) -> str:
     if "accuracy" in records:
         sections += [*accuracy_section(records["accuracy"]), _plot("accuracy")]
     sections += _ablation_sections(records)
+    if "data-reading" in records:
+        sections += data_section(records["data-reading"])
     if "figures" in records:
         sections.append("## Figures")
         for kind, text in FIGURES.items():
@@ -94,7 +104,10 @@ def _ablation_sections(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for name, (title, text) in ABLATIONS.items():
         record = records.get(f"ablation-{name}")
         if record is not None:
-            sections += [f"### {title}", text, *scores_by_modality(record["methods"])]
+            methods = record["methods"]
+            sections += [f"### {title}", text, *scores_by_modality(methods)]
+            if name == "models":
+                sections += worst_changes(methods)
             sections.append(provenance(record, f"Precision {record['precision']}."))
     return ["## Ablations", *sections] if sections else []
 

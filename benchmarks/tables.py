@@ -150,6 +150,28 @@ def accuracy_section(record: Entry) -> list[str]:
     ]
 
 
+def data_section(record: Entry) -> list[str]:
+    """Return the section on reading training data."""
+    ways = list(next(iter(record["seconds"].values())))
+    seconds = [
+        [title, *(f"{taken[way]:.2f} s" for way in ways)]
+        for title, taken in record["seconds"].items()
+    ]
+    sizes = [[title, f"{size / 2**20:.1f} MB"] for title, size in record["size_bytes"].items()]
+    slices = sum(record["foreground_slices"].values())
+    return [
+        "## Training data",
+        f"Seconds to read {record['slices']} random slices with objects, of {slices} in all, one "
+        f"after the other in one process that keeps up to {record['cache_mb']} MB of volumes. The "
+        "other ways are archives without anything kept, and a `.npy` file for each slice, which "
+        "is how the LiteMedSAM baseline unpacks its data before it trains; that keeps three "
+        "float64 channels, whose size the last row gives.",
+        markdown_table(["slices of", *ways], seconds),
+        markdown_table(["on disk", "size"], sizes),
+        provenance(record, f"The index was made in {record['index_s']:.1f} s."),
+    ]
+
+
 def scores_by_modality(methods: Mapping[str, Entry]) -> list[str]:
     """Return a table of each score: modalities down, methods across."""
     first = next(iter(methods.values()))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .batch import Outputs, run_batch
 from .cases import list_cases, make_writable, write_bytes
-from .config import PRECISIONS, VOLUME_PROMPTS, Settings
+from .config import PRECISIONS, VARIANTS, VOLUME_PROMPTS, Settings
 from .errors import InferenceError
 from .memory import peak_memory_bytes
 from .progress import ProgressBar
@@ -64,7 +64,14 @@ def main(argv: list[str] | None = None) -> int:
         return NOTHING_RAN
     start = Start(time.perf_counter() - started, peak_memory_bytes())
     network = segmenter.network
-    logger.info("%d cases, %s, %d threads", len(paths), network.precision, network.threads)
+    logger.info(
+        "%d cases, %s with %s weights, the rest %s, %d threads",
+        len(paths),
+        network.manifest.name,
+        network.manifest.precision,
+        network.precision,
+        network.threads,
+    )
     bar = ProgressBar(len(paths), None if arguments.quiet else sys.stderr)
 
     def on_case(record: CaseRecord) -> None:
@@ -127,8 +134,16 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="also write what happened as JSON here"
     )
-    parser.add_argument(
-        "--model-dir", type=Path, metavar="DIR", help="exported model (default: the one that ships)"
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        default=Settings.variant,
+        help="which of the models that ship; auto is what the processor runs fastest: int8 where "
+        "it has VNNI (default: %(default)s)",
+    )
+    model.add_argument(
+        "--model-dir", type=Path, metavar="DIR", help="an exported model instead of those that ship"
     )
     parser.add_argument(
         "--cache-dir",
@@ -152,7 +167,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default=Settings.precision,
-        help="of the products; auto is what the processor runs fastest (default: %(default)s)",
+        help="of the products that are not in int8; auto is what the processor runs fastest "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--threads", type=at_least(0), default=0, metavar="N", help="0 is automatic (default: 0)"
@@ -173,6 +189,7 @@ def _set_up_logging(arguments: argparse.Namespace) -> None:
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     return Settings(
+        variant=arguments.variant,
         precision=arguments.precision,
         threads=arguments.threads,
         block_size=arguments.block_size,

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+Variant = Literal["auto", "int8", "float"]
 Precision = Literal["auto", "f32", "bf16"]
 VolumePrompt = Literal["fixed", "propagate", "hybrid"]
 
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 VOLUME_PROMPTS: tuple[VolumePrompt, ...] = get_args(VolumePrompt)
 
@@ -21,7 +23,9 @@ class Settings:
     """How a `Segmenter` runs its model.
 
     Attributes:
-        precision: of the products; `auto` is what the processor runs fastest.
+        variant: which of the models that ship; `auto` is what the processor runs fastest. It has
+            no say in a model of one's own.
+        precision: of the products that are not in int8; `auto` is what the processor runs fastest.
         threads: for the network; 0 lets the runtime choose.
         block_size: most boxes in one decoder call; None derives it from the memory limit.
         volume_prompt: `fixed` prompts each slice with the object's own box, `propagate` goes
@@ -31,6 +35,7 @@ class Settings:
         cache_dir: folder for compiled models, which makes the next start quicker; None is off.
     """
 
+    variant: Variant = "auto"
     precision: Precision = "auto"
     threads: int = 0
     block_size: int | None = None
@@ -38,6 +43,8 @@ class Settings:
     cache_dir: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ValueError(f"Variant must be one of {VARIANTS}, got {self.variant!r}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"Precision must be one of {PRECISIONS}, got {self.precision!r}")
         if self.volume_prompt not in VOLUME_PROMPTS:

@@ -39,7 +39,6 @@ import openvino  # type: ignore[import-untyped]  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_VARIANT = "float"
 DEVICE = "CPU"
 
 
@@ -58,16 +57,6 @@ class Manifest:
     precision: str
     image_size: int
     sha256: dict[str, str]
-
-
-def default_model_dir() -> Path:
-    """Return the folder of the model that ships: beside the package, or above it in a checkout."""
-    package = Path(__file__).resolve().parent
-    for root in (package, package.parent):
-        folder = root / "models" / DEFAULT_VARIANT
-        if folder.is_dir():
-            return folder
-    raise ModelError(f"No model ships with this installation of {package}; pass a model folder")
 
 
 def file_sha256(path: Path) -> str:

@@ -13,11 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from .config import Settings
 from .memory import automatic_block_size
-from .model import CompiledNetwork, default_model_dir
+from .model import CompiledNetwork
 from .pipeline import SERVED, Stages, segment_slices
 from .postprocess import LabelMap
 from .prompts import Prompts, check_prompts
 from .timing import Stopwatch
+from .variant import default_model_dir
 from .volume import (
     boxes_2d,
     fixed_visits,
@@ -41,7 +42,7 @@ class Segmenter:
     """Segments images and volumes by box prompts; not safe for use by several threads at once.
 
     Args:
-        model_dir: folder of an exported model; None takes the one that ships.
+        model_dir: folder of an exported model; None takes one that ships, as the settings say.
         settings: how to run it.
 
     Raises:
@@ -57,8 +58,10 @@ class Segmenter:
     def __init__(
         self, model_dir: Path | str | None = None, settings: Settings | None = None
     ) -> None:
-        self.model_dir = default_model_dir() if model_dir is None else Path(model_dir)
         self.settings = settings or Settings()
+        if model_dir is None:
+            model_dir = default_model_dir(self.settings.variant)
+        self.model_dir = Path(model_dir)
         self.network = CompiledNetwork(self.model_dir, self.settings)
         self.block_size = self.settings.block_size or automatic_block_size()
 

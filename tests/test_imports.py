@@ -22,7 +22,7 @@ LAYERS = [
     {"report"},
     {"segmenter", "progress"},
     {"cases", "overlay", "pipeline", "prompts"},
-    {"model", "memory", "volume", "preprocess", "postprocess", "embeddings"},
+    {"model", "variant", "memory", "volume", "preprocess", "postprocess", "embeddings"},
     {"geometry", "timing"},
     {"contract", "config", "errors", "version"},
 ]

@@ -168,6 +168,7 @@ def make_loader(dataset: SliceDataset, sampler: EpochSampler, workers: int) -> D
         collate_fn=as_list,
         worker_init_fn=use_one_thread,
         persistent_workers=workers > 0,
+        generator=torch.Generator(),  # its draws are not those of training, which may be resumed
     )
 
 

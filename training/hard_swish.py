@@ -1,9 +1,12 @@
-"""A cheaper activation for the model that ships: hard swish in place of GELU.
+"""A cheaper activation between convolutions for the model that ships: hard swish, not GELU.
 
 In 8 bits the products are so quick that the error function of GELU takes a fifth of the encoder's
-time. x * clip(k x + 0.5, 0, 1), a hard swish of a scaled input, comes close to it; k is chosen for
-each channel by the values that enter there, and moves into the weights before and behind. What is
-left of the difference is for the training to make up.
+time, most of it where the resolution is high. x * clip(k x + 0.5, 0, 1), a hard swish of a scaled
+input, comes close to it; k is chosen for each channel by the values that enter there, and moves
+into the weights before and behind. What is left of the difference is for the training to make up.
+
+The perceptrons keep GELU. Hard swish there moves the embedding by 62 % of its mean square before
+any training, against 2 % in the inverted bottlenecks and 8 % in the mergings (11 images).
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.layers import fold_batch_norm
-from training.tiny_vit import MBConv, Mlp, PatchEmbed, PatchMerging
+from training.tiny_vit import MBConv, PatchEmbed, PatchMerging
 
 SAMPLE = 400  # values of each channel and image
 SCALES = torch.logspace(0.1, 1.5, 34)
@@ -25,7 +28,7 @@ SCALES = torch.logspace(0.1, 1.5, 34)
 
 @dataclass(frozen=True)
 class Activation:
-    """A GELU between two layers.
+    """A GELU between two convolutions.
 
     Attributes:
         owner: has it as its attribute `name`.
@@ -40,7 +43,7 @@ class Activation:
 
 
 def activations(encoder: nn.Module) -> Iterator[Activation]:
-    """Yield the activations that lie between two layers; batch normalization is folded.
+    """Yield the activations that lie between two convolutions; batch normalization is folded.
 
     That of a residual sum does not, and stays.
     """
@@ -50,8 +53,6 @@ def activations(encoder: nn.Module) -> Iterator[Activation]:
         elif isinstance(module, MBConv | PatchMerging):
             yield Activation(module, "act1", module.conv1, module.conv2)
             yield Activation(module, "act2", module.conv2, module.conv3)
-        elif isinstance(module, Mlp):
-            yield Activation(module, "act", module.fc1, module.fc2)
 
 
 def place_hard_swish(encoder: nn.Module) -> None:
@@ -74,8 +75,7 @@ def fit_hard_swish(encoder: nn.Module, run: Callable[[], None]) -> None:
     generator = torch.Generator().manual_seed(0)
 
     def keep(values: list[Tensor], layer: nn.Module, _: object, output: Tensor) -> None:
-        by_channel = output if isinstance(layer, nn.Linear) else output.movedim(1, -1)
-        by_channel = by_channel.flatten(0, -2)
+        by_channel = output.movedim(1, -1).flatten(0, -2)
         values.append(by_channel[torch.randint(len(by_channel), (SAMPLE,), generator=generator)])
 
     hooks = [

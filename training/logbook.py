@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from inference.cases import write_bytes
 STEPS_FILE, EPOCHS_FILE, CURVES_FILE = "steps.csv", "epochs.csv", "curves.png"
 TENSORBOARD_DIR = "tensorboard"
 SMOOTHED_OVER = 20  # steps
+COLOURS = 10  # that a plot has for its lines
 
 
 class Logbook:
@@ -44,8 +46,8 @@ class Logbook:
     def add_epoch(self, epoch: int, step: int, scores: Mapping[str, float]) -> None:
         """Keep the scores of an epoch and draw the curves anew."""
         row = {"epoch": float(epoch), "step": float(step), **scores}
-        _append(self._folder / EPOCHS_FILE, row, is_first=not self.epochs)
-        self.epochs.append(row)
+        self.epochs = [*(kept for kept in self.epochs if kept["epoch"] != epoch), row]
+        _write(self._folder / EPOCHS_FILE, self.epochs)
         for name, value in scores.items():
             self._writer.add_scalar(f"val/{name}", value, step)
         self._writer.flush()
@@ -65,15 +67,14 @@ def draw_curves(steps: list[dict[str, float]], epochs: list[dict[str, float]]) -
     for name in ("loss", "dice", "focal", "distillation"):
         values = [row[name] for row in steps]
         smooth = [
-            sum(values[max(0, i - SMOOTHED_OVER) : i + 1])
-            / len(values[max(0, i - SMOOTHED_OVER) : i + 1])
-            for i in range(len(values))
+            statistics.fmean(values[max(0, end - SMOOTHED_OVER) : end])
+            for end in range(1, len(values) + 1)
         ]
         left.plot([row["step"] for row in steps], smooth, label=name)
     left.set(xlabel="Step", ylabel=f"Loss, mean of {SMOOTHED_OVER} steps", yscale="log")
     left.legend()
     names = [name for name in (epochs[0] if epochs else {}) if name not in ("epoch", "step")]
-    for name in names:
+    for number, name in enumerate(names):
         is_mean = name == "mean"
         right.plot(
             [row["step"] for row in epochs],
@@ -81,6 +82,7 @@ def draw_curves(steps: list[dict[str, float]], epochs: list[dict[str, float]]) -
             label=name,
             color="black" if is_mean else None,
             linewidth=2.5 if is_mean else 1,
+            linestyle="-" if number <= COLOURS else "--",
             marker=".",
         )
     right.set(xlabel="Step", ylabel="Validation DSC, %")
@@ -91,10 +93,10 @@ def draw_curves(steps: list[dict[str, float]], epochs: list[dict[str, float]]) -
 def _read(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        return [
-            {name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)
-        ]
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):  # cut short when a run was killed
+        del lines[-1]
+    return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
 
 
 def _write(path: Path, rows: list[dict[str, float]]) -> None:

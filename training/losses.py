@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+SURE = 1e-7  # probability of the wrong class
 DICE_SMOOTHING = 1.0  # pixels; an empty prediction of an empty mask then costs nothing
 
 
@@ -33,7 +34,8 @@ def focal_loss(logits: Tensor, masks: Tensor, gamma: float) -> Tensor:
     """
     cross_entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
     miss = 1 - torch.exp(-cross_entropy)  # probability of the wrong class
-    return (miss**gamma * cross_entropy).mean()
+    # A slope of 0 and not infinity where the probability is wrong by nothing.
+    return (miss.clamp_min(SURE) ** gamma * cross_entropy).mean()
 
 
 def embedding_distance(student: Tensor, teacher: Tensor) -> Tensor:

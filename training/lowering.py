@@ -90,6 +90,8 @@ def _clip_in_front(
     limits = []
     for bound in clip.input[1:3]:
         value = (graph.constants[bound].astype(np.float32) - zero_point.astype(np.float32)) * scale
+        if value.size > 1:  # a scale for each channel of (B, C, H, W)
+            value = value.reshape(-1, 1, 1)
         name = f"{clip.name}_{bound}_value"
         graph.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
         limits.append(name)

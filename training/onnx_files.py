@@ -22,7 +22,7 @@ from inference.contract import (
     LOW_RES_LOGITS_NAME,
 )
 from training.export_layers import use_export_layers
-from training.layers import fold_batch_norm
+from training.layers import ConvNorm, fold_batch_norm
 from training.network import ImageEncoderGraph, MaskDecoderGraph, PromptableNetwork
 from training.quantization import activation_quantizers
 from training.tiny_vit import TinyViT
@@ -49,11 +49,12 @@ def write_onnx(network: PromptableNetwork, folder: Path) -> dict[str, bool]:
         ENCODER_FILE: bool(activation_quantizers(encoder)),
         DECODER_FILE: bool(activation_quantizers(decoder)),
     }
-    if is_quantized[ENCODER_FILE] and isinstance(encoder, TinyViT):
+    # The paper's scheme quantizes convolutions before their batch normalization, which then stays.
+    is_folded = not any(isinstance(module, ConvNorm) for module in encoder.modules())
+    if not is_quantized[ENCODER_FILE]:
         fold_batch_norm(encoder)
+    elif is_folded and isinstance(encoder, TinyViT):
         use_export_layers(encoder)
-    elif not is_quantized[ENCODER_FILE]:
-        fold_batch_norm(encoder)
     size = network.image_size
     boxes = torch.from_numpy(example_boxes(np.random.default_rng(SEED), EXAMPLE_BOXES, size))
     _export(

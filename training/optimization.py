@@ -1,16 +1,18 @@
-"""Optimizer and learning rate of a stage."""
+"""Optimizer, learning rate and running mean of a stage."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from training.network import PromptableNetwork
 from training.quantization import quantizer_parameters
-from training.recipe import OptimizerSettings, Recipe, ScheduleSettings
+from training.recipe import OptimizerSettings, Recipe, RecipeError, ScheduleSettings
 
 FIRST_SHARE = 0.01
 LAST_SHARE = 0.001
@@ -20,7 +22,7 @@ def choose_trained(network: PromptableNetwork, recipe: Recipe) -> None:
     """Let the parameters move that the recipe trains, and no others.
 
     Raises:
-        ValueError: a module to freeze is not in the network.
+        RecipeError: a module to freeze is not in the network.
     """
     network.requires_grad_(False)
     for part in recipe.trained:
@@ -28,7 +30,7 @@ def choose_trained(network: PromptableNetwork, recipe: Recipe) -> None:
     modules = dict(network.named_modules())
     for name in recipe.frozen:
         if name not in modules:
-            raise ValueError(f"Module {name!r} to freeze is not in the network")
+            raise RecipeError(f"Module {name!r} to freeze is not in the network")
         modules[name].requires_grad_(False)
     for module in network.mask_decoder.unused_parts():
         module.requires_grad_(False)
@@ -38,8 +40,9 @@ def build_optimizer(network: nn.Module, settings: OptimizerSettings) -> torch.op
     """Build the optimizer of all parameters that move."""
     ranges = {id(parameter) for parameter in quantizer_parameters(network)}
     moving = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    weights = [p for p in moving if p.ndim > 1 and id(p) not in ranges]
-    others = [p for p in moving if p.ndim <= 1 and id(p) not in ranges]
+    biases = {id(p) for name, p in network.named_parameters() if p.ndim <= 1 or "biases" in name}
+    weights = [p for p in moving if id(p) not in ranges | biases]
+    others = [p for p in moving if id(p) in biases - ranges]
     rate = settings.learning_rate
     groups: list[dict[str, Any]] = [
         {"params": weights, "weight_decay": settings.weight_decay},
@@ -90,3 +93,47 @@ class RateSchedule:
         for group, highest in zip(self._optimizer.param_groups, self._highest, strict=True):
             group["lr"] = highest * share
         return share
+
+
+class RunningMean:
+    """An exponential running mean of the parameters of a network that move.
+
+    It takes out of the weights what the last few images put into them, and begins as a plain mean.
+
+    Args:
+        network: that is trained.
+        decay: below 1; 0 makes the mean the weights themselves.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._moving = [p for p in network.parameters() if p.requires_grad] if decay else []
+        self._decay = decay
+        self.means = [parameter.detach().clone() for parameter in self._moving]
+
+    def load(self, means: Sequence[Tensor]) -> None:
+        """Go on with what `means` was."""
+        for mine, theirs in zip(self.means, means, strict=True):
+            mine.copy_(theirs)
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take the weights after a step, counted from 0, into the mean."""
+        share = max(1 - self._decay, 1 / (step + 2))
+        for mean, parameter in zip(self.means, self._moving, strict=True):
+            mean.lerp_(parameter, share)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put the mean into the network for as long as the context lasts."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for mean, parameter in zip(self.means, self._moving, strict=True):
+            kept = parameter.clone()
+            parameter.copy_(mean)
+            mean.copy_(kept)

@@ -26,8 +26,8 @@ class QuantConfig:
         weight_bits: 2 to 8; 7 for processors without VNNI, where sums of pairs of products
             saturate at 16 bits.
         activation_bits: 2 to 8.
-        activation: `gelu`, the network's own, or the cheaper `hard_swish` inside the encoder's
-            perceptrons and convolutions (`training.hard_swish`).
+        activation: `gelu`, the network's own, or the cheaper `hard_swish` between the encoder's
+            convolutions (`training.hard_swish`).
         ranges: how the range of an activation starts: `mse` makes the squared error of rounding
             smallest, `percentile` cuts the tails.
         percentile: of the values that lie within the range, for `percentile`.

@@ -162,8 +162,12 @@ def _quantized(name: str, child: nn.Module, recipe: Quantizers) -> nn.Module | N
     }
     layer: nn.Module
     if isinstance(child, nn.Linear):
-        layer = qnn.QuantLinear(child.in_features, child.out_features, **options)
+        layer = qnn.QuantLinear(
+            child.in_features, child.out_features, bias=child.bias is not None, **options
+        )
     elif isinstance(child, nn.ConvTranspose2d):
+        # OpenVINO runs it in int8 only without a zero point.
+        options["input_quant"] = recipe.factor
         layer = qnn.QuantConvTranspose2d(**conv_shape(child), **options)
     elif isinstance(child, nn.Conv2d):
         if recipe.per_channel_depthwise and name == EXPANDED_DEPTHWISE and child.groups > 1:

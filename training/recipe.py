@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from training.augment import Augmentation
 from training.quant_config import QuantConfig
 
 Part = Literal["image_encoder", "mask_decoder"]
 OptimizerName = Literal["sgd", "adamw"]
+SLICE_RULES = ("min", "tenth", "all")  # of training.sampler
 
 
-class RecipeError(Exception):
+class RecipeError(ValueError):
     """A recipe cannot be read, or asks for what there is not."""
 
 
@@ -65,6 +67,8 @@ class OptimizerSettings:
         momentum: of `sgd`.
         weight_decay: of weights; not of biases, norms, scales and zero points.
         clip_norm: longest gradient; 0 is off.
+        averaging: decay of a running mean of what is trained, which is judged and kept in place of
+            the weights of the last step; 0 is off.
     """
 
     name: OptimizerName = "sgd"
@@ -73,6 +77,7 @@ class OptimizerSettings:
     momentum: float = 0.9
     weight_decay: float = 0.0
     clip_norm: float = 0.0
+    averaging: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -144,18 +149,44 @@ class Recipe:
             raise ValueError(
                 f"Optimizer must be one of {get_args(OptimizerName)}, got {self.optimizer.name!r}"
             )
+        if not 0 <= self.optimizer.averaging < 1:
+            raise ValueError(
+                f"Averaging must be 0 or more and below 1, got {self.optimizer.averaging}"
+            )
+        for name, least, value in (
+            ("data.batch_size", 1, self.data.batch_size),
+            ("data.objects_per_image", 1, self.data.objects_per_image),
+            ("validation.slices_per_volume", 1, self.validation.slices_per_volume),
+            ("validation.objects_per_image", 1, self.validation.objects_per_image),
+            ("calibration_images", 1, self.calibration_images),
+            ("data.workers", 0, self.data.workers),
+            ("data.cache_mb", 0, self.data.cache_mb),
+            ("optimizer.learning_rate", 0, self.optimizer.learning_rate),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be {least} or more, got {value}")
+        if isinstance(self.data.slices, str) and self.data.slices not in SLICE_RULES:
+            raise ValueError(
+                f"data.slices must be 'min', 'tenth', 'all' or a number, got {self.data.slices!r}"
+            )
         if self.schedule.warmup_epochs < 1 or self.schedule.annealing_epochs < 1:
             raise ValueError(f"Epochs must be 1 or more of each kind, got {self.schedule}")
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
+
+    Args:
+        path: of the TOML file.
+        changes: to it, each as TOML: `data.slices = 900`.
 
     Raises:
         RecipeError: the file is missing or no TOML, has a key that is none, or a wrong value.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
+        for change in changes:
+            _merge(document, tomllib.loads(change))
         return recipe_of(document)
     except OSError as error:
         raise RecipeError(f"{path} must be a recipe, but cannot be read: {error}") from error
@@ -166,6 +197,14 @@ def read_recipe(path: Path) -> Recipe:
 def recipe_of(document: dict[str, Any]) -> Recipe:
     """Build a recipe from what TOML or `dataclasses.asdict` gives."""
     return _build(Recipe, document, "")
+
+
+def _merge(document: dict[str, Any], change: dict[str, Any]) -> None:
+    for name, value in change.items():
+        if isinstance(value, dict) and isinstance(document.get(name), dict):
+            _merge(document[name], value)
+        else:
+            document[name] = value
 
 
 def _build(kind: Any, values: dict[str, Any], place: str) -> Any:
@@ -180,5 +219,24 @@ def _build(kind: Any, values: dict[str, Any], place: str) -> Any:
             if not isinstance(value, dict):
                 raise ValueError(f"{place}{name} must be a table, got {value!r}")
             value = _build(hints[name], value, f"{place}{name}.")
-        arguments[name] = tuple(value) if isinstance(value, list) else value
+        else:
+            value = _checked(hints[name], value, f"{place}{name}")
+        arguments[name] = value
     return kind(**arguments)
+
+
+def _checked(hint: Any, value: Any, place: str) -> Any:
+    """Return a plain value, a list as a tuple; numbers without a point are numbers with one too."""
+    if get_origin(hint) is Literal:  # whose owner says which values there are
+        return value
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{place} must be a list, got {value!r}")
+        return tuple(value)
+    kinds = get_args(hint) or (hint,)
+    if float in kinds and type(value) is int:
+        return float(value)
+    if type(value) not in kinds:
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"{place} must be of type {names}, got {value!r}")
+    return value

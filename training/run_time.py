@@ -1,12 +1,23 @@
-"""In which precision a compiled model runs its products, read from its run-time graph."""
+"""In which precision a compiled model runs its products, read from its run-time graph.
+
+python -m training.run_time models/int8
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import openvino
 
+from inference.contract import DECODER_FILE, ENCODER_FILE
+
 QUANTIZED_PRODUCTS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"}
+PRODUCT_NODES = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
 INT8 = {"i8", "u8"}
 
 
@@ -16,7 +27,7 @@ class Product:
 
     Attributes:
         name: of the layer in the model.
-        kind: of the model's operation.
+        kind: of the model's operation, or the plugin's where the name is the plugin's.
         node: of the plugin, which may have fused several operations.
         precision: in which it reads its inputs, such as u8, i8, bf16 or f32.
         kernel: that the plugin chose.
@@ -44,7 +55,7 @@ def run_time_products(model: openvino.Model, precision: str) -> list[Product]:
         precision: of what is not quantized, f32 or bf16.
 
     Raises:
-        RuntimeError: a product is not to be found in the run-time graph.
+        RuntimeError: a quantized product is not to be found in the run-time graph.
     """
     meant = {
         op.get_friendly_name(): (op.get_type_name(), _is_quantized(op))
@@ -53,24 +64,36 @@ def run_time_products(model: openvino.Model, precision: str) -> list[Product]:
     }
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
     runs: dict[str, dict[str, str]] = {}
+    renamed = []
     for node in compiled.get_runtime_model().get_ordered_ops():
         info = {key: value.astype(str) for key, value in node.get_rt_info().items()}
-        for name in info.get("originalLayersNames", "").split(","):
-            runs[name.removesuffix("/DequantizationMultiply")] = info
-    missing = sorted(set(meant) - set(runs))
+        originals = info.get("originalLayersNames", "").split(",")
+        names = {name.removesuffix("/DequantizationMultiply") for name in originals}
+        runs |= dict.fromkeys(names, info)
+        # The plugin gives a float product a new name where it rewrites what is around it.
+        has_product = info["layerType"] in PRODUCT_NODES or (
+            info["layerType"] == "Subgraph" and any("MatMul" in name for name in names)
+        )
+        if has_product and names.isdisjoint(meant):
+            renamed.append(_product(node.get_friendly_name(), info["layerType"], info))
+    missing = sorted(
+        name for name, (_, quantized) in meant.items() if quantized and name not in runs
+    )
     if missing:
         raise RuntimeError(f"Products are missing from the run-time graph: {missing}")
-    return [
-        Product(
-            name,
-            kind,
-            runs[name]["layerType"],
-            runs[name]["runtimePrecision"],
-            runs[name]["primitiveType"],
-            is_quantized,
-        )
+    named = [
+        _product(name, kind, runs[name], is_quantized=is_quantized)
         for name, (kind, is_quantized) in meant.items()
+        if name in runs
     ]
+    return named + renamed
+
+
+def _product(
+    name: str, kind: str, info: Mapping[str, str], *, is_quantized: bool = False
+) -> Product:
+    precision, kernel = info["runtimePrecision"], info["primitiveType"]
+    return Product(name, kind, info["layerType"], precision, kernel, is_quantized)
 
 
 def _is_quantized(op: openvino.Node) -> bool:
@@ -79,3 +102,51 @@ def _is_quantized(op: openvino.Node) -> bool:
     while node.get_type_name() in ("Transpose", "Reshape"):
         node = node.input_value(0).get_node()
     return bool(node.get_type_name() == "FakeQuantize")
+
+
+def products_table(products: Sequence[Product]) -> str:
+    """Return a table in Markdown, a line a product and their numbers by precision below."""
+    lines = ["| product | operation | runs as | precision | kernel |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {item.name} | {item.kind} | {item.node} | {item.precision} | {item.kernel} |"
+        for item in products
+    ]
+    counts = Counter((item.kind, item.precision) for item in products)
+    lines += ["", *(f"{kind} in {run}: {count}" for (kind, run), count in sorted(counts.items()))]
+    return "\n".join(lines)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of `python -m training.run_time`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.run_time",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model_dir", type=Path, help="exported model")
+    parser.add_argument(
+        "--precision",
+        choices=["f32", "bf16"],
+        default="f32",
+        help="of what is not quantized (default: %(default)s)",
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print a table for encoder and decoder; 1 when a quantized product runs in float."""
+    arguments = build_parser().parse_args(argv)
+    all_as_meant = True
+    for file in (ENCODER_FILE, DECODER_FILE):
+        path = arguments.model_dir / file
+        if not path.is_file():
+            print(f"{path} must be an exported model, is missing", file=sys.stderr)
+            return 2
+        products = run_time_products(openvino.Core().read_model(path), arguments.precision)
+        print(f"## {path}\n\n{products_table(products)}\n")
+        all_as_meant = all_as_meant and all(item.is_as_meant for item in products)
+    return 0 if all_as_meant else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

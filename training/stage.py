@@ -6,6 +6,7 @@ killed goes on with the losses it would have had.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import time
@@ -25,7 +26,7 @@ from training.distributed import Place, mean_over_processes, wait_for_all
 from training.logbook import Logbook
 from training.losses import dice_loss, embedding_distance, focal_loss
 from training.network import PromptableNetwork
-from training.optimization import RateSchedule, build_optimizer, choose_trained
+from training.optimization import RateSchedule, RunningMean, build_optimizer, choose_trained
 from training.recipe import LossSettings, Recipe
 from training.sampler import EpochSampler
 from training.state import Trained, save_document, trained_document
@@ -34,7 +35,7 @@ from training.validation import ValidationSlice, validate
 
 logger = logging.getLogger(__name__)
 
-LAST_FILE, BEST_FILE = "last.pt", "best.pt"
+START_FILE, LAST_FILE, BEST_FILE = "start.pt", "last.pt", "best.pt"
 CHECKPOINT_EVERY_S = 180.0
 LOSS_PARTS = ("loss", "dice", "focal", "distillation")
 
@@ -141,9 +142,11 @@ class Stage:
         self.rates = RateSchedule(self.optimizer, recipe.schedule, self.steps)
         self.loader = make_loader(dataset, sampler, recipe.data.workers)
         self.progress = Progress()
+        torch.manual_seed(recipe.seed + place.rank)
         losses = StepLosses(
             self.network, recipe.loss, encoder_learns="image_encoder" in recipe.trained
         )
+        self.averaged = RunningMean(self.network, recipe.optimizer.averaging)
         self.losses: nn.Module = losses
         if place.world_size > 1:
             self.losses = DistributedDataParallel(losses)
@@ -151,17 +154,26 @@ class Stage:
     def resume(self, document: dict[str, Any]) -> None:
         """Go on where a checkpoint of this recipe was written; its weights are loaded already."""
         self.optimizer.load_state_dict(document["optimizer"])
+        self.averaged.load(document["averaged"])
         self.progress = Progress(**document["progress"])
         torch.set_rng_state(document["rng"])
 
-    def run(self) -> None:
-        """Do the steps that are left."""
-        torch.manual_seed(self.recipe.seed + self.place.rank)
+    def run(self, *, start_only: bool = False) -> None:
+        """Do the steps that are left, or only judge what the stage starts from.
+
+        Args:
+            start_only: do no step; `start.pt` has the network as it was calibrated.
+        """
         book = Logbook(self.output_dir, self.progress.step) if self.place.is_first else None
         bar = ProgressBar(self.steps - self.progress.step, self.stream)
         saved = time.monotonic()
-        if book is not None and not book.epochs:
-            self._judge(book, epoch=0)
+        done, left_over = divmod(self.progress.step, len(self.sampler))
+        if book is not None and not left_over and not self._is_judged(book, done):
+            self._judge(book, epoch=done)
+        if start_only:
+            if book is not None:
+                book.close()
+            return
         for epoch in range(self.progress.step // len(self.sampler), self.recipe.schedule.epochs):
             self.sampler.set_epoch(epoch, self.progress.step % len(self.sampler))
             for samples in self.loader:
@@ -181,6 +193,12 @@ class Stage:
         if book is not None:
             book.close()
 
+    def _is_judged(self, book: Logbook, epoch: int) -> bool:
+        """Say whether an epoch was scored before the run was stopped, and its score kept."""
+        return self.progress.best_score is not None and any(
+            row["epoch"] == epoch for row in book.epochs
+        )
+
     def _step(self, samples: Sequence[Sample]) -> dict[str, float]:
         share = self.rates.set_step(self.progress.step)
         with self._autocast():
@@ -192,6 +210,7 @@ class Stage:
             nn.utils.clip_grad_norm_(moving, self.recipe.optimizer.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self.averaged.update(self.progress.step)
         self.progress.step += 1
         self.progress.images += len(samples) * self.place.world_size
         values = mean_over_processes(parts.detach()).tolist()
@@ -201,7 +220,8 @@ class Stage:
     def _judge(self, book: Logbook, epoch: int) -> None:
         """Score the network; keep it where no epoch before was better."""
         started = time.monotonic()
-        by_modality = validate(self.network, self.slices, self._autocast())
+        with self.averaged.in_place():
+            by_modality = validate(self.network, self.slices, self._autocast())
         mean = sum(by_modality.values()) / len(by_modality)
         book.add_epoch(epoch, self.progress.step, {"mean": mean, **by_modality})
         logger.info(
@@ -216,9 +236,10 @@ class Stage:
         if self.progress.best_score is None or mean > self.progress.best_score:
             self.progress.best_score = mean
             self._save(BEST_FILE, scores={"mean": mean, **by_modality})
+        if epoch == 0:
+            self._save(START_FILE, scores={"mean": mean, **by_modality})
 
     def _save(self, name: str, scores: dict[str, float] | None = None) -> None:
-        document = trained_document(self.trained)
         account = {
             "recipe": dataclasses.asdict(self.recipe),
             "steps": self.progress.step,
@@ -226,11 +247,15 @@ class Stage:
             "validation_dsc": scores,
         }
         if scores is not None:
+            with self.averaged.in_place():
+                document = copy.deepcopy(trained_document(self.trained))
             document["history"] = [*document["history"], account]
         else:
+            document = trained_document(self.trained)
             document.update(
                 recipe=account["recipe"],
                 optimizer=self.optimizer.state_dict(),
+                averaged=self.averaged.means,
                 progress=dataclasses.asdict(self.progress),
                 rng=torch.get_rng_state(),
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,15 +61,23 @@ def quantize_further(trained: Trained, recipe: Recipe, images: Images) -> None:
     Raises:
         CheckpointError: the network has been quantized otherwise.
     """
+    if missing := unquantized_parts(trained, recipe):
+        quantize_and_calibrate(trained.network, recipe.quant, images, missing)
+        trained.quantized = (*trained.quantized, *missing)
+        trained.quant = recipe.quant
+
+
+def unquantized_parts(trained: Trained, recipe: Recipe) -> list[str]:
+    """Return the parts that the recipe wants quantized and that are not.
+
+    Raises:
+        CheckpointError: the network has been quantized otherwise.
+    """
     if trained.quant is not None and trained.quant != recipe.quant:
         raise CheckpointError(
             f"Quantization must be {recipe.quant}, checkpoint has {trained.quant}"
         )
-    missing = [part for part in recipe.quantized if part not in trained.quantized]
-    if missing:
-        quantize_and_calibrate(trained.network, recipe.quant, images, missing)
-        trained.quantized = (*trained.quantized, *missing)
-        trained.quant = recipe.quant
+    return [part for part in recipe.quantized if part not in trained.quantized]
 
 
 def trained_document(trained: Trained) -> dict[str, Any]:
@@ -103,7 +110,7 @@ def read_document(path: Path) -> dict[str, Any]:
         document = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
         raise CheckpointError(f"{path} is no checkpoint: {error}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CheckpointError(f"{path} must be a checkpoint of training of format {FORMAT}")
@@ -130,8 +137,11 @@ def load_trained(path: Path) -> Trained:
 
 def trained_of(document: dict[str, Any], path: Path) -> Trained:
     """Build the network of a checkpoint that `read_document` read from `path`."""
-    network = BUILDERS[document["name"]]()
-    quant = None if document["quant"] is None else QuantConfig(**document["quant"])
+    try:
+        network = BUILDERS[document["name"]]()
+        quant = None if document["quant"] is None else QuantConfig(**document["quant"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is of another version: {error!r}") from error
     if quant is not None:
         quantize_network(network, quant, document["quantized"])
     try:

@@ -87,12 +87,13 @@ class Teacher:
         image = torch.from_numpy(sample.teacher_image)[None].to(device)
         image = image.contiguous(memory_format=torch.channels_last)
         embedding = self.network.encode(image)[0].float()
-        if path is not None:
-            kept = embedding.cpu().numpy().astype(np.float16)
-            content = io.BytesIO()
-            np.save(content, kept)
-            write_bytes(path, content.getvalue())
-        return embedding
+        if path is None:
+            return embedding
+        kept = np.ascontiguousarray(embedding.cpu().numpy(), dtype=np.float16)
+        content = io.BytesIO()
+        np.save(content, kept)
+        write_bytes(path, content.getvalue())
+        return torch.from_numpy(kept).float()
 
     def _cache_path(self, sample: Sample) -> Path | None:
         if self._cache_dir is None or sample.geometry == FREE:

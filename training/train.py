@@ -31,6 +31,7 @@ from training.state import (
     read_document,
     recipe_in,
     trained_of,
+    unquantized_parts,
 )
 from training.teacher import Teacher
 from training.validation import validation_slices
@@ -97,12 +98,16 @@ def start_or_resume(
         if not arguments.resume:
             raise CheckpointError(f"{last} is there; pass --resume or another --output-dir")
         document = read_document(last)
+        if "recipe" not in document:
+            raise CheckpointError(f"{last} must be of a run to go on with, is a network alone")
         if recipe_in(document) != recipe:
             raise CheckpointError(f"{last} is of another recipe than {arguments.recipe}")
         return trained_of(document, last), document
     trained = load_start(arguments.network, arguments.init)
-    images = calibration_images(arguments.data, index, recipe, trained.network.image_size)
-    quantize_further(trained, recipe, images)
+    if missing := unquantized_parts(trained, recipe):
+        images = calibration_images(arguments.data, index, recipe, trained.network.image_size)
+        logger.info("Calibrating %s on %d images", ", ".join(missing), len(images))
+        quantize_further(trained, recipe, images)
     return trained, None
 
 
@@ -126,7 +131,7 @@ def run_stage(arguments: argparse.Namespace, place: Place) -> None:
         RecipeError: the recipe is no recipe.
         DataError: a folder holds nothing to train with.
     """
-    recipe = read_recipe(arguments.recipe)
+    recipe = read_recipe(arguments.recipe, arguments.set)
     stream = sys.stderr if place.is_first else None
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     index = _index(arguments.data, place)
@@ -166,7 +171,7 @@ def run_stage(arguments: argparse.Namespace, place: Place) -> None:
     if left is not None:
         stage.resume(left)
         logger.info("Resuming after step %d of %d", stage.progress.step, stage.steps)
-    stage.run()
+    stage.run(start_only=arguments.calibrate_only)
 
 
 def _index(root: Path, place: Place) -> DataIndex:
@@ -189,6 +194,13 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--recipe", type=Path, required=True, help="TOML of the stage")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="changes to the recipe, such as data.slices=900",
+    )
     parser.add_argument(
         "--data",
         type=Path,
@@ -229,6 +241,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--teacher-cache",
         type=Path,
         help="folder for the teacher's embeddings, 2 MB an image (default: none are kept)",
+    )
+    parser.add_argument(
+        "--calibrate-only",
+        action="store_true",
+        help="write start.pt, the network before the first step, and stop",
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on where a run in --output-dir was stopped"

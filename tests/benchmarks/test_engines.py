@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.engine import PRECISIONS, build_parser, load_engine, main, time_engine
 from benchmarks.engines import network_rows
-from inference.model import default_model_dir
+from inference.variant import default_model_dir
 from tests.conftest import ROOT
 
 # Of the largest logit: rounding in another order, 8 bits of mantissa, 8 bits of linear layers.
@@ -58,7 +58,7 @@ def test_three_runs_are_made_whatever_the_budget():
     [(engine, precision) for engine, offered in PRECISIONS.items() for precision in offered],
 )
 def test_every_engine_computes_the_network(engine, precision):
-    if engine == "onnxruntime" and not any(default_model_dir().glob("*.onnx")):
+    if engine == "onnxruntime" and not any(default_model_dir("float").glob("*.onnx")):
         pytest.skip("`make model` has not written the ONNX files")
     generator = np.random.default_rng(0)
     image = generator.random((1, 3, 256, 256), dtype=np.float32)
@@ -75,7 +75,7 @@ def test_every_engine_computes_the_network(engine, precision):
 @pytest.mark.model
 def test_a_row_runs_in_a_process_of_its_own():
     command = [sys.executable, "-m", "benchmarks.engine", "openvino", "--runs", "3"]
-    command += ["--model-dir", str(default_model_dir())]
+    command += ["--model-dir", str(default_model_dir("float"))]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     seconds = json.loads(run.stdout)
     assert all(len(values) == 3 and min(values) > 0 for values in seconds.values())

@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks.nncf_int8 import calibration_samples, quantize_model
 from inference import Segmenter
-from inference.model import default_model_dir, read_manifest
+from inference.model import read_manifest
+from inference.variant import default_model_dir
 from tests.conftest import EXAMPLES
 
 
@@ -39,7 +40,7 @@ def test_a_folder_without_cases_is_named(tmp_path):
 @pytest.mark.model
 def test_the_quantized_model_runs_like_any_other(root, tmp_path):
     samples = calibration_samples(root, 256, 3)
-    quantize_model(default_model_dir(), samples, tmp_path / "int8")
+    quantize_model(default_model_dir("float"), samples, tmp_path / "int8")
     assert read_manifest(tmp_path / "int8").precision == "int8"
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     label_map = Segmenter(tmp_path / "int8").segment(image, [[8, 8, 50, 50]])

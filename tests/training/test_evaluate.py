@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("surface_distance", reason="training/requirements.txt is not installed")
 
 from inference.cases import list_cases, read_case
-from inference.model import default_model_dir
+from inference.variant import default_model_dir
 from tests.conftest import EXAMPLES
 from training.evaluate import main
 
@@ -82,7 +82,7 @@ def test_a_model_predicts_in_the_same_run_and_keeps_what_is_there(tmp_path):
     predictions = tmp_path / "out"
     predictions.mkdir()
     np.savez_compressed(predictions / "one.npz", segs=label_map)
-    options = ["--model-dir", default_model_dir(), "--predictions", predictions]
+    options = ["--model-dir", default_model_dir("float"), "--predictions", predictions]
     assert run(truth, *options) == 0
     scores = json.loads((tmp_path / "scores/summary.json").read_text())["cases"]
     assert scores[0]["correct"]["dsc"] == 1

@@ -13,9 +13,10 @@ torch = pytest.importorskip("torch", reason="training/requirements.txt is not in
 from inference import Settings  # noqa: E402
 from inference.cases import list_cases, read_case  # noqa: E402
 from inference.geometry import ModelFrame  # noqa: E402
-from inference.model import CompiledNetwork, default_model_dir, read_manifest  # noqa: E402
+from inference.model import CompiledNetwork, read_manifest  # noqa: E402
 from inference.postprocess import logits_to_window  # noqa: E402
 from inference.preprocess import preprocess_image  # noqa: E402
+from inference.variant import default_model_dir  # noqa: E402
 from tests.conftest import EXAMPLES, ROOT, full_mask  # noqa: E402
 from training.checkpoint import DEFAULT_PATH, load_lite_medsam  # noqa: E402
 from training.export import Source, export_network, logit_difference  # noqa: E402
@@ -37,7 +38,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def compiled() -> CompiledNetwork:
-    return CompiledNetwork(default_model_dir(), Settings(precision="f32"))
+    return CompiledNetwork(default_model_dir("float"), Settings(precision="f32"))
 
 
 def slices_and_boxes(path):
@@ -89,7 +90,7 @@ def test_windowed_masks_equal_torch_interpolation(network, compiled):
 
 
 def test_the_manifest_names_the_published_checkpoint():
-    manifest = read_manifest(default_model_dir())
+    manifest = read_manifest(default_model_dir("float"))
     assert (manifest.name, manifest.precision, manifest.image_size) == ("lite_medsam", "f32", 256)
     assert set(manifest.sha256) == {"decoder.bin", "decoder.xml", "encoder.bin", "encoder.xml"}
 
@@ -99,7 +100,7 @@ def test_the_command_makes_the_shipped_model_again(network, tmp_path):
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     made, shipped = (
         CompiledNetwork(folder, Settings(precision="f32"))
-        for folder in (tmp_path / "model", default_model_dir())
+        for folder in (tmp_path / "model", default_model_dir("float"))
     )
     # Constants are folded by the exporting machine's mathematics, so digests may differ.
     assert set(made.manifest.sha256) == set(shipped.manifest.sha256)

@@ -1,0 +1,72 @@
+"""Which of the models that ship is run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from inference import ModelError, Segmenter, Settings
+from inference import variant as variant_module
+from inference.cli import main
+from inference.variant import choose_variant, default_model_dir, has_vnni
+from tests.conftest import EXAMPLES
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu sse4_2 avx2 avx512f avx512_vnni", True),
+        ("fpu avx2 avx_vnni", True),
+        ("fpu avx2 avx512f avx512vbmi", False),
+        ("fpu avx512_vnni_of_the_future", False),
+    ],
+)
+def test_vnni_is_read_from_the_flags_of_the_processor(tmp_path, flags, expected):
+    cpu_info = tmp_path / "cpuinfo"
+    cpu_info.write_text(f"model name\t: avx512_vnni\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
+    assert has_vnni(cpu_info) is expected
+
+
+def test_a_processor_that_nothing_is_known_of_has_no_vnni(tmp_path):
+    assert not has_vnni(tmp_path / "missing")
+    (tmp_path / "arm").write_text("Features\t: fp asimd asimddp\n")
+    assert not has_vnni(tmp_path / "arm")
+
+
+@pytest.mark.parametrize(("vnni", "expected"), [(True, "int8"), (False, "float")])
+def test_the_processor_chooses_where_nobody_does(monkeypatch, vnni, expected):
+    monkeypatch.setattr(variant_module, "has_vnni", lambda: vnni)
+    assert choose_variant("auto") == expected
+    assert choose_variant("int8") == "int8"
+    assert choose_variant("float") == "float"
+    assert default_model_dir().name == expected
+
+
+def test_an_installation_without_models_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(variant_module, "__file__", str(tmp_path / "package" / "variant.py"))
+    with pytest.raises(ModelError, match="No float model ships"):
+        default_model_dir("float")
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(("variant", "weights"), [("int8", "int8"), ("float", "f32")])
+def test_the_settings_choose_the_model(variant, weights):
+    segmenter = Segmenter(settings=Settings(variant=variant))
+    assert segmenter.model_dir.name == variant
+    assert segmenter.network.manifest.precision == weights
+
+
+@pytest.mark.model
+def test_the_report_says_which_model_ran(tmp_path):
+    options = ["-i", str(EXAMPLES), "-o", str(tmp_path / "masks"), "--cache-dir", str(tmp_path)]
+    report = tmp_path / "report" / "run.json"
+    assert main([*options, "--variant", "int8", "--report", str(report), "--quiet"]) == 0
+    model = json.loads(report.read_text())["model"]
+    assert (model["variant"], model["weights"]) == ("int8", "int8")
+
+
+def test_a_variant_of_a_model_of_ones_own_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["-i", "in", "-o", "out", "--variant", "int8", "--model-dir", "mine"])
+    assert "not allowed with argument" in capsys.readouterr().err

@@ -1,0 +1,175 @@
+"""A quantized network goes through the whole export, or nothing of it is put in place."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training/requirements.txt is not installed")
+
+import onnx  # noqa: E402
+from onnx import TensorProto, helper  # noqa: E402
+
+from inference.contract import DECODER_FILE, ENCODER_FILE, MANIFEST_FILE  # noqa: E402
+from inference.model import file_sha256, read_manifest  # noqa: E402
+from training import export, fake_quant  # noqa: E402
+from training.calibration import set_ranges  # noqa: E402
+from training.export import (  # noqa: E402
+    LOGIT_TOLERANCE,
+    QUANTIZED_TOLERANCE,
+    ExportError,
+    Source,
+    export_network,
+    relative_distance,
+)
+from training.network import build_medsam  # noqa: E402
+from training.quant_config import QuantConfig  # noqa: E402
+from training.quantization import PARTS, quantize_network  # noqa: E402
+from training.run_time import Product  # noqa: E402
+
+pytestmark = [pytest.mark.training, pytest.mark.model]
+
+CONFIG = QuantConfig(weight_bits=7, ranges="percentile", smoothing=0, correct_biases=False)
+HISTORY = [{"recipe": "stage 1", "steps": 10}]
+# One block has four linear layers and two products; patches are one convolution, the neck two.
+ENCODER_PRODUCTS = 3 + 4 + 2
+# Seven attentions of four linear layers and two products, two perceptrons of two layers, one of
+# three, two transposed convolutions and the product that makes the mask.
+DECODER_PRODUCTS = 7 * (4 + 2) + 2 * 2 + 3 + 2 + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scheme", "parts", "counts"),
+    [
+        ("deploy", ("image_encoder",), (ENCODER_PRODUCTS, 0)),
+        ("paper", PARTS, (ENCODER_PRODUCTS, DECODER_PRODUCTS)),
+    ],
+    ids=["deploy, encoder", "paper, encoder and decoder"],
+)
+def test_a_quantized_medsam_is_exported_in_8_bits(scheme, parts, counts, tmp_path, monkeypatch):
+    monkeypatch.setattr(fake_quant, "_compiled_forward", fake_quant._forward)
+    torch.manual_seed(0)
+    network = build_medsam(depth=1).eval()
+    image, boxes = torch.rand(1, 3, 1024, 1024), torch.tensor([[100.0, 200, 500, 900]])
+    config = dataclasses.replace(CONFIG, scheme=scheme)
+    quantize_network(network, config, parts)
+
+    @torch.no_grad()
+    def run():
+        network(image, boxes)
+
+    for part in parts:
+        set_ranges(getattr(network, part), config, run)
+    checkpoint = tmp_path / "medsam_vit_b.pth"
+    checkpoint.write_bytes(b"random weights")
+    export_network(Source("medsam", network, checkpoint, config, HISTORY), tmp_path / "model")
+    manifest = json.loads((tmp_path / "model" / MANIFEST_FILE).read_text(encoding="utf-8"))
+    assert manifest["precision"] == "int8"
+    assert manifest["quantization"] == dataclasses.asdict(config)
+    assert manifest["int8_products"] == dict(zip((ENCODER_FILE, DECODER_FILE), counts, strict=True))
+    assert manifest["source_checkpoint"] == "medsam_vit_b.pth"
+    assert read_manifest(tmp_path / "model").image_size == 1024
+    assert 0 < relative_distance(network, tmp_path / "model") < QUANTIZED_TOLERANCE
+
+
+@pytest.fixture
+def source(monkeypatch):
+    """A network whose files are one node each; the encoder's counts as quantized."""
+
+    def write(network, folder):
+        values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy"]
+        for name in ("encoder", "decoder"):
+            node = helper.make_node("Relu", ["x"], ["y"])
+            graph = helper.make_graph([node], name, values[:1], values[1:])
+            opsets = [helper.make_opsetid("", 20)]
+            model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+            onnx.save(model, folder / f"{name}.onnx")
+        return {ENCODER_FILE: True, DECODER_FILE: False}
+
+    monkeypatch.setattr(export, "write_onnx", write)
+    return Source("medsam", SimpleNamespace(image_size=1024), None, CONFIG, HISTORY)
+
+
+@pytest.fixture
+def earlier_model(tmp_path):
+    """A folder with a model that has been exported before."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in (ENCODER_FILE, "encoder.bin", MANIFEST_FILE):
+        (folder / name).write_text(f"the earlier {name}", encoding="utf-8")
+    return folder
+
+
+def assert_untouched(folder):
+    """All of the earlier model is there, and nothing else in or beside its folder."""
+    found = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    assert found == {
+        name: f"the earlier {name}" for name in (ENCODER_FILE, "encoder.bin", MANIFEST_FILE)
+    }
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def products(*precisions):
+    return [
+        Product(f"layer {i}", "MatMul", "FullyConnected", precision, "jit", precision != "bf16")
+        for i, precision in enumerate(precisions)
+    ]
+
+
+def set_up(monkeypatch, *, precisions, distance):
+    monkeypatch.setattr(export, "run_time_products", lambda *_: products(*precisions))
+    monkeypatch.setattr(export, "relative_distance", lambda *_: distance)
+    monkeypatch.setattr(
+        export, "logit_difference", lambda *_: pytest.fail("the measure of float networks")
+    )
+
+
+def test_a_float_product_fails_the_export_and_leaves_the_earlier_model(
+    source, earlier_model, monkeypatch
+):
+    set_up(monkeypatch, precisions=["u8", "f32", "i8"], distance=0.0)
+    with pytest.raises(
+        ExportError, match=r"^Products meant for int8 run in float: layer 1 \(f32\)$"
+    ):
+        export_network(source, earlier_model)
+    assert_untouched(earlier_model)
+
+
+def test_another_result_fails_the_export_and_leaves_the_earlier_model(
+    source, earlier_model, monkeypatch
+):
+    set_up(monkeypatch, precisions=["u8"], distance=QUANTIZED_TOLERANCE * 1.01)
+    with pytest.raises(ExportError, match=r"differs from its network by 0\.101"):
+        export_network(source, earlier_model)
+    assert_untouched(earlier_model)
+
+
+def test_no_number_is_no_equality(source, earlier_model, monkeypatch):
+    set_up(monkeypatch, precisions=["u8"], distance=np.nan)
+    with pytest.raises(ExportError, match="differs from its network by nan"):
+        export_network(source, earlier_model)
+    assert_untouched(earlier_model)
+
+
+def test_the_manifest_tells_how_a_quantized_model_came_to_be(source, earlier_model, monkeypatch):
+    # bf16 stands for a product that is not meant for 8 bits, which may run in anything.
+    set_up(monkeypatch, precisions=["u8", "bf16", "i8"], distance=10 * LOGIT_TOLERANCE)
+    export_network(source, earlier_model)
+    manifest = json.loads((earlier_model / MANIFEST_FILE).read_text(encoding="utf-8"))
+    assert manifest["precision"] == "int8"
+    assert manifest["quantization"] == dataclasses.asdict(CONFIG)
+    assert manifest["quantization"]["weight_bits"] == 7
+    assert manifest["int8_products"] == {ENCODER_FILE: 2, DECODER_FILE: 0}
+    assert manifest["training"] == HISTORY
+    assert manifest["source_checkpoint"] is None
+    files = {"decoder.bin", "decoder.xml", "encoder.bin", "encoder.xml"}
+    assert set(manifest["sha256"]) == files
+    assert set(manifest["onnx_sha256"]) == {"decoder.onnx", "encoder.onnx"}
+    digests = manifest["sha256"] | manifest["onnx_sha256"]
+    assert all(file_sha256(earlier_model / name) == digest for name, digest in digests.items())
+    assert {path.name for path in earlier_model.iterdir()} == {*digests, MANIFEST_FILE}

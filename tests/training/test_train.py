@@ -1,0 +1,626 @@
+"""Whole stages with a small network: what they write, and that a killed or shared one is the same.
+
+`drive` is the command itself; it runs in processes of its own, one of which is killed and two of
+which share their gradients.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training/requirements.txt is not installed")
+
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+from torch.nn import functional as F
+
+from tests.conftest import ROOT
+from tests.training.test_state import (
+    BOTH,
+    build_small_network,
+    seeded_network,
+    small,
+)
+from training import logbook, stage, state, train
+from training.index import build_index
+from training.recipe import Recipe
+from training.state import Trained, load_trained, read_document, save_document, trained_document
+
+pytestmark = pytest.mark.training
+
+__all__ = ["small"]  # the fixture that keeps these tests small, too
+
+NEVER = float("inf")
+TIMEOUT_S = 1200  # a minute is enough where nothing else runs
+# Three modalities of two slices, two a step: 3 steps an epoch, 9 in 3 epochs.
+SLICES, EPOCHS, STEPS = 2, 3, 9
+RECIPE = """
+name = "small"
+quantized = ["image_encoder"]
+trained = ["image_encoder"]
+calibration_images = 3
+[data]
+slices = 2
+objects_per_image = 2
+workers = 0
+cache_mb = 1
+[augmentation]
+zoom = 0.5
+photometric = 0.5
+[optimizer]
+name = "adamw"
+learning_rate = 0.01
+weight_decay = 0.01
+clip_norm = 1.0
+averaging = 0.9
+[schedule]
+warmup_epochs = 2
+annealing_epochs = 2
+[validation]
+slices_per_volume = 1
+objects_per_image = 2
+"""
+SECOND_STAGE = [
+    'name="second"',
+    'quantized=["image_encoder","mask_decoder"]',
+    'trained=["mask_decoder"]',
+    "loss.distillation=0.0",
+]
+QUICK = ["data.slices=1", "schedule.warmup_epochs=1"]  # 2 steps an epoch, 2 epochs
+STOPPED = ["schedule.warmup_epochs=1"]  # 3 steps an epoch, 2 epochs
+# Gradients of two images at once and of one after the other differ by their roundings, which
+# AdamW makes larger where a gradient is small.
+SHARED_TOLERANCE = 2e-3
+
+
+def drive(argv: list[str]) -> int:
+    """Train with the small network.
+
+    The environment says after which step to write a checkpoint, before which to be killed, and
+    where to leave what each process saw.
+    """
+    torch.set_num_threads(1)
+    state.BUILDERS["lite_medsam"] = build_small_network
+    train.load_lite_medsam = small_teacher
+    checkpoint_after, killed_before = (
+        int(os.environ.get(name, "-1")) for name in ("CHECKPOINT_AFTER", "KILLED_BEFORE")
+    )
+    do_step, run, mean = stage.Stage._step, stage.Stage.run, stage.mean_over_processes
+    own_losses = []
+
+    def step_or_be_killed(self, samples):
+        if self.progress.step == killed_before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        stage.CHECKPOINT_EVERY_S = -1 if self.progress.step + 1 == checkpoint_after else NEVER
+        return do_step(self, samples)
+
+    def mean_of_noted(values):
+        own_losses.append(values.tolist())
+        return mean(values)
+
+    def run_and_report(self, **options):
+        run(self, **options)
+        report = {"losses": own_losses, "digest": digest(self.network)}
+        if folder := os.environ.get("REPORT_DIR"):
+            (Path(folder) / f"{self.place.rank}.json").write_text(json.dumps(report))
+
+    stage.Stage._step, stage.Stage.run = step_or_be_killed, run_and_report
+    stage.mean_over_processes = mean_of_noted
+    return train.main(argv)
+
+
+def small_teacher(path):
+    return seeded_network(9)
+
+
+def digest(network) -> str:
+    total = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        total.update(name.encode() + value.contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def save(path, image, labels, boxes):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, imgs=image, gts=labels, boxes=np.array(boxes))
+
+
+def save_image(path, shape, boxes, seed):
+    generator = np.random.default_rng(seed)
+    image = generator.integers(0, 120, shape, dtype=np.uint8)
+    labels = np.zeros(shape[:2], dtype=np.uint8)
+    for label, (x0, y0, x1, y1) in enumerate(boxes, start=1):
+        labels[y0 : y1 + 1, x0 : x1 + 1] = label
+        image[y0 : y1 + 1, x0 : x1 + 1] += np.uint8(100)
+    save(path, image, labels, boxes)
+
+
+def save_volume(path, seed):
+    """Save four slices, the last three of which hold an object."""
+    image = np.random.default_rng(seed).integers(0, 120, (4, 48, 48), dtype=np.uint8)
+    labels = np.zeros_like(image)
+    labels[1:, 10:30, 8:20] = 1
+    image[labels > 0] += 100
+    save(path, image, labels, [[8, 10, 1, 19, 29, 3]])
+
+
+def write_data(folder):
+    """Write a root of three modalities to train on and one of two to choose by."""
+    pair = [[10, 20, 60, 50], [70, 60, 120, 90]]
+    save_image(folder / "train/US/a.npz", (96, 128, 3), pair, 1)
+    save_image(folder / "train/US/b.npz", (64, 64), [[5, 5, 40, 30]], 2)
+    save_volume(folder / "train/CT/lung/c.npz", 3)
+    save_image(folder / "train/XRay/d.npz", (128, 128), [*pair, [0, 100, 30, 127]], 4)
+    save_image(folder / "val/US/v.npz", (96, 128, 3), pair, 5)
+    save_volume(folder / "val/CT/w.npz", 6)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with data, a recipe, a float network to start from and the driver."""
+    folder = tmp_path_factory.mktemp("training")
+    write_data(folder)
+    (folder / "recipe.toml").write_text(RECIPE)
+    start = Trained("lite_medsam", seeded_network(), (), None, [], "ab12")
+    save_document(trained_document(start), folder / "start.pt")
+    (folder / "driver.py").write_text(
+        "import sys\n"
+        "from tests.training.test_train import drive\n"
+        "if __name__ == '__main__':\n"
+        "    sys.exit(drive(sys.argv[1:]))\n"
+    )
+    return folder
+
+
+def command(output_dir, *options, changes=()) -> list[str]:
+    """Return the arguments of a run in the workplace; a later option takes the place of one."""
+    arguments = ["--recipe", "recipe.toml", "--data", "train", "--val", "val", "--init", "start.pt"]
+    arguments += ["--output-dir", str(output_dir), *options]
+    return [*arguments, "--set", *changes] if changes else arguments
+
+
+def launch(workplace, arguments, *, processes=1, **environment) -> tuple[int, str]:
+    """Run the driver and return its status and what it said."""
+    python = [sys.executable]
+    if processes > 1:
+        python += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+        python += [str(processes)]
+    result = subprocess.run(
+        [*python, "driver.py", *arguments],
+        cwd=workplace,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "TORCH_COMPILE_DISABLE": "1",  # compiling takes longer than everything here
+            **{name.upper(): str(value) for name, value in environment.items()},
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    return result.returncode, result.stdout
+
+
+@pytest.fixture(scope="module")
+def whole(workplace):
+    """A run that nothing interrupts, in a process of its own."""
+    (workplace / "whole-report").mkdir()
+    status, said = launch(workplace, command("whole"), report_dir="whole-report")
+    assert status == 0, said
+    return workplace / "whole"
+
+
+@pytest.fixture
+def here(workplace, monkeypatch):
+    """Run the command in this process, in the workplace, without the time that curves take."""
+    monkeypatch.chdir(workplace)
+    monkeypatch.setattr(logbook, "draw_curves", lambda steps, epochs: Figure())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(train, "load_lite_medsam", small_teacher)
+    return train.main
+
+
+def rows(path) -> list[dict[str, float]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [
+            {name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)
+        ]
+
+
+def report(workplace, name, rank) -> dict:
+    return json.loads((workplace / name / f"{rank}.json").read_text())
+
+
+def stop_at(monkeypatch, step, *, checkpoint_after=None):
+    """Interrupt a run in this process before a step; return what lets the next one pass."""
+    do_step = stage.Stage._step
+
+    def interrupted(self, samples):
+        if self.progress.step == step:
+            raise KeyboardInterrupt
+        every_s = -1 if self.progress.step + 1 == checkpoint_after else NEVER
+        monkeypatch.setattr(stage, "CHECKPOINT_EVERY_S", every_s)
+        return do_step(self, samples)
+
+    monkeypatch.setattr(stage.Stage, "_step", interrupted)
+    return lambda: monkeypatch.setattr(stage.Stage, "_step", do_step)
+
+
+def score_by_list(monkeypatch, *scores):
+    """Let the epochs have these scores, one after the other."""
+    left = list(scores)
+    monkeypatch.setattr(stage, "validate", lambda network, slices, autocast: {"CT": left.pop(0)})
+
+
+def weights_of(path) -> dict[str, torch.Tensor]:
+    return read_document(path)["network"]
+
+
+def changed_parts(before, after) -> set[str]:
+    """Return the parts in which a weight of both networks differs."""
+    common = set(before) & set(after)
+    return {name.split(".")[0] for name in common if not before[name].equal(after[name])}
+
+
+def test_a_run_writes_checkpoints_tables_and_curves(whole):
+    assert {path.name for path in whole.iterdir()} == {
+        "start.pt",
+        "last.pt",
+        "best.pt",
+        "steps.csv",
+        "epochs.csv",
+        "curves.png",
+        "tensorboard",
+    }
+    steps = rows(whole / "steps.csv")
+    assert [row["step"] for row in steps] == list(range(STEPS))
+    assert all(np.isfinite(list(row.values())).all() for row in steps)
+    for row in steps:
+        parts = row["dice"] + row["focal"] + row["distillation"]
+        assert row["loss"] == pytest.approx(parts, rel=1e-5)
+        assert min(row["dice"], row["focal"], row["distillation"]) > 0
+    epochs = rows(whole / "epochs.csv")
+    assert [(row["epoch"], row["step"]) for row in epochs] == [(0, 0), (1, 3), (2, 6), (3, 9)]
+    assert list(epochs[0]) == ["epoch", "step", "mean", "CT", "US"]
+    for row in epochs:
+        assert row["mean"] == pytest.approx((row["CT"] + row["US"]) / 2)
+    assert cv2.imread(str(whole / "curves.png")).ndim == 3
+    assert len(list((whole / "tensorboard").glob("events.out.tfevents.*"))) == 1
+
+
+def test_the_rate_follows_the_schedule_over_the_steps(whole):
+    rates = [row["rate"] for row in rows(whole / "steps.csv")]
+    assert rates[0] == pytest.approx(0.01 * 0.01)
+    assert rates[4] == pytest.approx(0.01)  # the middle of 9 steps: the first of 2 epochs ends
+    assert rates[-1] == pytest.approx(0.01 * 0.001)
+
+
+def test_the_last_checkpoint_says_how_far_the_run_came(whole):
+    document = read_document(whole / "last.pt")
+    assert document["progress"]["step"] == STEPS
+    assert document["progress"]["images"] == 2 * STEPS
+    best = max(row["mean"] for row in rows(whole / "epochs.csv"))
+    assert document["progress"]["best_score"] == pytest.approx(best)
+    assert document["history"] == []
+
+
+def test_the_best_checkpoint_can_be_loaded_and_says_how_it_came_to_be(whole):
+    best = load_trained(whole / "best.pt")
+    assert (best.quantized, best.source_sha256) == (("image_encoder",), "ab12")
+    (account,) = best.history
+    row = max(rows(whole / "epochs.csv"), key=lambda row: row["mean"])
+    assert (account["steps"], account["images"]) == (row["step"], 2 * row["step"])
+    assert account["validation_dsc"] == pytest.approx(
+        {name: row[name] for name in ("mean", "CT", "US")}
+    )
+    assert account["recipe"]["name"] == "small"
+
+
+def test_only_what_is_trained_moves(whole, workplace):
+    start, last = weights_of(whole / "start.pt"), weights_of(whole / "last.pt")
+    assert list(start) == list(last)
+    assert changed_parts(start, last) == {"image_encoder"}
+
+
+def test_the_start_is_kept_as_it_was_calibrated(whole, workplace):
+    start = load_trained(whole / "start.pt")
+    assert start.quantized == ("image_encoder",)
+    assert [account["steps"] for account in start.history] == [0]
+    # The scores of epoch 0 are its own.
+    first = rows(whole / "epochs.csv")[0]
+    assert start.history[0]["validation_dsc"]["CT"] == pytest.approx(first["CT"])
+    # Quantizing rounds weights in passing and moves biases alone.
+    before, after = weights_of(workplace / "start.pt"), weights_of(whole / "start.pt")
+    moved = {name for name in set(before) & set(after) if not before[name].equal(after[name])}
+    assert moved == {"image_encoder.2.bias"}
+
+
+def test_a_killed_run_goes_on_with_the_losses_it_would_have_had(workplace, whole):
+    # Samples come from a worker here and from the process itself in the other run.
+    arguments = command("killed", changes=["data.workers=1"])
+    status, _ = launch(workplace, arguments, checkpoint_after=4, killed_before=5)
+    assert status == -signal.SIGKILL
+    killed = workplace / "killed"
+    assert read_document(killed / "last.pt")["progress"]["step"] == 4  # in the middle of an epoch
+    assert [row["step"] for row in rows(killed / "steps.csv")] == [0, 1, 2, 3, 4]
+    status, said = launch(workplace, [*arguments, "--resume"])
+    assert status == 0, said
+    assert "Resuming after step 4 of 9" in said
+    assert rows(killed / "steps.csv") == rows(whole / "steps.csv")
+    assert rows(killed / "epochs.csv") == rows(whole / "epochs.csv")
+    for name in ("last.pt", "best.pt"):
+        for key, value in weights_of(whole / name).items():
+            torch.testing.assert_close(weights_of(killed / name)[key], value, rtol=0, atol=0)
+    assert not list(killed.glob(".*"))
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(workplace, whole):
+    (workplace / "two-report").mkdir()
+    status, said = launch(
+        workplace,
+        command("two", changes=["data.batch_size=1"]),
+        processes=2,
+        report_dir="two-report",
+    )
+    assert status == 0, said
+    two = workplace / "two"
+    assert {path.name for path in two.iterdir()} == {path.name for path in whole.iterdir()}
+    assert len(list((two / "tensorboard").glob("events.out.tfevents.*"))) == 1
+    first, second = (report(workplace, "two-report", rank) for rank in (0, 1))
+    shared, alone = rows(two / "steps.csv"), rows(whole / "steps.csv")
+    assert len(first["losses"]) == len(second["losses"]) == len(shared) == STEPS
+    for row, one, other in zip(shared, first["losses"], second["losses"], strict=True):
+        assert one != other  # each has images of its own
+        for place, name in enumerate(stage.LOSS_PARTS):
+            assert row[name] == pytest.approx((one[place] + other[place]) / 2, rel=1e-5)
+    # The first step has the same weights in both runs, the same two images, and no gradient yet.
+    for name in stage.LOSS_PARTS:
+        assert shared[0][name] == pytest.approx(alone[0][name], rel=1e-5)
+    losses = [[row["loss"] for row in run] for run in (shared, alone)]
+    assert losses[0] == pytest.approx(losses[1], rel=SHARED_TOLERANCE)
+    assert read_document(two / "last.pt")["progress"]["images"] == 2 * STEPS
+    last = load_trained(two / "last.pt").network
+    assert first["digest"] == second["digest"] == digest(last)
+
+
+def test_a_second_stage_begins_with_the_best_of_the_first(workplace, whole, here):
+    arguments = command("second", "--init", str(whole / "best.pt"), changes=SECOND_STAGE + QUICK)
+    assert here(arguments) == 0
+    first = weights_of(whole / "best.pt")
+    last = weights_of(workplace / "second" / "last.pt")
+    assert changed_parts(first, last) == {"mask_decoder"}
+    assert {name for name in first if name.startswith("image_encoder.")} == {
+        name for name in last if name.startswith("image_encoder.")
+    }
+    best = load_trained(workplace / "second" / "best.pt")
+    assert best.quantized == BOTH
+    assert [account["recipe"]["name"] for account in best.history] == ["small", "second"]
+    assert all(row["distillation"] == 0 for row in rows(workplace / "second" / "steps.csv"))
+
+
+def test_a_network_that_was_quantized_otherwise_is_refused(workplace, whole, here, caplog):
+    changes = [*SECOND_STAGE, "quant.weight_bits=7"]
+    assert here(command("other", "--init", str(whole / "best.pt"), changes=changes)) == 2
+    assert "Quantization must be QuantConfig(" in caplog.text
+    assert not list((workplace / "other").glob("*.pt"))
+
+
+def test_a_run_is_not_overwritten(whole, here, caplog):
+    before = {path.name: path.stat().st_mtime_ns for path in whole.iterdir()}
+    assert here(command("whole")) == 2
+    assert "whole/last.pt is there; pass --resume or another --output-dir" in caplog.text
+    assert {path.name: path.stat().st_mtime_ns for path in whole.iterdir()} == before
+
+
+def test_a_run_does_not_go_on_with_another_recipe(whole, here, caplog):
+    before = {path.name: path.stat().st_mtime_ns for path in whole.iterdir()}
+    assert here(command("whole", "--resume", changes=["optimizer.learning_rate=0.02"])) == 2
+    assert "whole/last.pt is of another recipe than recipe.toml" in caplog.text
+    assert {path.name: path.stat().st_mtime_ns for path in whole.iterdir()} == before
+
+
+def test_a_run_that_is_done_has_nothing_to_resume(whole, here, tmp_path):
+    done = tmp_path / "done"
+    shutil.copytree(whole, done)
+    before = {name: (done / name).read_bytes() for name in ("steps.csv", "epochs.csv", "last.pt")}
+    assert here(command(done, "--resume")) == 0
+    assert {name: (done / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "expected"),
+    [
+        pytest.param(["--recipe", "none.toml"], [], "none.toml must be a recipe", id="recipe"),
+        pytest.param([], ["data.slice=3"], "Unknown key data.slice", id="key"),
+        pytest.param(["--init", "none.pt"], [], "none.pt is missing", id="init"),
+        pytest.param(["--data", "none"], [], "none must be a folder", id="data"),
+        pytest.param(["--val", "whole"], [], "must hold <Modality>/*.npz", id="val"),
+        pytest.param(
+            [],
+            ['frozen=["image_encoder.neck"]'],
+            "'image_encoder.neck' to freeze is not in the network",
+            id="frozen",
+        ),
+        pytest.param(
+            [],
+            ['data.slices="many"'],
+            "'min', 'tenth', 'all' or a number",
+            id="slices",
+        ),
+    ],
+)
+def test_what_cannot_run_is_explained(whole, here, caplog, tmp_path, options, changes, expected):
+    assert here(command(tmp_path / "none", *options, changes=changes)) == 2
+    assert expected in caplog.text
+
+
+def test_a_broken_checkpoint_is_named(workplace, here, caplog, tmp_path):
+    content = (workplace / "start.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(content[: len(content) // 2])
+    assert here(command(tmp_path, "--resume")) == 2
+    assert f"{tmp_path / 'last.pt'} " in caplog.text
+
+
+def test_a_network_without_a_stage_cannot_be_resumed(workplace, here, caplog, tmp_path):
+    shutil.copy(workplace / "start.pt", tmp_path / "last.pt")
+    assert here(command(tmp_path, "--resume")) == 2
+    assert str(tmp_path / "last.pt") in caplog.text
+
+
+def test_the_epoch_with_the_highest_score_is_kept(here, monkeypatch, tmp_path):
+    score_by_list(monkeypatch, 0.1, 0.5, 0.3)
+    assert here(command(tmp_path, changes=QUICK)) == 0
+    assert [row["mean"] for row in rows(tmp_path / "epochs.csv")] == [0.1, 0.5, 0.3]
+    (account,) = load_trained(tmp_path / "best.pt").history
+    assert (account["steps"], account["validation_dsc"]) == (2, {"mean": 0.5, "CT": 0.5})
+    assert read_document(tmp_path / "last.pt")["progress"]["best_score"] == 0.5
+
+
+def test_what_was_calibrated_stays_the_best_where_training_makes_it_worse(
+    here, monkeypatch, tmp_path
+):
+    score_by_list(monkeypatch, 0.6, 0.5, 0.6)
+    assert here(command(tmp_path, changes=QUICK)) == 0
+    (account,) = load_trained(tmp_path / "best.pt").history
+    assert (account["steps"], account["validation_dsc"]["mean"]) == (0, 0.6)
+
+
+def test_a_network_can_be_calibrated_and_no_more(here, tmp_path, workplace):
+    assert here(command(tmp_path, "--calibrate-only", changes=SECOND_STAGE)) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "start.pt",
+        "best.pt",
+        "epochs.csv",
+        "curves.png",
+        "tensorboard",
+    }
+    start = load_trained(tmp_path / "start.pt")
+    assert start.quantized == BOTH
+    assert [account["steps"] for account in start.history] == [0]
+    assert [row["step"] for row in rows(tmp_path / "epochs.csv")] == [0]
+
+
+def test_the_score_of_the_start_counts_in_a_run_that_was_stopped_before_its_first_checkpoint(
+    here, monkeypatch, tmp_path
+):
+    score_by_list(monkeypatch, 0.6, 0.6, 0.5, 0.4)
+    assert here(command(tmp_path, "--calibrate-only", changes=QUICK)) == 0
+    assert here(command(tmp_path, changes=QUICK)) == 0
+    (account,) = load_trained(tmp_path / "best.pt").history
+    assert (account["steps"], account["validation_dsc"]["mean"]) == (0, 0.6)
+
+
+@pytest.mark.parametrize("epoch", [1, 2], ids=["in-between", "at-the-end"])
+def test_an_epoch_whose_judgement_was_killed_is_judged_by_the_next_run(
+    here, monkeypatch, tmp_path, epoch
+):
+    judge = stage.Stage._judge
+
+    def killed_at(self, book, **which):
+        if which["epoch"] == epoch:
+            raise KeyboardInterrupt
+        judge(self, book, **which)
+
+    monkeypatch.setattr(stage, "CHECKPOINT_EVERY_S", -1)
+    monkeypatch.setattr(stage.Stage, "_judge", killed_at)
+    with pytest.raises(KeyboardInterrupt):
+        here(command(tmp_path, changes=QUICK))
+    monkeypatch.setattr(stage.Stage, "_judge", judge)
+    assert here(command(tmp_path, "--resume", changes=QUICK)) == 0
+    assert [row["epoch"] for row in rows(tmp_path / "epochs.csv")] == [0, 1, 2]
+
+
+@pytest.mark.xfail(strict=True, reason="last.pt has the best score of before the judgement")
+def test_the_best_is_still_known_to_a_run_that_was_killed_after_its_judgement(
+    here, monkeypatch, tmp_path
+):
+    judge = stage.Stage._judge
+
+    def killed_after(self, book, **which):
+        judge(self, book, **which)
+        if which["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    score_by_list(monkeypatch, 0.1, 0.8, 0.6)
+    monkeypatch.setattr(stage, "CHECKPOINT_EVERY_S", -1)
+    monkeypatch.setattr(stage.Stage, "_judge", killed_after)
+    with pytest.raises(KeyboardInterrupt):
+        here(command(tmp_path, changes=QUICK))
+    monkeypatch.setattr(stage.Stage, "_judge", judge)
+    assert here(command(tmp_path, "--resume", changes=QUICK)) == 0
+    assert [row["mean"] for row in rows(tmp_path / "epochs.csv")] == [0.1, 0.8, 0.6]
+    (account,) = load_trained(tmp_path / "best.pt").history
+    assert (account["steps"], account["validation_dsc"]["mean"]) == (2, 0.8)
+
+
+class Noise(nn.Module):
+    """Drops values at random, also outside of training, by the generator of torch."""
+
+    def forward(self, x):
+        return F.dropout(x, 0.5, training=True)
+
+
+def build_noisy_network():
+    network = build_small_network()
+    network.image_encoder.append(Noise())
+    return network
+
+
+def test_the_state_of_the_generator_is_resumed(here, monkeypatch, tmp_path):
+    monkeypatch.setitem(state.BUILDERS, "lite_medsam", build_noisy_network)
+    score_by_list(monkeypatch, *[0.5] * 6)
+    assert here(command(tmp_path / "whole", changes=STOPPED)) == 0
+    let_pass = stop_at(monkeypatch, 2, checkpoint_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        here(command(tmp_path / "stopped", changes=STOPPED))
+    let_pass()
+    assert here(command(tmp_path / "stopped", "--resume", changes=STOPPED)) == 0
+    assert rows(tmp_path / "stopped/steps.csv") == rows(tmp_path / "whole/steps.csv")
+
+
+def test_a_stopped_run_that_keeps_embeddings_has_the_same_losses(here, monkeypatch, tmp_path):
+    # Flips alone, so that they are kept.
+    changes = [*STOPPED, "augmentation.zoom=0.0"]
+    score_by_list(monkeypatch, *[0.5] * 6)
+    cache = ["--teacher-cache", str(tmp_path / "one")]
+    assert here(command(tmp_path / "whole", *cache, changes=changes)) == 0
+    cache = ["--teacher-cache", str(tmp_path / "two")]
+    let_pass = stop_at(monkeypatch, 2, checkpoint_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        here(command(tmp_path / "stopped", *cache, changes=changes))
+    let_pass()
+    assert here(command(tmp_path / "stopped", *cache, "--resume", changes=changes)) == 0
+    assert rows(tmp_path / "stopped/steps.csv") == rows(tmp_path / "whole/steps.csv")
+
+
+def test_calibration_draws_each_modality_equally_and_changes_nothing(workplace):
+    recipe = Recipe("any", calibration_images=5)
+    index = build_index(workplace / "train")
+    drawn = train.calibration_images(workplace / "train", index, recipe, 256)
+    again = train.calibration_images(workplace / "train", index, recipe, 256)
+    assert len(drawn) == 6  # two of each of three
+    for (image, boxes), (image_again, boxes_again) in zip(drawn, again, strict=True):
+        assert image.shape == (1, 3, 256, 256)
+        assert torch.equal(image, image_again)
+        assert torch.equal(boxes, boxes_again)
+    # The box of the file, unmoved: 4 * (8 + 1/2) - 1/2 would be of 64 pixels; here 256 / 48.
+    of_volume = [boxes for _, boxes in drawn if len(boxes) == 1 and boxes[0, 3] > 150]
+    expected = (np.array([8, 10, 19, 29]) + 0.5) * 256 / 48 - 0.5
+    assert any(boxes[0].tolist() == pytest.approx(expected) for boxes in of_volume)
