@@ -167,6 +167,9 @@ class Stage:
         book = Logbook(self.output_dir, self.progress.step) if self.place.is_first else None
         bar = ProgressBar(self.steps - self.progress.step, self.stream)
         saved = time.monotonic()
+        if book is not None and book.epochs and self.progress.best_score is not None:
+            # A run may be killed between its judgement and the checkpoint that would tell of it.
+            self.progress.best_score = max(row["mean"] for row in book.epochs)
         done, left_over = divmod(self.progress.step, len(self.sampler))
         if book is not None and not left_over and not self._is_judged(book, done):
             self._judge(book, epoch=done)

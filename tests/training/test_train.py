@@ -547,7 +547,6 @@ def test_an_epoch_whose_judgement_was_killed_is_judged_by_the_next_run(
     assert [row["epoch"] for row in rows(tmp_path / "epochs.csv")] == [0, 1, 2]
 
 
-@pytest.mark.xfail(strict=True, reason="last.pt has the best score of before the judgement")
 def test_the_best_is_still_known_to_a_run_that_was_killed_after_its_judgement(
     here, monkeypatch, tmp_path
 ):
