@@ -6,7 +6,6 @@ killed goes on with the losses it would have had.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import logging
 import time
@@ -249,11 +248,7 @@ class Stage:
             "images": self.progress.images,
             "validation_dsc": scores,
         }
-        if scores is not None:
-            with self.averaged.in_place():
-                document = copy.deepcopy(trained_document(self.trained))
-            document["history"] = [*document["history"], account]
-        else:
+        if scores is None:
             document = trained_document(self.trained)
             document.update(
                 recipe=account["recipe"],
@@ -262,7 +257,12 @@ class Stage:
                 progress=dataclasses.asdict(self.progress),
                 rng=torch.get_rng_state(),
             )
-        save_document(document, self.output_dir / name)
+            save_document(document, self.output_dir / name)
+            return
+        with self.averaged.in_place():
+            document = trained_document(self.trained)
+            document["history"] = [*document["history"], account]
+            save_document(document, self.output_dir / name)
 
     def _autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.place.device.type, dtype=torch.bfloat16)

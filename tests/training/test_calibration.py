@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="training/requirements.txt is not in
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from training import fake_quant, tiny_vit  # noqa: E402
+from training import tiny_vit  # noqa: E402
 from training.calibration import (  # noqa: E402
     choose_range,
     correct_biases,
@@ -24,21 +24,10 @@ from training.calibration import (  # noqa: E402
 from training.quant_config import QuantConfig  # noqa: E402
 from training.quantization import activation_quantizers, quantize_network, tensor_quant  # noqa: E402
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("quick_tensors")]
 
 # Order of float operations only.
 TOLERANCE = 1e-4
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    """Seeded, on one thread for tensors this small, and without the compilation."""
-    torch.manual_seed(0)
-    monkeypatch.setattr(fake_quant, "_compiled_forward", fake_quant._forward)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class SmallNetwork(nn.Module):

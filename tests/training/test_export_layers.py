@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="training/requirements.txt is not in
 from brevitas import nn as qnn  # noqa: E402
 from torch import nn  # noqa: E402
 
-from training import fake_quant, tiny_vit  # noqa: E402
+from training import tiny_vit  # noqa: E402
 from training.calibration import set_ranges  # noqa: E402
 from training.export_layers import (  # noqa: E402
     ExportBlock,
@@ -47,15 +47,9 @@ HEIGHT, WIDTH = 5, 4  # padded to two windows by two
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    """Seeded, without gradients or compilation, on one thread for tensors this small."""
-    torch.manual_seed(0)
-    monkeypatch.setattr(fake_quant, "_compiled_forward", fake_quant._forward)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _quick(quick_tensors):
     with torch.no_grad():
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=["float", "quantized"])

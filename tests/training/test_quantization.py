@@ -14,7 +14,7 @@ from brevitas.core.zero_point import ParameterZeroPoint, ZeroZeroPoint  # noqa: 
 from torch import nn  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from training import fake_quant, tiny_vit  # noqa: E402
+from training import tiny_vit  # noqa: E402
 from training.calibration import set_range, set_ranges  # noqa: E402
 from training.layers import ConvNorm, MatMul  # noqa: E402
 from training.network import build_lite_medsam, build_medsam  # noqa: E402
@@ -27,7 +27,7 @@ from training.quantization import (  # noqa: E402
     tensor_quant,
 )
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("quick_tensors")]
 
 QUANTIZED_AS = {
     nn.Conv2d: qnn.QuantConv2d,
@@ -43,18 +43,6 @@ ENCODER_PRODUCTS = {nn.Conv2d: 2 + 2 * 3 + 3 * 3 + 10 + 2, nn.Linear: 40, MatMul
 # Seven attentions of four linear layers and two products; two perceptrons; one of three layers
 # that makes the mask's weights, and their product with the upscaled pixels.
 DECODER_PRODUCTS = {nn.ConvTranspose2d: 2, nn.Linear: 7 * 4 + 2 * 2 + 3, MatMul: 7 * 2 + 1}
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    """Seeded, on one thread for tensors this small, and without the compilation."""
-    torch.manual_seed(0)
-    monkeypatch.setattr(fake_quant, "_compiled_forward", fake_quant._forward)
-    monkeypatch.setattr(fake_quant, "_compiled_backward", fake_quant._backward)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
