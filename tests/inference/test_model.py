@@ -179,11 +179,13 @@ def test_a_broken_cache_is_compiled_anew(tmp_path):
     )
 
 
-def test_real_cases_are_segmented_well(val_data, segmenter):
-    """A polyp and a spleen, whose DSC with either model is above these."""
+@pytest.mark.parametrize(("variant", "spleen"), [("float", 0.7), ("int8", 0.6)])
+def test_real_cases_are_segmented_well(val_data, variant, spleen):
+    """A polyp and a spleen; on the spleen int8 is 5 points behind the published weights."""
+    segmenter = Segmenter(settings=Settings(variant=variant, precision="f32"))
     for name, lowest in [
         ("Endoscopy/2DBox_Endoscopy_0033.npz", 0.9),
-        ("CT/3DBox_CT_0016.npz", 0.6),
+        ("CT/3DBox_CT_0016.npz", spleen),
     ]:
         with np.load(val_data / name) as archive:
             truth = archive["gts"] > 0
