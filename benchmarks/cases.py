@@ -36,16 +36,18 @@ DEFAULT_DATA = Path("../shared/data")
 WORK_DIR = Path("runs/cases")
 MEMORY_LIMIT_BYTES = 8 << 30
 DEFAULT_RECORD = RESULTS_DIR / "cases.json"
+# Name of a row to model and precision of what is not int8; `auto` is what a user gets.
+SERVICES = {"f32": ("float", "f32"), "bf16": ("float", "bf16"), "int8": ("int8", "auto")}
 
 
-def run_service(folder: Path, precision: str) -> Run:
+def run_service(folder: Path, variant: str, precision: str) -> Run:
     """Run the service once on the case in `folder`/in."""
     with tempfile.TemporaryDirectory() as outputs:
         return Run(
             run_predict_script(
                 folder / "in",
                 Path(outputs),
-                options=["--variant", "float", "--precision", precision],
+                options=["--variant", variant, "--precision", precision],
                 limit_bytes=MEMORY_LIMIT_BYTES,
             )
         )
@@ -72,11 +74,12 @@ def measure_case(
     path = folder / "in" / f"{spec.name}.npz"
     if not path.is_file():
         build_case(spec, arguments.data, path)
-    model = file_sha256(default_model_dir("float") / MANIFEST_FILE)
-    methods: dict[str, tuple[Callable[[], Run], dict[str, str]]] = {
-        f"service {precision}": (partial(run_service, folder, precision), {"weights": model})
-        for precision in arguments.precision
-    }
+    methods: dict[str, tuple[Callable[[], Run], dict[str, str]]] = {}
+    for name in arguments.service:
+        variant, precision = SERVICES[name]
+        weights = file_sha256(default_model_dir(variant) / MANIFEST_FILE)
+        run = partial(run_service, folder, variant, precision)
+        methods[f"service {name}"] = (run, {"weights": weights})
     sampling = {"weights": CHECKPOINT_SHA256, "most_slices": str(arguments.most_slices)}
     methods[BASELINE_TITLE] = (partial(run_baseline, folder, arguments.most_slices), sampling)
     for name, (run, parameters) in methods.items():
@@ -102,11 +105,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--data", type=Path, default=DEFAULT_DATA, help="of real images (default: %(default)s)"
     )
     parser.add_argument(
-        "--precision",
+        "--service",
         nargs="+",
-        choices=["f32", "bf16"],
-        default=["f32", "bf16"],
-        help="(default: both)",
+        choices=list(SERVICES),
+        default=list(SERVICES),
+        help="float in f32 or bf16, or the int8 model (default: all)",
     )
     parser.add_argument(
         "--runs",
@@ -150,12 +153,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     specs = [spec for spec in SPECS if not arguments.only or spec.name in arguments.only]
-    keep_record(parser, arguments, ["only", "precision"])
+    keep_record(parser, arguments, ["only", "service"])
     return run_command(lambda: _measure_all(arguments, specs))
 
 
 def _measure_all(arguments: argparse.Namespace, specs: list[CaseSpec]) -> int:
-    bar = ProgressBar(len(specs) * (len(arguments.precision) + 1), sys.stderr)
+    bar = ProgressBar(len(specs) * (len(arguments.service) + 1), sys.stderr)
     cases = []
     for spec in specs:
         methods = {}

@@ -3,9 +3,9 @@
     python -m benchmarks.data_reading
 
 Slices are drawn at random through the index and read from the archives with volumes kept in
-memory, without, and from one `.npy` each for image and labels, as the LiteMedSAM baseline has them.
-The unpacked pixels stay uint8 of one channel where they are grey; the baseline unpacks three
-float64 channels. All files are in the system's page cache, as they have just been read or written.
+memory, without, and from one `.npy` each for image and labels, as the LiteMedSAM baseline has them:
+once with pixels as they are in the archive, once with the baseline's, three float64 channels of 0
+to 1. All files are in the system's page cache, as they have just been read or written.
 """
 
 from __future__ import annotations
@@ -15,15 +15,19 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.command import add_record_option, keep_record, run_command
 from benchmarks.record import RESULTS_DIR, write_record
 from inference.cli import at_least
+from inference.preprocess import as_rgb
 from training.index import DataIndex, build_index
 from training.sampler import EpochSampler
 from training.volumes import VolumeCache, open_case, read_layout
@@ -33,7 +37,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_ROOT = Path("../shared/data/train")
 DEFAULT_RECORD = RESULTS_DIR / "data-reading.json"
 SEED = 0
-BASELINE_PIXEL_BYTES = 3 * np.dtype(np.float64).itemsize
+LABELS, PIXELS, BASELINE_PIXELS = "gts", "imgs", "baseline"  # what the unpacked files are named by
 
 Place = tuple[str, int]  # file below the root and slice
 Reader = Callable[[Place], object]
@@ -57,32 +61,28 @@ def draw_places(index: DataIndex, count: int) -> list[Place]:
     return [(entry.path, z) for entry, z in islice(located, count)]
 
 
-def unpack(index: DataIndex, root: Path, output_dir: Path) -> int:
-    """Write image and labels of every slice that carries an object.
-
-    Returns:
-        Bytes they would have with the baseline's pixels.
-    """
-    baseline_bytes = 0
+def unpack(index: DataIndex, root: Path, output_dir: Path) -> None:
+    """Write labels and image, the image in both ways, of every slice that carries an object."""
     for entry in chain.from_iterable(part.entries for part in index.values()):
         cache = VolumeCache(sys.maxsize)  # a file is read once, and then no longer held
         for z in entry.slices:
             data = cache.read_slice(root / entry.path, z)
-            image_file, labels_file = unpacked_files(output_dir, (entry.path, z))
-            image_file.parent.mkdir(parents=True, exist_ok=True)
-            np.save(image_file, data.image)
-            np.save(labels_file, data.labels)
-            baseline_bytes += data.labels.size * BASELINE_PIXEL_BYTES + data.labels.nbytes
-    return baseline_bytes
+            arrays = {
+                LABELS: data.labels,
+                PIXELS: data.image,
+                BASELINE_PIXELS: as_rgb(data.image) / 255.0,
+            }
+            for kind, array in arrays.items():
+                path = unpacked_file(output_dir, (entry.path, z), kind)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.save(path, array)
 
 
-def unpacked_files(folder: Path, place: Place) -> tuple[Path, Path]:
-    """Return where image and labels of a slice are unpacked to."""
+def unpacked_file(folder: Path, place: Place, kind: str) -> Path:
+    """Return where a part of a slice is unpacked to."""
     path, z = place
     stem = folder / Path(path).with_suffix("")
-    return stem.with_name(f"{stem.name}-{z:04d}-imgs.npy"), stem.with_name(
-        f"{stem.name}-{z:04d}-gts.npy"
-    )
+    return stem.with_name(f"{stem.name}-{z:04d}-{kind}.npy")
 
 
 def readers(root: Path, unpacked: Path, cache_bytes: int) -> dict[str, Reader]:
@@ -91,8 +91,14 @@ def readers(root: Path, unpacked: Path, cache_bytes: int) -> dict[str, Reader]:
     return {
         "archives, volumes kept": lambda place: kept.read_slice(root / place[0], place[1]),
         "archives, nothing kept": lambda place: streamed.read_slice(root / place[0], place[1]),
-        "unpacked": lambda place: [np.load(path) for path in unpacked_files(unpacked, place)],
+        "unpacked": partial(_load, unpacked, PIXELS),
+        "unpacked as the baseline does": partial(_load, unpacked, BASELINE_PIXELS),
     }
+
+
+def _load(folder: Path, pixels: str, place: Place) -> list[NDArray[Any]]:
+    """Return image and labels of an unpacked slice."""
+    return [np.load(unpacked_file(folder, place, kind)) for kind in (pixels, LABELS)]
 
 
 def measure(read: Reader, places: Sequence[Place]) -> float:
@@ -103,9 +109,14 @@ def measure(read: Reader, places: Sequence[Place]) -> float:
     return time.perf_counter() - started
 
 
-def folder_bytes(paths: Sequence[Path]) -> int:
+def summed_bytes(paths: Iterable[Path]) -> int:
     """Return the summed sizes of files."""
     return sum(path.stat().st_size for path in paths)
+
+
+def unpacked_bytes(folder: Path, pixels: str) -> int:
+    """Return the summed sizes of what is unpacked in one of the ways."""
+    return sum(summed_bytes(folder.rglob(f"*-{kind}.npy")) for kind in (pixels, LABELS))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -149,13 +160,13 @@ def _measure_all(arguments: argparse.Namespace) -> int:
         started = time.perf_counter()
         index = build_index(root, index_file, sys.stderr)
         index_s = time.perf_counter() - started
-        baseline_bytes = unpack(index, root, unpacked)
+        unpack(index, root, unpacked)
         files = [root / entry.path for part in index.values() for entry in part.entries]
         sizes = {
-            "archives": folder_bytes(files),
+            "archives": summed_bytes(files),
             "index": index_file.stat().st_size,
-            "unpacked": folder_bytes(list(unpacked.rglob("*.npy"))),
-            "unpacked as the baseline does": baseline_bytes,
+            "unpacked": unpacked_bytes(unpacked, PIXELS),
+            "unpacked as the baseline does": unpacked_bytes(unpacked, BASELINE_PIXELS),
         }
         seconds = {}
         for title, part in (("volumes", volumes_only(index, root)), ("all modalities", index)):

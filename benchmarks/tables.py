@@ -163,9 +163,9 @@ def data_section(record: Entry) -> list[str]:
         "## Training data",
         f"Seconds to read {record['slices']} random slices with objects, of {slices} in all, one "
         f"after the other in one process that keeps up to {record['cache_mb']} MB of volumes. The "
-        "other ways are archives without anything kept, and a `.npy` file for each slice, which "
-        "is how the LiteMedSAM baseline unpacks its data before it trains; that keeps three "
-        "float64 channels, whose size the last row gives.",
+        "other ways are archives without anything kept, and two `.npy` files for each slice, image "
+        "and labels, with the archive's pixels or with three channels of float64, which is how the "
+        "LiteMedSAM baseline unpacks its data before it trains.",
         markdown_table(["slices of", *ways], seconds),
         markdown_table(["on disk", "size"], sizes),
         provenance(record, f"The index was made in {record['index_s']:.1f} s."),

@@ -73,7 +73,7 @@ def render_report(segmenter: Segmenter, records: list[CaseRecord], start: Start)
         },
         "model": {
             "name": segmenter.network.manifest.name,
-            "variant": segmenter.settings.variant,
+            "variant": segmenter.variant,
             "weights": segmenter.network.manifest.precision,
             "precision": segmenter.network.precision,
             "threads": segmenter.network.threads,

@@ -45,6 +45,9 @@ class Segmenter:
         model_dir: folder of an exported model; None takes one that ships, as the settings say.
         settings: how to run it.
 
+    Attributes:
+        variant: which of the models that ship, `int8` or `float`; None with one of your own.
+
     Raises:
         ModelError: the model cannot be loaded.
 
@@ -59,8 +62,10 @@ class Segmenter:
         self, model_dir: Path | str | None = None, settings: Settings | None = None
     ) -> None:
         self.settings = settings or Settings()
+        self.variant: str | None = None
         if model_dir is None:
             model_dir = default_model_dir(self.settings.variant)
+            self.variant = model_dir.name
         self.model_dir = Path(model_dir)
         self.network = CompiledNetwork(self.model_dir, self.settings)
         self.block_size = self.settings.block_size or automatic_block_size()

@@ -40,13 +40,16 @@ def choose_variant(variant: Variant) -> Literal["int8", "float"]:
 def default_model_dir(variant: Variant = "auto") -> Path:
     """Return the folder of a model that ships: beside the package, or above it in a checkout.
 
+    `auto` takes the float model where the installation has been slimmed to that one.
+
     Raises:
         ModelError: the installation has no such model.
     """
     chosen = choose_variant(variant)
     package = Path(__file__).resolve().parent
-    for root in (package, package.parent):
-        folder = root / "models" / chosen
-        if folder.is_dir():
-            return folder
+    for name in (chosen, "float") if variant == "auto" else (chosen,):
+        for root in (package, package.parent):
+            folder = root / "models" / name
+            if folder.is_dir():
+                return folder
     raise ModelError(f"No {chosen} model ships with this installation of {package}")

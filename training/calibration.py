@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import TextIO
 
 import torch
 from brevitas import nn as qnn
 from brevitas.proxy import ActQuantProxyFromInjector
 from torch import Tensor, nn
 
+from inference.progress import ProgressBar
 from training import tiny_vit
 from training.hard_swish import fit_hard_swish
 from training.network import PromptableNetwork
-from training.quant_config import QuantConfig
-from training.quantization import PARTS, activation_quantizers, quantize_network, tensor_quant
+from training.quant_config import PARTS, QuantConfig
+from training.quantization import activation_quantizers, quantize_network, tensor_quant
 
 # Values kept of each tensor of each image, shared among its scales where there are several.
 SAMPLE = 16384
@@ -36,6 +38,7 @@ def quantize_and_calibrate(
     config: QuantConfig,
     images: Images,
     parts: Sequence[str] = PARTS,
+    progress: TextIO | None = None,
 ) -> None:
     """Quantize parts of a network in place and set their ranges.
 
@@ -44,12 +47,13 @@ def quantize_and_calibrate(
         config: scheme, bits and how ranges start.
         images: pairs of an image (1, 3, S, S) and its boxes (N, 4) in the model frame.
         parts: as in `quantize_network`.
+        progress: where a bar is drawn for each pass over the images, if that is a terminal.
     """
-    run = partial(_run, network, images)
+    run = partial(_run, network, images, progress)
     if config.activation == "hard_swish" and "image_encoder" in parts:
         fit_hard_swish(network.image_encoder, run)
     if config.smoothing and "image_encoder" in parts:
-        smooth(network, config.smoothing, images)
+        smooth(network, config.smoothing, run)
     quantize_network(network, config, parts)
     for part in parts:
         set_ranges(getattr(network, part), config, run)
@@ -123,9 +127,13 @@ def choose_range(values: Tensor, config: QuantConfig, *, is_signed: bool) -> tup
         low = -high
     if config.ranges == "percentile":
         return low, high
-    levels = 2**config.activation_bits - 1
+    highest_step = 2**config.activation_bits - 1
+    # The positive half of a signed range is one step short (Brevitas).
+    divisor = highest_step + is_signed
     candidates = [(low * a, high * b) for a, b in _shares(is_symmetric=is_signed)]
-    errors = torch.stack([_rounding_error(values, *limits, levels) for limits in candidates])
+    errors = torch.stack(
+        [_rounding_error(values, *limits, divisor, highest_step) for limits in candidates]
+    )
     best = errors.argmin(0).tolist()
     columns = range(len(best))
     return tuple(
@@ -151,10 +159,12 @@ def _cut(values: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
     return low.clamp_max(0), high.clamp_min(0)
 
 
-def _rounding_error(values: Tensor, low: Tensor, high: Tensor, levels: int) -> Tensor:
-    scale = (high - low).clamp_min(SMALLEST_RANGE) / levels
+def _rounding_error(
+    values: Tensor, low: Tensor, high: Tensor, divisor: int, highest_step: int
+) -> Tensor:
+    scale = (high - low).clamp_min(SMALLEST_RANGE) / divisor
     offset = torch.round(-low / scale)
-    steps = torch.clamp(torch.round(values / scale) + offset, 0, levels)
+    steps = torch.clamp(torch.round(values / scale) + offset, 0, highest_step)
     return ((steps - offset) * scale - values).square().mean(0)
 
 
@@ -172,11 +182,16 @@ def set_range(proxy: ActQuantProxyFromInjector, low: Tensor, high: Tensor) -> No
 
 
 @torch.no_grad()
-def smooth(network: PromptableNetwork, exponent: float, images: Images) -> None:
+def smooth(network: PromptableNetwork, exponent: float, run: Callable[[], None]) -> None:
     """Divide the channels behind each layer normalization that feeds one linear layer only.
 
     What the network computes stays the same: the linear layer's weights are multiplied by what
     the normalization's are divided by.
+
+    Args:
+        network: float, in eval mode.
+        exponent: how much of the spread moves, 0 to 1.
+        run: runs the whole network on the images to calibrate with.
     """
     pairs = dict(_normalized_linears(network.image_encoder))
     peaks: dict[str, Tensor] = {}
@@ -186,8 +201,7 @@ def smooth(network: PromptableNetwork, exponent: float, images: Images) -> None:
         peaks[name] = torch.maximum(peaks.get(name, peak), peak)
 
     hooks = [norm.register_forward_hook(partial(keep, name)) for name, (norm, _) in pairs.items()]
-    for image, _ in images:
-        network.encode(image)
+    run()
     for hook in hooks:
         hook.remove()
     for name, (norm, linear) in pairs.items():
@@ -255,6 +269,9 @@ def _disabled(proxies: Iterable[nn.Module]) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _run(network: PromptableNetwork, images: Images) -> None:
+def _run(network: PromptableNetwork, images: Images, progress: TextIO | None) -> None:
+    bar = ProgressBar(len(images), progress)
     for image, boxes in images:
         network(image, boxes)
+        bar.advance("calibration")
+    bar.close()

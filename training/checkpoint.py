@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import pickle
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -97,11 +97,26 @@ def load_medsam(path: Path) -> PromptableNetwork:
     return _load(build_medsam(), path)
 
 
-def _load(network: PromptableNetwork, path: Path) -> PromptableNetwork:
+def read_tensors(path: Path) -> Any:
+    """Read what `torch.save` wrote, tensors and plain values only.
+
+    Raises:
+        CheckpointError: the file is missing or was not written so, or not to its end.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as stream:
+            return torch.load(stream, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing") from error
+    except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
+        raise CheckpointError(f"{path} is no checkpoint, or cut short: {error}") from error
+
+
+def _load(network: PromptableNetwork, path: Path) -> PromptableNetwork:
+    state = read_tensors(path)
+    try:
         network.load_state_dict(state, strict=True)
-    except (RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} does not fit the network: {error}") from error
     return network.eval()
 

@@ -39,6 +39,7 @@ class Sample:
 
     Attributes:
         key: path of the file below the root and the slice, `CT/a.npz#16`.
+        mtime_ns: of the file.
         image: (3, S, S) float32, what the student sees.
         teacher_image: (3, T, T), the same place without a change of appearance, as the teacher
             sees it.
@@ -49,6 +50,7 @@ class Sample:
     """
 
     key: str
+    mtime_ns: int
     modality: str
     image: NDArray[np.float32]
     teacher_image: NDArray[np.float32]
@@ -117,6 +119,7 @@ class SliceDataset(Dataset[Sample]):
         teacher_image = image if is_same else preprocess_image(scene.image, self._teacher_size)[0]
         return Sample(
             key=key,
+            mtime_ns=entry.mtime_ns,
             modality=draw.modality,
             image=image,
             teacher_image=teacher_image,

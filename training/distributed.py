@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
@@ -40,7 +41,8 @@ def join_processes() -> Iterator[Place]:
     if "RANK" not in os.environ:
         yield Place(0, 1, device)
         return
-    distributed.init_process_group("nccl" if has_gpu else "gloo")
+    # The others wait while the first one makes the index of a large folder or judges an epoch.
+    distributed.init_process_group("nccl" if has_gpu else "gloo", timeout=timedelta(hours=12))
     try:
         yield Place(distributed.get_rank(), distributed.get_world_size(), device)
     finally:

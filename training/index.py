@@ -6,8 +6,10 @@ and what was found is remembered in a small file. Slices of nothing but backgrou
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from training.volumes import LABELS_KEY, DataError, open_case, read_layout, read
 logger = logging.getLogger(__name__)
 
 CACHE_VERSION = 1
+SAVE_EVERY_S = 60.0  # so that an interrupted look through a large folder is not in vain
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ def build_index(
         raise DataError(f"{root} must be a folder, got none")
     known = _read_cache(cache_file) if cache_file else {}
     paths = _case_paths(root)
-    entries = {}
+    entries: dict[str, FileEntry] = {}
+    saved = time.monotonic()
     bar = ProgressBar(len(paths), progress)
     for path in paths:
         name = path.relative_to(root).as_posix()
@@ -105,6 +109,9 @@ def build_index(
         except DataError as error:
             logger.warning("Left out: %s", error)
         bar.advance(name)
+        if cache_file and time.monotonic() - saved > SAVE_EVERY_S:
+            _write_cache(cache_file, {**known, **entries})
+            saved = time.monotonic()
     bar.close()
     if cache_file and entries != known:
         _write_cache(cache_file, entries)
@@ -115,6 +122,16 @@ def build_index(
             f"got {len(paths)} files without"
         )
     return index
+
+
+def index_digest(index: DataIndex) -> str:
+    """Return what tells the slices of one index from those of another."""
+    described = [
+        [modality, entry.path, entry.size_bytes, _runs(entry.slices)]
+        for modality, part in index.items()
+        for entry in part.entries
+    ]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
 def foreground_slices(labels: NDArray[np.integer[Any]], objects: int) -> tuple[int, ...]:

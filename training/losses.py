@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# What is kept of a step: the weighted sum, and its parts before they are weighted.
+LOSS_PARTS = ("loss", "dice", "focal", "distillation")
 SURE = 1e-7  # probability of the wrong class
 DICE_SMOOTHING = 1.0  # pixels; an empty prediction of an empty mask then costs nothing
 

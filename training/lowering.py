@@ -17,6 +17,11 @@ import openvino
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+# Operations that only move values, between a quantization and the product that it is for.
+MOVES = {"Concat", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze"}
+MOVES |= {"Transpose", "Unsqueeze"}
+
 
 class _Graph:
     """An ONNX graph with the look-ups that rewriting needs."""
@@ -49,12 +54,26 @@ class _Graph:
         return (steps.astype(np.float32) * scale.reshape(-1, *[1] * (steps.ndim - 1))).T
 
 
+def count_quantized_products(model: onnx.ModelProto) -> int:
+    """Return how many products of a QCDQ model read values that have been quantized."""
+    graph = _Graph(model)
+    count = 0
+    for node in model.graph.node:
+        if node.op_type in PRODUCTS:
+            source = graph.made_by.get(node.input[0])
+            while source is not None and source.op_type in MOVES:
+                source = graph.made_by.get(source.input[0])
+            count += source is not None and source.op_type == "DequantizeLinear"
+    return count
+
+
 def lower_qcdq(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return an equal model without a clip between quantization and its reverse."""
     lowered = onnx.ModelProto()
     lowered.CopyFrom(model)
     graph = _Graph(lowered)
     added: list[onnx.NodeProto] = []
+    moved: set[str] = set()
     for node in list(lowered.graph.node):
         if node.op_type != "DequantizeLinear":
             continue
@@ -75,7 +94,10 @@ def lower_qcdq(model: onnx.ModelProto) -> onnx.ModelProto:
             if not graph.constants[node.input[2]].any():
                 del node.input[2]
         elif clip is not quantize:
-            added += _clip_in_front(graph, quantize, clip, node)
+            if clip.output[0] not in moved:
+                moved.add(clip.output[0])
+                added += _clip_in_front(graph, quantize, clip)
+            node.input[0] = quantize.output[0]
     added += _shift_linear_inputs(_Graph(lowered))
     _insert_and_prune(lowered, added)
     onnx.checker.check_model(lowered)
@@ -83,7 +105,7 @@ def lower_qcdq(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _clip_in_front(
-    graph: _Graph, quantize: onnx.NodeProto, clip: onnx.NodeProto, dequantize: onnx.NodeProto
+    graph: _Graph, quantize: onnx.NodeProto, clip: onnx.NodeProto
 ) -> list[onnx.NodeProto]:
     """Clip the values instead of the steps that they become."""
     scale, zero_point = (graph.constants[name] for name in quantize.input[1:3])
@@ -100,7 +122,6 @@ def _clip_in_front(
     before = onnx.helper.make_node("Max", [quantize.input[0], limits[0]], [f"{name}_low"])
     after = onnx.helper.make_node("Min", [f"{name}_low", limits[1]], [name])
     quantize.input[0] = name
-    dequantize.input[0] = quantize.output[0]
     return [before, after]
 
 
@@ -118,8 +139,10 @@ def _shift_linear_inputs(graph: _Graph) -> list[onnx.NodeProto]:
         if dequantize is None or dequantize.op_type != "DequantizeLinear":
             continue
         values = graph.stored_weight(weight)
+        if values is None or len(dequantize.input) < 3:
+            continue
         scale, zero_point = (graph.constants[name] for name in dequantize.input[1:3])
-        if values is None or not zero_point.any():
+        if not zero_point.any():
             continue
         shift = (-float(zero_point) * float(scale) * values.sum(0)).astype(np.float32)
         name = f"{matmul.output[0]}_unshifted"

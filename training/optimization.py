@@ -63,7 +63,8 @@ def rate_share(step: int, steps: int, schedule: ScheduleSettings) -> float:
     """Return the share of the learning rate at a step, 0.001 to 1.
 
     The epochs of the paper's schedule are stretched over the steps, so that the first step is at
-    1 %, and the last one at 0.1 %.
+    1 %, and the last one at 0.1 %. As there, a single epoch of warm-up is none, and a single one of
+    annealing stays at 100 %.
 
     Args:
         step: from 0.
@@ -74,7 +75,7 @@ def rate_share(step: int, steps: int, schedule: ScheduleSettings) -> float:
     rise, fall = schedule.warmup_epochs - 1, schedule.annealing_epochs - 1
     if epoch < rise:
         return FIRST_SHARE + (1 - FIRST_SHARE) * epoch / rise
-    turn = (epoch - rise) / fall if fall else 1.0
+    turn = (epoch - rise) / fall if fall else 0.0
     return LAST_SHARE + (1 - LAST_SHARE) * (1 + math.cos(math.pi * min(turn, 1.0))) / 2
 
 

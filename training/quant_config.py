@@ -13,6 +13,8 @@ from typing import Literal, get_args
 Scheme = Literal["paper", "deploy"]
 RangeMethod = Literal["mse", "percentile"]
 ActivationName = Literal["gelu", "hard_swish"]
+Part = Literal["image_encoder", "mask_decoder"]
+PARTS: tuple[Part, ...] = get_args(Part)  # of the network that can be quantized and trained
 
 FEWEST_BITS, MOST_BITS = 2, 8
 

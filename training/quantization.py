@@ -30,9 +30,8 @@ from training.fake_quant import FusedIntQuant
 from training.hard_swish import place_hard_swish
 from training.layers import MatMul, fold_batch_norm
 from training.network import PromptableNetwork
-from training.quant_config import QuantConfig
+from training.quant_config import PARTS, QuantConfig
 
-PARTS = ("image_encoder", "mask_decoder")
 # The product of the soft-max with the values, whose left side lies in 0 to 1.
 SOFTMAX_PRODUCT = "mix"
 # The depth-wise convolution behind an expansion and its GELU.

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from training.augment import Augmentation
-from training.quant_config import QuantConfig
+from training.quant_config import PARTS, Part, QuantConfig
 
-Part = Literal["image_encoder", "mask_decoder"]
 OptimizerName = Literal["sgd", "adamw"]
-SLICE_RULES = ("min", "tenth", "all")  # of training.sampler
+SLICE_RULES = ("min", "tenth", "all")
 
 
 class RecipeError(ValueError):
@@ -63,7 +62,8 @@ class OptimizerSettings:
     Attributes:
         name: `sgd`, as in Table 3 of the paper, or `adamw`.
         learning_rate: at its highest.
-        range_rate: factor on it for the learned scales and zero points.
+        range_rate: factor on it for what is learned of ranges: the logarithm of scales, so that a
+            step changes each by as many percent, and zero points in units of the activation.
         momentum: of `sgd`.
         weight_decay: of weights; not of biases, norms, scales and zero points.
         clip_norm: longest gradient; 0 is off.
@@ -141,8 +141,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for part in (*self.quantized, *self.trained):
-            if part not in get_args(Part):
-                raise ValueError(f"Parts must be of {get_args(Part)}, got {part!r}")
+            if part not in PARTS:
+                raise ValueError(f"Parts must be of {PARTS}, got {part!r}")
         if not self.trained:
             raise ValueError("A stage must train a part, got none")
         if self.optimizer.name not in get_args(OptimizerName):
@@ -162,15 +162,30 @@ class Recipe:
             ("data.workers", 0, self.data.workers),
             ("data.cache_mb", 0, self.data.cache_mb),
             ("optimizer.learning_rate", 0, self.optimizer.learning_rate),
+            ("optimizer.range_rate", 0, self.optimizer.range_rate),
+            ("optimizer.momentum", 0, self.optimizer.momentum),
+            ("optimizer.weight_decay", 0, self.optimizer.weight_decay),
+            ("optimizer.clip_norm", 0, self.optimizer.clip_norm),
+            ("loss.dice", 0, self.loss.dice),
+            ("loss.focal", 0, self.loss.focal),
+            ("loss.distillation", 0, self.loss.distillation),
+            ("loss.focal_gamma", 0, self.loss.focal_gamma),
+            ("seed", 0, self.seed),
         ):
             if value < least:
                 raise ValueError(f"{name} must be {least} or more, got {value}")
-        if isinstance(self.data.slices, str) and self.data.slices not in SLICE_RULES:
-            raise ValueError(
-                f"data.slices must be 'min', 'tenth', 'all' or a number, got {self.data.slices!r}"
-            )
+        check_slice_rule(self.data.slices)
         if self.schedule.warmup_epochs < 1 or self.schedule.annealing_epochs < 1:
             raise ValueError(f"Epochs must be 1 or more of each kind, got {self.schedule}")
+
+
+def check_slice_rule(rule: str | int) -> None:
+    """Raise `ValueError` for what is no rule of `training.sampler.slices_per_modality`."""
+    is_count = isinstance(rule, int) and not isinstance(rule, bool) and rule > 0
+    if not is_count and rule not in SLICE_RULES:
+        raise ValueError(
+            f"Slices must be one of {', '.join(SLICE_RULES)} or a number above 0, got {rule!r}"
+        )
 
 
 def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:

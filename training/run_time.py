@@ -89,6 +89,12 @@ def run_time_products(model: openvino.Model, precision: str) -> list[Product]:
     return named + renamed
 
 
+def runnable_precisions() -> list[str]:
+    """Return the precisions in which this processor runs what is not quantized."""
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ["f32", "bf16"] if "BF16" in capabilities else ["f32"]
+
+
 def _product(
     name: str, kind: str, info: Mapping[str, str], *, is_quantized: bool = False
 ) -> Product:

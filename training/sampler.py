@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from training.index import DataIndex, ModalityIndex
+from training.recipe import check_slice_rule
 
 Numbers = NDArray[np.integer[Any]]
 
@@ -47,16 +48,15 @@ def slices_per_modality(counts: Mapping[str, int], rule: str | int) -> dict[str,
     """
     if not counts or min(counts.values()) < 1:
         raise ValueError(f"Every modality must have slices, got {dict(counts)}")
+    check_slice_rule(rule)
     smallest = min(counts.values())
-    if isinstance(rule, int) and not isinstance(rule, bool) and rule > 0:
+    if isinstance(rule, int):
         return dict.fromkeys(counts, rule)
     if rule == "min":
         return dict.fromkeys(counts, smallest)
     if rule == "tenth":
         return {modality: max(count // 10, smallest) for modality, count in counts.items()}
-    if rule == "all":
-        return dict(counts)
-    raise ValueError(f"Rule must be 'min', 'tenth', 'all' or a number above 0, got {rule!r}")
+    return dict(counts)
 
 
 def draw_evenly(available: int, wanted: int, generator: np.random.Generator) -> Numbers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import statistics
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -23,7 +24,7 @@ from inference.progress import ProgressBar
 from training.data import Sample, SliceDataset, make_loader
 from training.distributed import Place, mean_over_processes, wait_for_all
 from training.logbook import Logbook
-from training.losses import dice_loss, embedding_distance, focal_loss
+from training.losses import LOSS_PARTS, dice_loss, embedding_distance, focal_loss
 from training.network import PromptableNetwork
 from training.optimization import RateSchedule, RunningMean, build_optimizer, choose_trained
 from training.recipe import LossSettings, Recipe
@@ -36,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 START_FILE, LAST_FILE, BEST_FILE = "start.pt", "last.pt", "best.pt"
 CHECKPOINT_EVERY_S = 180.0
-LOSS_PARTS = ("loss", "dice", "focal", "distillation")
 
 
 class StepLosses(nn.Module):
@@ -113,6 +113,7 @@ class Stage:
         slices: to validate on; only the first process does.
         teacher: None without distillation.
         place: of this process.
+        origin: what the stage began with, for those who resume it (`state.check_resumable`).
         output_dir: gets checkpoints, CSV, curves and TensorBoard.
         stream: where progress is drawn.
     """
@@ -127,12 +128,13 @@ class Stage:
         slices: Sequence[ValidationSlice],
         teacher: Teacher | None,
         place: Place,
+        origin: dict[str, str],
         output_dir: Path,
         stream: TextIO | None,
     ) -> None:
         self.trained, self.recipe, self.place = trained, recipe, place
         self.sampler, self.slices, self.teacher = sampler, slices, teacher
-        self.output_dir, self.stream = output_dir, stream
+        self.origin, self.output_dir, self.stream = origin, output_dir, stream
         self.network = trained.network
         self.network.to(place.device, memory_format=torch.channels_last)
         choose_trained(self.network, recipe)
@@ -224,22 +226,23 @@ class Stage:
         started = time.monotonic()
         with self.averaged.in_place():
             by_modality = validate(self.network, self.slices, self._autocast())
-        mean = sum(by_modality.values()) / len(by_modality)
-        book.add_epoch(epoch, self.progress.step, {"mean": mean, **by_modality})
+        scores = {"mean": statistics.fmean(by_modality.values()), **by_modality}
+        # The book comes last: what it has is not judged again when a killed run goes on.
+        if self.progress.best_score is None or scores["mean"] > self.progress.best_score:
+            self.progress.best_score = scores["mean"]
+            self._save(BEST_FILE, scores=scores)
+        if epoch == 0:
+            self._save(START_FILE, scores=scores)
+        book.add_epoch(epoch, self.progress.step, scores)
         logger.info(
             "Epoch %d, step %d of %d: validation DSC %.2f (%s), %.0f s",
             epoch,
             self.progress.step,
             self.steps,
-            100 * mean,
+            100 * scores["mean"],
             ", ".join(f"{name} {100 * value:.1f}" for name, value in by_modality.items()),
             time.monotonic() - started,
         )
-        if self.progress.best_score is None or mean > self.progress.best_score:
-            self.progress.best_score = mean
-            self._save(BEST_FILE, scores={"mean": mean, **by_modality})
-        if epoch == 0:
-            self._save(START_FILE, scores={"mean": mean, **by_modality})
 
     def _save(self, name: str, scores: dict[str, float] | None = None) -> None:
         account = {
@@ -256,6 +259,7 @@ class Stage:
                 averaged=self.averaged.means,
                 progress=dataclasses.asdict(self.progress),
                 rng=torch.get_rng_state(),
+                origin=self.origin,
             )
             save_document(document, self.output_dir / name)
             return

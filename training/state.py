@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
 from inference.cases import write_bytes
 from training.calibration import Images, quantize_and_calibrate
-from training.checkpoint import SHA256, CheckpointError, load_lite_medsam, load_medsam
+from training.checkpoint import (
+    DEFAULT_PATH,
+    SHA256,
+    CheckpointError,
+    load_lite_medsam,
+    load_medsam,
+    read_tensors,
+)
 from training.network import PromptableNetwork, build_lite_medsam, build_medsam
+from training.quant_config import QuantConfig
 from training.quantization import quantize_network
-from training.recipe import QuantConfig, Recipe, recipe_of
+from training.recipe import Recipe, recipe_of
 
 FORMAT = 1
+# What a stage under way keeps beside the network.
+RESUME_KEYS = ("recipe", "optimizer", "averaged", "progress", "rng", "origin")
 BUILDERS = {"lite_medsam": build_lite_medsam, "medsam": build_medsam}
 LOADERS = {"lite_medsam": load_lite_medsam, "medsam": load_medsam}
 
@@ -49,22 +60,26 @@ def load_start(name: str, path: Path) -> Trained:
     Raises:
         CheckpointError: it is neither.
     """
-    if is_trained(path):
-        return load_trained(path)
+    if path.is_file():
+        if is_trained(document := read_tensors(path)):
+            return trained_of(document, path)
+    elif path != DEFAULT_PATH:  # which says where to get it
+        raise CheckpointError(f"{path} is missing")
     network = LOADERS[name](path)
     return Trained(name, network, (), None, [], SHA256 if name == "lite_medsam" else None)
 
 
-def quantize_further(trained: Trained, recipe: Recipe, images: Images) -> None:
-    """Quantize and calibrate the parts that the recipe wants quantized and that are not.
-
-    Raises:
-        CheckpointError: the network has been quantized otherwise.
-    """
-    if missing := unquantized_parts(trained, recipe):
-        quantize_and_calibrate(trained.network, recipe.quant, images, missing)
-        trained.quantized = (*trained.quantized, *missing)
-        trained.quant = recipe.quant
+def quantize_further(
+    trained: Trained,
+    recipe: Recipe,
+    images: Images,
+    parts: Sequence[str],
+    progress: TextIO | None = None,
+) -> None:
+    """Quantize and calibrate parts, some of `unquantized_parts`, in place."""
+    quantize_and_calibrate(trained.network, recipe.quant, images, parts, progress)
+    trained.quantized = (*trained.quantized, *parts)
+    trained.quant = recipe.quant
 
 
 def unquantized_parts(trained: Trained, recipe: Recipe) -> list[str]:
@@ -106,24 +121,15 @@ def read_document(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing or something else.
     """
-    try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
-        raise CheckpointError(f"{path} is no checkpoint: {error}") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    document = read_tensors(path)
+    if not is_trained(document):
         raise CheckpointError(f"{path} must be a checkpoint of training of format {FORMAT}")
     return document
 
 
-def is_trained(path: Path) -> bool:
-    """Say whether a file is a checkpoint of training."""
-    try:
-        read_document(path)
-    except CheckpointError:
-        return False
-    return True
+def is_trained(document: object) -> bool:
+    """Say whether what was read from a file is a checkpoint of training."""
+    return isinstance(document, dict) and document.get("format") == FORMAT
 
 
 def load_trained(path: Path) -> Trained:
@@ -158,6 +164,34 @@ def trained_of(document: dict[str, Any], path: Path) -> Trained:
     )
 
 
-def recipe_in(document: dict[str, Any]) -> Recipe:
-    """Return the recipe of the stage that a checkpoint belongs to."""
-    return recipe_of(document["recipe"])
+def check_resumable(
+    document: dict[str, Any], path: Path, recipe: Recipe, origin: Mapping[str, str]
+) -> None:
+    """Check that a checkpoint is of a stage that was under way, and of this one.
+
+    Args:
+        document: read from `path`.
+        path: for the message.
+        recipe: of the stage that is to go on.
+        origin: what it began with: data, weights, number of processes, each in a word.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if missing := [key for key in RESUME_KEYS if key not in document]:
+        raise CheckpointError(
+            f"{path} must be of a run to go on with, is a network alone or of another version: "
+            f"it lacks {', '.join(missing)}"
+        )
+    try:
+        kept = recipe_of(document["recipe"])
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is of another version: {error}") from error
+    if kept != recipe:
+        raise CheckpointError(f"{path} is of another recipe than {recipe.name!r} as it is now")
+    began = document["origin"]
+    if changed := [name for name in {**began, **origin} if began.get(name) != origin.get(name)]:
+        raise CheckpointError(
+            f"{path} began with another {', another '.join(changed)}; go on with what it began "
+            "with, or begin anew in another --output-dir"
+        )

@@ -41,7 +41,7 @@ class Teacher:
 
     Args:
         network: LiteMedSAM or MedSAM.
-        name: tells its cache from that of another teacher.
+        name: tells its cache from that of another network or of other weights.
         student_size: side of the model frame in which samples have their boxes.
         cache_dir: for embeddings, 2 MB an image; None keeps nothing.
     """
@@ -98,5 +98,7 @@ class Teacher:
     def _cache_path(self, sample: Sample) -> Path | None:
         if self._cache_dir is None or sample.geometry == FREE:
             return None
-        digest = hashlib.sha256(f"{sample.key} {sample.geometry}".encode()).hexdigest()[:32]
+        digest = hashlib.sha256(
+            f"{sample.key} {sample.mtime_ns} {sample.geometry}".encode()
+        ).hexdigest()[:32]
         return self._cache_dir / f"{digest}.npy"

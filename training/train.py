@@ -8,28 +8,32 @@ Under `torchrun` the same command trains on several devices.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from inference.model import file_sha256
 from training.augment import Augmentation
-from training.checkpoint import DEFAULT_PATH, CheckpointError, load_lite_medsam, load_medsam
+from training.checkpoint import DEFAULT_PATH, CheckpointError
 from training.data import SliceDataset
 from training.distributed import Place, join_processes, wait_for_all
-from training.index import DataIndex, build_index
+from training.index import DataIndex, build_index, index_digest
 from training.recipe import Recipe, RecipeError, read_recipe
 from training.sampler import Draw, EpochSampler, shuffled_draws
 from training.stage import LAST_FILE, Stage
 from training.state import (
+    LOADERS,
     Trained,
+    check_resumable,
     load_start,
     quantize_further,
     read_document,
-    recipe_in,
     trained_of,
     unquantized_parts,
 )
@@ -86,7 +90,11 @@ def calibration_images(
 
 
 def start_or_resume(
-    arguments: argparse.Namespace, recipe: Recipe, index: DataIndex
+    arguments: argparse.Namespace,
+    recipe: Recipe,
+    index: DataIndex,
+    place: Place,
+    origin: Mapping[str, str],
 ) -> tuple[Trained, dict[str, Any] | None]:
     """Load the network, and what a killed run left where `--resume` finds some.
 
@@ -98,29 +106,36 @@ def start_or_resume(
         if not arguments.resume:
             raise CheckpointError(f"{last} is there; pass --resume or another --output-dir")
         document = read_document(last)
-        if "recipe" not in document:
-            raise CheckpointError(f"{last} must be of a run to go on with, is a network alone")
-        if recipe_in(document) != recipe:
-            raise CheckpointError(f"{last} is of another recipe than {arguments.recipe}")
+        check_resumable(document, last, recipe, origin)
         return trained_of(document, last), document
     trained = load_start(arguments.network, arguments.init)
     if missing := unquantized_parts(trained, recipe):
         images = calibration_images(arguments.data, index, recipe, trained.network.image_size)
         logger.info("Calibrating %s on %d images", ", ".join(missing), len(images))
-        quantize_further(trained, recipe, images)
+        quantize_further(trained, recipe, images, missing, sys.stderr if place.is_first else None)
     return trained, None
 
 
-def make_teacher(arguments: argparse.Namespace, recipe: Recipe, size: int) -> Teacher | None:
+def make_teacher(
+    arguments: argparse.Namespace, recipe: Recipe, size: int, word: str
+) -> Teacher | None:
     """Load MedSAM where its checkpoint is given, else the float LiteMedSAM."""
     if not recipe.loss.distillation:
         return None
-    if arguments.teacher is None:
-        network, name = load_lite_medsam(arguments.checkpoint), "lite_medsam"
-    else:
-        network, name = load_medsam(arguments.teacher), "medsam"
-    network.to(memory_format=torch.channels_last)
-    return Teacher(network, name=name, student_size=size, cache_dir=arguments.teacher_cache)
+    kind = "lite_medsam" if arguments.teacher is None else "medsam"
+    path = arguments.teacher or arguments.checkpoint
+    network = LOADERS[kind](path).to(memory_format=torch.channels_last)
+    return Teacher(
+        network,
+        name=f"{kind}-{word[:12]}",
+        student_size=size,
+        cache_dir=arguments.teacher_cache,
+    )
+
+
+def _file_word(path: Path) -> str:
+    """Return what tells the content of a file from that of another, also of a missing one."""
+    return file_sha256(path) if path.is_file() else "missing"
 
 
 def run_stage(arguments: argparse.Namespace, place: Place) -> None:
@@ -130,15 +145,23 @@ def run_stage(arguments: argparse.Namespace, place: Place) -> None:
         CheckpointError: a checkpoint is missing, broken or does not fit.
         RecipeError: the recipe is no recipe.
         DataError: a folder holds nothing to train with.
+        OSError: a file cannot be written.
     """
     recipe = read_recipe(arguments.recipe, arguments.set)
     stream = sys.stderr if place.is_first else None
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     index = _index(arguments.data, place)
     val_index = _index(arguments.val, place)
-    trained, left = start_or_resume(arguments, recipe, index)
+    origin = {
+        "set of training data": index_digest(index),
+        "set of validation data": index_digest(val_index),
+        "checkpoint to start from": _file_word(arguments.init),
+        "teacher": _file_word(arguments.teacher or arguments.checkpoint),
+        "number of processes": str(place.world_size),
+    }
+    trained, left = start_or_resume(arguments, recipe, index, place, origin)
     size = trained.network.image_size
-    teacher = make_teacher(arguments, recipe, size)
+    teacher = make_teacher(arguments, recipe, size, origin["teacher"])
     if teacher is not None:
         teacher.network.to(place.device)
     stage = Stage(
@@ -165,6 +188,7 @@ def run_stage(arguments: argparse.Namespace, place: Place) -> None:
         else [],
         teacher=teacher,
         place=place,
+        origin=origin,
         output_dir=arguments.output_dir,
         stream=stream,
     )
@@ -176,7 +200,8 @@ def run_stage(arguments: argparse.Namespace, place: Place) -> None:
 
 def _index(root: Path, place: Place) -> DataIndex:
     """Index a folder, the first process before the others, which find its file."""
-    name = root.resolve().name
+    folder = root.resolve()
+    name = f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
     if not place.is_first:
         wait_for_all()
     INDEX_DIR.mkdir(parents=True, exist_ok=True)
@@ -261,7 +286,7 @@ def main(argv: list[str] | None = None) -> int:
         logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
         try:
             run_stage(arguments, place)
-        except (CheckpointError, RecipeError, DataError) as error:
+        except (CheckpointError, RecipeError, DataError, OSError) as error:
             logger.error("%s", error)
             return NOTHING_RAN
     return 0

@@ -33,7 +33,7 @@ class ValidationSlice:
     """One slice to be scored.
 
     Attributes:
-        image: (3, S, S).
+        image: (1, 3, S, S) float32, model frame.
         boxes: (N, 4), model frame.
         masks: N of (H, W), in the original image.
     """

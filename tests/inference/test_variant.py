@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from inference import ModelError, Segmenter, Settings
 from inference import variant as variant_module
 from inference.cli import main
 from inference.variant import choose_variant, default_model_dir, has_vnni
-from tests.conftest import EXAMPLES
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
@@ -57,13 +58,37 @@ def test_the_settings_choose_the_model(variant, weights):
     assert segmenter.network.manifest.precision == weights
 
 
+def test_a_slimmed_installation_runs_what_it_has(monkeypatch, tmp_path):
+    monkeypatch.setattr(variant_module, "__file__", str(tmp_path / "package" / "variant.py"))
+    monkeypatch.setattr(variant_module, "has_vnni", lambda: True)
+    (tmp_path / "models" / "float").mkdir(parents=True)
+    assert default_model_dir() == tmp_path / "models" / "float"
+    with pytest.raises(ModelError, match="No int8 model ships"):
+        default_model_dir("int8")
+
+
 @pytest.mark.model
-def test_the_report_says_which_model_ran(tmp_path):
-    options = ["-i", str(EXAMPLES), "-o", str(tmp_path / "masks"), "--cache-dir", str(tmp_path)]
-    report = tmp_path / "report" / "run.json"
-    assert main([*options, "--variant", "int8", "--report", str(report), "--quiet"]) == 0
+@pytest.mark.parametrize(
+    ("vnni", "options", "expected"),
+    [
+        (True, [], ("int8", "int8")),
+        (False, [], ("float", "f32")),
+        (False, ["--variant", "int8"], ("int8", "int8")),
+        (True, ["--model-dir", "models/float"], (None, "f32")),
+    ],
+)
+def test_the_report_says_which_model_ran(monkeypatch, tmp_path, vnni, options, expected):
+    monkeypatch.setattr(variant_module, "has_vnni", lambda: vnni)
+    monkeypatch.chdir(ROOT)
+    case = tmp_path / "in" / "a.npz"
+    case.parent.mkdir()
+    boxes = np.array([[2, 2, 8, 8]])
+    np.savez(case, imgs=np.zeros((16, 16), dtype=np.uint8), boxes=boxes)
+    report = tmp_path / "run.json"
+    command = ["-i", str(case.parent), "-o", str(tmp_path / "out"), "--cache-dir", str(tmp_path)]
+    assert main([*command, *options, "--report", str(report), "--quiet"]) == 0
     model = json.loads(report.read_text())["model"]
-    assert (model["variant"], model["weights"]) == ("int8", "int8")
+    assert (model["variant"], model["weights"]) == expected
 
 
 def test_a_variant_of_a_model_of_ones_own_is_refused(capsys):

@@ -19,3 +19,12 @@ def quick_tensors(monkeypatch):
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def small_lite_medsam(monkeypatch, quick_tensors):
+    """Put the small network in the place of LiteMedSAM."""
+    from tests.training.networks import build_small_network
+    from training import state
+
+    monkeypatch.setitem(state.BUILDERS, "lite_medsam", build_small_network)

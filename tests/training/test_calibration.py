@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="training/requirements.txt is not in
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from tests.training.networks import small_tiny_vit  # noqa: E402
 from training import tiny_vit  # noqa: E402
 from training.calibration import (  # noqa: E402
     choose_range,
@@ -48,12 +49,9 @@ class SmallNetwork(nn.Module):
         return self.mask_decoder.product(self.encode(image))
 
 
-def small_tiny_vit(monkeypatch):
-    """A TinyViT of each kind of block, for images of 20 x 20, padded to whole windows."""
-    sizes = {"WIDTHS": (8, 8, 12, 16), "DEPTHS": (1, 1, 1, 1), "HEADS": (2, 2, 3, 4)}
-    for name, value in (sizes | {"WINDOWS": (3, 3, 4, 3)}).items():
-        monkeypatch.setattr(tiny_vit, name, value)
-    encoder = tiny_vit.TinyViT()
+def uneven_tiny_vit(monkeypatch):
+    """Return a network of a small TinyViT whose norms differ by channel."""
+    encoder = small_tiny_vit(monkeypatch)
     for module in encoder.modules():
         if isinstance(module, nn.LayerNorm | nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.2, 3)
@@ -282,11 +280,11 @@ def linear_behind(network, name):
 def test_smoothing_evens_out_the_channels_and_keeps_the_network(
     exponent, monkeypatch, outputs_of_norms
 ):
-    network = small_tiny_vit(monkeypatch)
+    network = uneven_tiny_vit(monkeypatch)
     images = calibration_images()
     expected = [network.encode(image) for image, _ in images]
     before = copy.deepcopy(network.state_dict())
-    smooth(network, exponent, images)
+    smooth(network, exponent, lambda: [network.encode(image) for image, _ in images])
     for (image, _), embedding in zip(images, expected, strict=True):
         torch.testing.assert_close(network.encode(image), embedding, atol=TOLERANCE, rtol=0)
     changed = {
@@ -360,7 +358,7 @@ def test_a_layer_is_compared_on_what_reaches_it_and_one_without_a_bias_is_left_o
 @pytest.mark.parametrize("ranges", ["mse", "percentile"])
 @pytest.mark.parametrize("scheme", ["paper", "deploy"])
 def test_a_calibrated_network_is_close_to_its_float_self(scheme, ranges, monkeypatch):
-    network = small_tiny_vit(monkeypatch)
+    network = uneven_tiny_vit(monkeypatch)
     images = calibration_images()
     image, boxes = images[0]
     with torch.no_grad():
@@ -375,7 +373,7 @@ def test_a_calibrated_network_is_close_to_its_float_self(scheme, ranges, monkeyp
 
 
 def test_another_part_is_calibrated_without_a_change_of_the_first(monkeypatch):
-    network = small_tiny_vit(monkeypatch)
+    network = uneven_tiny_vit(monkeypatch)
     images = calibration_images()
     config = QuantConfig(ranges="percentile")
     quantize_and_calibrate(network, config, images, parts=["image_encoder"])
@@ -392,7 +390,7 @@ def test_another_part_is_calibrated_without_a_change_of_the_first(monkeypatch):
 
 
 def test_hard_swish_takes_the_place_of_gelu_where_the_settings_say_so(monkeypatch):
-    network = small_tiny_vit(monkeypatch)
+    network = uneven_tiny_vit(monkeypatch)
     images = calibration_images()
     config = QuantConfig(activation="hard_swish", ranges="percentile")
     with torch.no_grad():

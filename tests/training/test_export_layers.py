@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="training/requirements.txt is not in
 from brevitas import nn as qnn  # noqa: E402
 from torch import nn  # noqa: E402
 
-from training import tiny_vit  # noqa: E402
+from tests.training.networks import EncoderOnly, small_tiny_vit  # noqa: E402
 from training.calibration import set_ranges  # noqa: E402
 from training.export_layers import (  # noqa: E402
     ExportBlock,
@@ -33,7 +33,6 @@ from training.tiny_vit import (  # noqa: E402
     Attention,
     PatchMerging,
     Stage,
-    TinyViT,
     TinyViTBlock,
     attend_in_windows,
 )
@@ -55,14 +54,6 @@ def _quick(quick_tensors):
 @pytest.fixture(params=["float", "quantized"])
 def is_quantized(request):
     return request.param == "quantized"
-
-
-class EncoderOnly(nn.Module):
-    def __init__(self, encoder):
-        super().__init__()
-        self.image_encoder = encoder
-        self.mask_decoder = nn.Module()
-        self.mask_decoder.unused_parts = list
 
 
 def prepared(module, run, *, is_quantized):
@@ -141,11 +132,7 @@ def test_a_stage_for_export_adds_the_bias_that_the_convolution_before_it_lacks(i
 
 @pytest.fixture
 def encoder(monkeypatch, is_quantized):
-    """A TinyViT of each kind of block, for images of 20 x 20."""
-    sizes = {"WIDTHS": (8, 8, 12, 16), "DEPTHS": (1, 1, 1, 1), "HEADS": (2, 2, 3, 4)}
-    for name, value in (sizes | {"WINDOWS": (3, 3, 4, 3)}).items():
-        monkeypatch.setattr(tiny_vit, name, value)
-    made, image = TinyViT(), torch.rand(1, 3, 20, 20)
+    made, image = small_tiny_vit(monkeypatch), torch.rand(1, 3, 20, 20)
     return prepared(made, lambda: made(image), is_quantized=is_quantized)
 
 

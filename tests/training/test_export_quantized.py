@@ -19,16 +19,16 @@ from inference.model import file_sha256, read_manifest  # noqa: E402
 from training import export, fake_quant  # noqa: E402
 from training.calibration import set_ranges  # noqa: E402
 from training.export import (  # noqa: E402
+    EMBEDDING_TOLERANCE,
     LOGIT_TOLERANCE,
-    QUANTIZED_TOLERANCE,
+    QUANTIZED_LOGIT_TOLERANCE,
     ExportError,
     Source,
     export_network,
-    relative_distance,
 )
 from training.network import build_medsam  # noqa: E402
-from training.quant_config import QuantConfig  # noqa: E402
-from training.quantization import PARTS, quantize_network  # noqa: E402
+from training.quant_config import PARTS, QuantConfig  # noqa: E402
+from training.quantization import quantize_network  # noqa: E402
 from training.run_time import Product  # noqa: E402
 
 pytestmark = [pytest.mark.training, pytest.mark.model]
@@ -74,7 +74,6 @@ def test_a_quantized_medsam_is_exported_in_8_bits(scheme, parts, counts, tmp_pat
     assert manifest["int8_products"] == dict(zip((ENCODER_FILE, DECODER_FILE), counts, strict=True))
     assert manifest["source_checkpoint"] == "medsam_vit_b.pth"
     assert read_manifest(tmp_path / "model").image_size == 1024
-    assert 0 < relative_distance(network, tmp_path / "model") < QUANTIZED_TOLERANCE
 
 
 @pytest.fixture
@@ -92,7 +91,7 @@ def source(monkeypatch):
         return {ENCODER_FILE: True, DECODER_FILE: False}
 
     monkeypatch.setattr(export, "write_onnx", write)
-    return Source("medsam", SimpleNamespace(image_size=1024), None, CONFIG, HISTORY)
+    return Source("medsam", SimpleNamespace(image_size=1024), None, CONFIG, HISTORY, "ab12")
 
 
 @pytest.fixture
@@ -121,18 +120,24 @@ def products(*precisions):
     ]
 
 
-def set_up(monkeypatch, *, precisions, distance):
-    monkeypatch.setattr(export, "run_time_products", lambda *_: products(*precisions))
-    monkeypatch.setattr(export, "relative_distance", lambda *_: distance)
+def set_up(monkeypatch, *, precisions, embedding=0.0, logits=0.0, meant=None):
+    distances = {"e": embedding, "l": logits}
+    found = products(*precisions)
+    monkeypatch.setattr(export, "run_time_products", lambda *_: found)
+    count = sum(product.is_quantized for product in found) if meant is None else meant
+    monkeypatch.setattr(export, "count_quantized_products", lambda _: count)
+    # Embedding and logits of the exported model and of its network.
+    monkeypatch.setattr(export, "_outputs", lambda *_: (("e", "l"), ("e", "l")))
+    monkeypatch.setattr(export, "relative_distance", lambda found, _: distances[found])
     monkeypatch.setattr(
-        export, "logit_difference", lambda *_: pytest.fail("the measure of float networks")
+        export, "largest_difference", lambda *_: pytest.fail("the measure of float networks")
     )
 
 
 def test_a_float_product_fails_the_export_and_leaves_the_earlier_model(
     source, earlier_model, monkeypatch
 ):
-    set_up(monkeypatch, precisions=["u8", "f32", "i8"], distance=0.0)
+    set_up(monkeypatch, precisions=["u8", "f32", "i8"])
     with pytest.raises(
         ExportError, match=r"^Products meant for int8 run in float: layer 1 \(f32\)$"
     ):
@@ -140,25 +145,44 @@ def test_a_float_product_fails_the_export_and_leaves_the_earlier_model(
     assert_untouched(earlier_model)
 
 
-def test_another_result_fails_the_export_and_leaves_the_earlier_model(
-    source, earlier_model, monkeypatch
-):
-    set_up(monkeypatch, precisions=["u8"], distance=QUANTIZED_TOLERANCE * 1.01)
-    with pytest.raises(ExportError, match=r"differs from its network by 0\.101"):
+def test_a_product_whose_quantization_was_lost_fails_the_export(source, earlier_model, monkeypatch):
+    set_up(monkeypatch, precisions=["u8", "i8"], meant=3)
+    with pytest.raises(ExportError, match=r"must have 3 quantized products .*, got 2"):
         export_network(source, earlier_model)
     assert_untouched(earlier_model)
 
 
-def test_no_number_is_no_equality(source, earlier_model, monkeypatch):
-    set_up(monkeypatch, precisions=["u8"], distance=np.nan)
-    with pytest.raises(ExportError, match="differs from its network by nan"):
+def test_a_product_that_is_not_found_again_fails_the_export(source, earlier_model, monkeypatch):
+    def find_none(*_):
+        raise RuntimeError("Products are missing from the run-time graph: ['conv']")
+
+    set_up(monkeypatch, precisions=["u8"])
+    monkeypatch.setattr(export, "run_time_products", find_none)
+    with pytest.raises(ExportError, match=r"encoder\.xml: Products are missing"):
+        export_network(source, earlier_model)
+    assert_untouched(earlier_model)
+
+
+@pytest.mark.parametrize(
+    ("distances", "message"),
+    [
+        ({"embedding": EMBEDDING_TOLERANCE * 1.01}, r"The embedding .* differ .* by 0\.101"),
+        ({"logits": QUANTIZED_LOGIT_TOLERANCE * 1.01}, r"The logits .* differ .* by 0\.0101"),
+        ({"logits": np.nan}, "The logits .* by nan"),
+    ],
+)
+def test_another_result_fails_the_export_and_leaves_the_earlier_model(
+    source, earlier_model, monkeypatch, distances, message
+):
+    set_up(monkeypatch, precisions=["u8"], **distances)
+    with pytest.raises(ExportError, match=message):
         export_network(source, earlier_model)
     assert_untouched(earlier_model)
 
 
 def test_the_manifest_tells_how_a_quantized_model_came_to_be(source, earlier_model, monkeypatch):
     # bf16 stands for a product that is not meant for 8 bits, which may run in anything.
-    set_up(monkeypatch, precisions=["u8", "bf16", "i8"], distance=10 * LOGIT_TOLERANCE)
+    set_up(monkeypatch, precisions=["u8", "bf16", "i8"], logits=10 * LOGIT_TOLERANCE)
     export_network(source, earlier_model)
     manifest = json.loads((earlier_model / MANIFEST_FILE).read_text(encoding="utf-8"))
     assert manifest["precision"] == "int8"
@@ -166,6 +190,7 @@ def test_the_manifest_tells_how_a_quantized_model_came_to_be(source, earlier_mod
     assert manifest["quantization"]["weight_bits"] == 7
     assert manifest["int8_products"] == {ENCODER_FILE: 2, DECODER_FILE: 0}
     assert manifest["training"] == HISTORY
+    assert manifest["published_checkpoint_sha256"] == "ab12"
     assert manifest["source_checkpoint"] is None
     files = {"decoder.bin", "decoder.xml", "encoder.bin", "encoder.xml"}
     assert set(manifest["sha256"]) == files

@@ -122,6 +122,20 @@ def test_a_last_row_that_was_cut_short_is_dropped(tmp_path):
     assert [row["step"] for row in book.steps] == [0, 1, 2]
 
 
+def test_another_split_to_judge_by_adds_columns(tmp_path):
+    keep_book(tmp_path, epochs=1)
+    book = Logbook(tmp_path, 4)
+    book.add_epoch(2, 4, {"mean": 0.5, "PET": 0.5})
+    book.close()
+    lines = (tmp_path / EPOCHS_FILE).read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "epoch,step,mean,CT,US,PET"
+    assert lines[-1] == "2.0,4.0,0.5,,,0.5"
+    again = Logbook(tmp_path, 4)
+    again.close()
+    assert again.epochs == book.epochs
+    assert again.epochs[-1] == {"epoch": 2, "step": 4, "mean": 0.5, "PET": 0.5}
+
+
 def test_curves_are_drawn_after_every_epoch(tmp_path):
     book = Logbook(tmp_path, 0)
     assert not (tmp_path / CURVES_FILE).exists()
@@ -179,8 +193,11 @@ def test_every_modality_of_the_challenge_has_a_look_of_its_own():
     assert len(looks) == 12
 
 
-def test_tensorboard_gets_every_number_once(tmp_path):
+@pytest.mark.parametrize("is_opened_again", [False, True])
+def test_tensorboard_gets_every_number_once(tmp_path, is_opened_again):
     keep_book(tmp_path)
+    if is_opened_again:
+        Logbook(tmp_path, 8).close()
     event_accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator"
     )

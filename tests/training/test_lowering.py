@@ -17,11 +17,12 @@ from onnx.reference import ReferenceEvaluator  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from tests.training.networks import EncoderOnly  # noqa: E402
 from training import fake_quant  # noqa: E402
 from training.calibration import set_ranges  # noqa: E402
 from training.export_layers import Quantize  # noqa: E402
 from training.layers import MatMul  # noqa: E402
-from training.lowering import lower_qcdq, read_lowered  # noqa: E402
+from training.lowering import count_quantized_products, lower_qcdq, read_lowered  # noqa: E402
 from training.onnx_files import _export  # noqa: E402
 from training.quant_config import QuantConfig  # noqa: E402
 from training.quantization import quantize_network, tensor_quant  # noqa: E402
@@ -188,6 +189,23 @@ def test_the_input_of_a_convolution_keeps_its_zero_point():
     np.testing.assert_allclose(evaluate(lowered, x), evaluate(model, x), atol=TOLERANCE)
 
 
+def test_products_of_quantized_values_are_counted_through_what_only_moves_them():
+    assert count_quantized_products(linear_model()) == 1
+    shape = {"rows": np.array([3, 2], dtype=np.int64), "ones": np.ones((2, 1), dtype=np.float32)}
+    moved = [
+        ("Transpose", ["x_rounded"], "columns", {}),
+        ("Reshape", ["columns", "rows"], "moved", {}),
+        ("MatMul", ["moved", "ones"], "y", {}),
+    ]
+    assert (
+        count_quantized_products(written([*QUANTIZED_X, *moved], X_CONSTANTS | shape, shape=[2, 3]))
+        == 1
+    )
+    changed = [("Relu", ["x_rounded"], "above", {}), ("Transpose", ["above"], "columns", {})]
+    again = [*QUANTIZED_X, *changed, *moved[1:]]
+    assert count_quantized_products(written(again, X_CONSTANTS | shape, shape=[2, 3])) == 0
+
+
 def test_a_model_is_not_changed_by_being_lowered():
     model = linear_model()
     before = model.SerializeToString()
@@ -210,14 +228,6 @@ class EachProduct(nn.Module):
         x = to_tokens(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         return self.last(self.mix(self.scores(q, k.transpose(1, 2)).softmax(-1), v))
-
-
-class EncoderOnly(nn.Module):
-    def __init__(self, encoder):
-        super().__init__()
-        self.image_encoder = encoder
-        self.mask_decoder = nn.Module()
-        self.mask_decoder.unused_parts = list
 
 
 class Exported:

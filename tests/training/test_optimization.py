@@ -9,12 +9,11 @@ pytest.importorskip("torch", reason="training/requirements.txt is not installed"
 import torch
 from torch import nn
 
-from tests.training.test_state import (
+from tests.training.networks import (
     BOTH,
     build_small_network,
     images_with_boxes,
     seeded_network,
-    small,
     small_encoder,
 )
 from training.calibration import quantize_and_calibrate
@@ -24,14 +23,12 @@ from training.quant_config import QuantConfig
 from training.quantization import activation_quantizers, quantize_network, quantizer_parameters
 from training.recipe import OptimizerSettings, Recipe, ScheduleSettings
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("small_lite_medsam")]
 
 # 5 epochs up and 10 down, of which one is both; cosines of 60 and 120 degrees are 1/2 and -1/2.
 PAPER = ScheduleSettings(warmup_epochs=5, annealing_epochs=10)
 PAPER_SHARES = {0: 0.01, 1: 0.2575, 2: 0.505, 3: 0.7525, 4: 1.0, 7: 0.75025, 10: 0.25075, 13: 0.001}
 TRAINABLE = ("image_encoder", "mask_decoder")
-
-__all__ = ["small"]  # the fixture that keeps these tests small, too
 
 
 def trained_names(network) -> set[str]:
@@ -97,6 +94,14 @@ def test_a_single_epoch_of_warm_up_begins_at_the_top():
     assert [rate_share(step, 3, schedule) for step in range(3)] == pytest.approx(
         [1.0, 0.5005, 0.001]
     )
+
+
+@pytest.mark.parametrize(
+    ("warmup_epochs", "expected"), [(1, [1.0, 1.0, 1.0]), (3, [0.01, 0.505, 1.0])]
+)
+def test_a_single_epoch_of_annealing_stays_at_the_top(warmup_epochs, expected):
+    schedule = ScheduleSettings(warmup_epochs, annealing_epochs=1)
+    assert [rate_share(step, 3, schedule) for step in range(3)] == pytest.approx(expected)
 
 
 def test_the_schedule_sets_every_group_anew_from_its_own_highest_rate():

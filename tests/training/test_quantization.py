@@ -14,7 +14,7 @@ from brevitas.core.zero_point import ParameterZeroPoint, ZeroZeroPoint  # noqa: 
 from torch import nn  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from training import tiny_vit  # noqa: E402
+from tests.training.networks import small_tiny_vit  # noqa: E402
 from training.calibration import set_range, set_ranges  # noqa: E402
 from training.layers import ConvNorm, MatMul  # noqa: E402
 from training.network import build_lite_medsam, build_medsam  # noqa: E402
@@ -216,6 +216,7 @@ class SmallNetwork(nn.Module):
         self.mask_decoder = nn.Module()
         self.mask_decoder.product = nn.Linear(4, 4)
         self.mask_decoder.unused_parts = list
+        self.eval()
 
     def forward(self, image):
         return self.image_encoder(image)
@@ -225,15 +226,7 @@ def small_network(layers):
     encoder = nn.Sequential()
     for name, layer in layers:
         encoder.add_module(name, layer)
-    return SmallNetwork(encoder.eval())
-
-
-def small_tiny_vit(monkeypatch):
-    """A TinyViT of each kind of block, for images of 20 x 20, padded to whole windows."""
-    sizes = {"WIDTHS": (8, 8, 12, 16), "DEPTHS": (1, 1, 1, 1), "HEADS": (2, 2, 3, 4)}
-    for name, value in (sizes | {"WINDOWS": (3, 3, 4, 3)}).items():
-        monkeypatch.setattr(tiny_vit, name, value)
-    return SmallNetwork(tiny_vit.TinyViT().eval())
+    return SmallNetwork(encoder)
 
 
 class Operands(TorchDispatchMode):
@@ -268,7 +261,7 @@ def distinct(values, axis=None):
 @pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("scheme", ["paper", "deploy"])
 def test_each_operand_takes_no_more_values_than_its_bits_tell_apart(scheme, bits, monkeypatch):
-    network = small_tiny_vit(monkeypatch)
+    network = SmallNetwork(small_tiny_vit(monkeypatch))
     config = QuantConfig(scheme=scheme, weight_bits=bits, activation_bits=bits, ranges="percentile")
     quantize_network(network, config)
     image = torch.rand(1, 3, 20, 20)
@@ -293,7 +286,7 @@ def test_each_operand_takes_no_more_values_than_its_bits_tell_apart(scheme, bits
 
 
 def test_between_the_layers_there_are_plain_tensors(monkeypatch):
-    network = small_tiny_vit(monkeypatch)
+    network = SmallNetwork(small_tiny_vit(monkeypatch))
     quantize_network(network, QuantConfig())
     kinds = set()
     for module in network.image_encoder.modules():
@@ -307,7 +300,7 @@ def test_between_the_layers_there_are_plain_tensors(monkeypatch):
 
 
 def test_no_parts_leave_the_network_as_it_is(monkeypatch):
-    network = small_tiny_vit(monkeypatch)
+    network = SmallNetwork(small_tiny_vit(monkeypatch))
     image = torch.rand(1, 3, 20, 20)
     before = network(image)
     kinds = [type(module) for module in network.modules()]
@@ -322,7 +315,7 @@ def test_no_parts_leave_the_network_as_it_is(monkeypatch):
     ids=["encoder", "decoder"],
 )
 def test_only_the_parts_that_are_named_are_quantized(part, other, monkeypatch):
-    network = small_tiny_vit(monkeypatch)
+    network = SmallNetwork(small_tiny_vit(monkeypatch))
     kinds = [type(module) for module in getattr(network, other).modules()]
     quantize_network(network, QuantConfig(), parts=(part,))
     assert [type(module) for module in getattr(network, other).modules()] == kinds
@@ -331,7 +324,7 @@ def test_only_the_parts_that_are_named_are_quantized(part, other, monkeypatch):
 
 @pytest.mark.parametrize("scheme", ["paper", "deploy"])
 def test_learned_scales_and_zero_points_receive_gradients(scheme, monkeypatch):
-    network = small_tiny_vit(monkeypatch)
+    network = SmallNetwork(small_tiny_vit(monkeypatch))
     # A cut at 90 % leaves values outside of a range, which alone move a zero point.
     config = QuantConfig(scheme=scheme, ranges="percentile", percentile=90)
     quantize_network(network, config, parts=("image_encoder",))
@@ -372,7 +365,10 @@ def test_scales_are_learned_as_logarithms():
 def test_a_network_quantized_anew_takes_the_ranges_of_another(scheme, monkeypatch):
     config = QuantConfig(scheme=scheme, ranges="percentile")
     image = torch.rand(1, 3, 20, 20)
-    trained, fresh = small_tiny_vit(monkeypatch), small_tiny_vit(monkeypatch)
+    trained, fresh = (
+        SmallNetwork(small_tiny_vit(monkeypatch)),
+        SmallNetwork(small_tiny_vit(monkeypatch)),
+    )
     for network in (trained, fresh):
         quantize_network(network, config)
     set_ranges(trained.image_encoder, config, lambda: trained(image))

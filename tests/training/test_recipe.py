@@ -207,6 +207,9 @@ def test_a_wrong_value_is_explained(tmp_path, text, expected):
     [
         pytest.param('[optimizer]\nlearning_rate = "high"', id="rate-in-words"),
         pytest.param("[optimizer]\nlearning_rate = -1.0", id="rate-below-zero"),
+        pytest.param("[optimizer]\nclip_norm = -1.0", id="gradients-turned-round"),
+        pytest.param("[loss]\ndistillation = -1.0", id="away-from-the-teacher"),
+        pytest.param("seed = -1", id="seed-below-zero"),
         pytest.param('[data]\nslices = "many"', id="slices"),
         pytest.param("[data]\nbatch_size = 0", id="batch-size"),
         pytest.param('[data]\nbalance_files = "no"', id="flag-in-words"),

@@ -1,8 +1,4 @@
-"""Checkpoints of training: the same network comes back, and nothing else is taken for one.
-
-The small network here has the three parts and the shapes of LiteMedSAM and a hundredth of its work;
-tests of the stages use it too.
-"""
+"""Checkpoints of training: the same network comes back, and nothing else is taken for one."""
 
 from __future__ import annotations
 
@@ -14,100 +10,27 @@ import pytest
 pytest.importorskip("torch", reason="training/requirements.txt is not installed")
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from training import fake_quant, state
+from tests.training.networks import BOTH, images_with_boxes, seeded_network
+from training import state
 from training.checkpoint import SHA256, CheckpointError
-from training.layers import ConvNorm, LayerNorm2d, MatMul
-from training.network import PromptableNetwork
 from training.quant_config import QuantConfig
 from training.quantization import activation_quantizers
 from training.recipe import Recipe
 from training.state import (
     Trained,
-    is_trained,
+    check_resumable,
     load_start,
     load_trained,
     quantize_further,
     read_document,
-    recipe_in,
     save_document,
     trained_document,
+    unquantized_parts,
 )
 
-pytestmark = pytest.mark.training
-
-SIZE = 256
-BOTH = ("image_encoder", "mask_decoder")
-
-
-class SmallDecoder(nn.Module):
-    """The inner product of the prompt with every pixel of the embedding, enlarged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.token = nn.Linear(256, 16)
-        self.pixel = nn.Conv2d(256, 16, 1)
-        self.mask_product = MatMul()
-
-    def unused_parts(self) -> list[nn.Module]:
-        return []
-
-    def forward(self, pixels: Tensor, pixel_pe: Tensor, prompts: Tensor) -> Tensor:
-        placed = pixels + pixel_pe.transpose(1, 2).unflatten(2, (64, 64))
-        features = self.pixel(placed).flatten(2)  # (1, 16, 4096)
-        logits = self.mask_product(self.token(prompts.sum(1))[:, None], features)
-        logits = logits.unflatten(2, (64, 64))  # (N, 1, 64, 64)
-        return F.interpolate(logits, scale_factor=4.0, mode="bilinear").squeeze(1)
-
-
-def small_encoder() -> nn.Module:
-    """Build an encoder with what a quantized one has: a folded norm, a norm, two convolutions."""
-    return nn.Sequential(
-        ConvNorm(3, 8, kernel_size=5, stride=4),
-        nn.GELU(),
-        nn.Conv2d(8, 256, 1),
-        LayerNorm2d(256),
-    )
-
-
-def build_small_network() -> PromptableNetwork:
-    network = PromptableNetwork(small_encoder(), SIZE)
-    network.mask_decoder = SmallDecoder()
-    return network
-
-
-def seeded_network(seed: int = 0) -> PromptableNetwork:
-    """Build the network with weights and running statistics that tell it from others."""
-    torch.manual_seed(seed)
-    network = build_small_network()
-    norm = network.image_encoder[0].bn
-    norm.running_mean.uniform_(-0.2, 0.2)
-    norm.running_var.uniform_(0.5, 2.0)
-    return network.eval()
-
-
-def images_with_boxes(count: int = 2) -> list[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(5)
-    boxes = torch.tensor([[10.0, 20.0, 90.0, 120.0], [0.0, 0.0, 255.0, 255.0]])
-    return [(torch.rand(1, 3, SIZE, SIZE, generator=generator), boxes) for _ in range(count)]
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    """Put the small network in the place of LiteMedSAM, compile nothing, and use one thread.
-
-    Its tensors are small, and threads that wait for each other take minutes on a busy machine.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    monkeypatch.setitem(state.BUILDERS, "lite_medsam", build_small_network)
-    for direction in ("forward", "backward"):
-        eager = getattr(fake_quant, f"_{direction}")
-        monkeypatch.setattr(fake_quant, f"_compiled_{direction}", eager)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("small_lite_medsam")]
 
 
 @pytest.fixture
@@ -118,7 +41,8 @@ def trained():
 
 def quantized(trained, parts=BOTH, quant=None):
     recipe = Recipe("any", quantized=parts, quant=quant or QuantConfig())
-    quantize_further(trained, recipe, images_with_boxes())
+    if missing := unquantized_parts(trained, recipe):
+        quantize_further(trained, recipe, images_with_boxes(), missing)
     return trained
 
 
@@ -187,11 +111,43 @@ def test_a_checkpoint_is_what_the_network_was_when_it_was_written(trained, tmp_p
     torch.testing.assert_close(back, before["mask_decoder.token.weight"], rtol=0, atol=0)
 
 
-def test_the_recipe_of_the_stage_comes_back(tmp_path):
-    recipe = Recipe("mine", frozen=("image_encoder.0",), quant=QuantConfig(weight_bits=5), seed=3)
-    document = {"format": state.FORMAT, "recipe": dataclasses.asdict(recipe)}
-    save_document(document, tmp_path / "last.pt")
-    assert recipe_in(read_document(tmp_path / "last.pt")) == recipe
+ORIGIN = {"data": "ab12", "number of processes": "2"}
+UNDER_WAY = Recipe("mine", frozen=("image_encoder.0",), quant=QuantConfig(weight_bits=5), seed=3)
+
+
+def under_way(tmp_path, **changes) -> dict:
+    """Return what comes back of a stage that was under way."""
+    kept = dict.fromkeys(state.RESUME_KEYS, 0)
+    kept |= {"recipe": dataclasses.asdict(UNDER_WAY), "origin": ORIGIN, **changes}
+    save_document({"format": state.FORMAT, **kept}, tmp_path / "last.pt")
+    return read_document(tmp_path / "last.pt")
+
+
+def test_a_stage_goes_on_with_its_recipe_and_what_it_began_with(tmp_path):
+    check_resumable(under_way(tmp_path), tmp_path / "last.pt", UNDER_WAY, ORIGIN)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "origin", "message"),
+    [
+        (dataclasses.replace(UNDER_WAY, seed=4), ORIGIN, "is of another recipe than 'mine'"),
+        (UNDER_WAY, {**ORIGIN, "number of processes": "1"}, "another number of processes;"),
+        (UNDER_WAY, {**ORIGIN, "data": "x", "number of processes": "1"}, "another data, another"),
+    ],
+)
+def test_another_stage_does_not_go_on(tmp_path, recipe, origin, message):
+    with pytest.raises(CheckpointError, match=f"last.pt .*{message}"):
+        check_resumable(under_way(tmp_path), tmp_path / "last.pt", recipe, origin)
+
+
+def test_a_stage_of_another_version_does_not_go_on(tmp_path):
+    document = under_way(tmp_path)
+    del document["averaged"]
+    with pytest.raises(CheckpointError, match="of another version: it lacks averaged"):
+        check_resumable(document, tmp_path / "last.pt", UNDER_WAY, ORIGIN)
+    document = under_way(tmp_path, recipe={"name": "mine", "speed": 3})
+    with pytest.raises(CheckpointError, match="of another version: Unknown key speed"):
+        check_resumable(document, tmp_path / "last.pt", UNDER_WAY, ORIGIN)
 
 
 def test_what_is_left_float_is_quantized_further(trained):
@@ -277,8 +233,8 @@ def damaged_files(folder):
     np.savez(folder / "archive.npz", imgs=np.zeros(3))
     (folder / "folder").mkdir()
     return {
-        **dict.fromkeys([*files, "archive.npz"], "is no checkpoint"),
-        **dict.fromkeys(["folder", "missing"], "cannot be read"),
+        **dict.fromkeys([*files, "archive.npz", "folder"], "is no checkpoint"),
+        "missing": "is missing",
     }
 
 
@@ -287,7 +243,6 @@ def test_a_broken_or_missing_file_is_named(tmp_path):
         with pytest.raises(CheckpointError) as raised:
             load_trained(tmp_path / name)
         assert str(raised.value).startswith(f"{tmp_path / name} {expected}"), name
-        assert not is_trained(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +276,6 @@ def test_a_file_of_another_format_is_named(tmp_path, document):
         load_trained(path)
     expected = f"{path} must be a checkpoint of training of format {state.FORMAT}"
     assert str(raised.value) == expected
-    assert not is_trained(path)
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):

@@ -45,13 +45,16 @@ class DrawingNetwork(nn.Module):
         return inside.float() * 2 - 1
 
 
-def sample(key="CT/a.npz#3", geometry="none", level=0.25, teacher_size=256, **changes) -> Sample:
+def sample(
+    key="CT/a.npz#3", geometry="none", level=0.25, teacher_size=256, mtime_ns=1, **changes
+) -> Sample:
     """A sample of two objects: the box of the first fits, that of the second is twice as wide."""
     masks = np.zeros((2, 256, 256), dtype=np.float32)
     masks[0, 10:20, 30:50] = 1
     masks[1, 100:110, 100:104] = 1
     whole = Sample(
         key=key,
+        mtime_ns=mtime_ns,
         modality="CT",
         image=np.zeros((3, 256, 256), dtype=np.float32),
         teacher_image=np.full((3, teacher_size, teacher_size), level, dtype=np.float32),
@@ -190,6 +193,13 @@ def test_teachers_of_different_names_are_kept_apart(tmp_path):
     lesson = other.teach([sample(level=0.25)])[0]
     assert lesson.embedding.mean().item() == pytest.approx(0.25 / 3, rel=1e-3)
     assert [path.split("/")[0] for path in cached(tmp_path)] == ["lite_medsam", "medsam"]
+
+
+def test_a_file_that_was_written_anew_is_looked_at_anew(tmp_path):
+    teacher = make_teacher(tmp_path)
+    teacher.teach([sample(level=0.5, mtime_ns=1)])
+    lesson = teacher.teach([sample(level=0.25, mtime_ns=2)])[0]
+    assert lesson.embedding.mean().item() == pytest.approx(0.25 / 3, rel=1e-3)
 
 
 def test_an_embedding_takes_two_megabytes_and_leaves_nothing_else(tmp_path):

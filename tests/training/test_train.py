@@ -28,20 +28,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.conftest import ROOT
-from tests.training.test_state import (
+from tests.training.networks import (
     BOTH,
     build_small_network,
     seeded_network,
-    small,
 )
 from training import logbook, stage, state, train
 from training.index import build_index
 from training.recipe import Recipe
 from training.state import Trained, load_trained, read_document, save_document, trained_document
 
-pytestmark = pytest.mark.training
-
-__all__ = ["small"]  # the fixture that keeps these tests small, too
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("small_lite_medsam")]
 
 NEVER = float("inf")
 TIMEOUT_S = 1200  # a minute is enough where nothing else runs
@@ -94,7 +91,7 @@ def drive(argv: list[str]) -> int:
     """
     torch.set_num_threads(1)
     state.BUILDERS["lite_medsam"] = build_small_network
-    train.load_lite_medsam = small_teacher
+    state.LOADERS["lite_medsam"] = small_teacher
     checkpoint_after, killed_before = (
         int(os.environ.get(name, "-1")) for name in ("CHECKPOINT_AFTER", "KILLED_BEFORE")
     )
@@ -188,6 +185,7 @@ def workplace(tmp_path_factory):
 def command(output_dir, *options, changes=()) -> list[str]:
     """Return the arguments of a run in the workplace; a later option takes the place of one."""
     arguments = ["--recipe", "recipe.toml", "--data", "train", "--val", "val", "--init", "start.pt"]
+    arguments += ["--checkpoint", "start.pt"]  # whose place another teacher takes
     arguments += ["--output-dir", str(output_dir), *options]
     return [*arguments, "--set", *changes] if changes else arguments
 
@@ -233,7 +231,7 @@ def here(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     monkeypatch.setattr(logbook, "draw_curves", lambda steps, epochs: Figure())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(train, "load_lite_medsam", small_teacher)
+    monkeypatch.setitem(state.LOADERS, "lite_medsam", small_teacher)
     return train.main
 
 
@@ -432,8 +430,17 @@ def test_a_run_is_not_overwritten(whole, here, caplog):
 def test_a_run_does_not_go_on_with_another_recipe(whole, here, caplog):
     before = {path.name: path.stat().st_mtime_ns for path in whole.iterdir()}
     assert here(command("whole", "--resume", changes=["optimizer.learning_rate=0.02"])) == 2
-    assert "whole/last.pt is of another recipe than recipe.toml" in caplog.text
+    assert "whole/last.pt is of another recipe than '" in caplog.text
     assert {path.name: path.stat().st_mtime_ns for path in whole.iterdir()} == before
+
+
+def test_a_run_does_not_go_on_with_other_data(whole, workplace, here, caplog, tmp_path):
+    shutil.copytree(workplace / "train", tmp_path / "more")
+    path = next((tmp_path / "more").rglob("*.npz"))
+    shutil.copy(path, path.with_name("another.npz"))
+    changed = ["--resume", "--data", str(tmp_path / "more")]
+    assert here(command("whole", *changed)) == 2
+    assert "whole/last.pt began with another set of training data; go on with" in caplog.text
 
 
 def test_a_run_that_is_done_has_nothing_to_resume(whole, here, tmp_path):
@@ -461,7 +468,7 @@ def test_a_run_that_is_done_has_nothing_to_resume(whole, here, tmp_path):
         pytest.param(
             [],
             ['data.slices="many"'],
-            "'min', 'tenth', 'all' or a number",
+            "min, tenth, all or a number",
             id="slices",
         ),
     ],
