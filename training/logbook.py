@@ -81,7 +81,7 @@ def draw_curves(steps: list[dict[str, float]], epochs: list[dict[str, float]]) -
         ]
         left.plot([row["step"] for row in steps], smooth, label=name)
     left.set(xlabel="Step", ylabel=f"Loss, mean of {SMOOTHED_OVER} steps", yscale="log")
-    left.legend()
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, frameon=False)
     names = [name for name in chain.from_iterable(epochs) if name not in ("epoch", "step")]
     for number, name in enumerate(dict.fromkeys(names)):
         is_mean = name == "mean"

@@ -576,6 +576,26 @@ def test_the_best_is_still_known_to_a_run_that_was_killed_after_its_judgement(
     assert (account["steps"], account["validation_dsc"]["mean"]) == (2, 0.8)
 
 
+def test_the_best_is_kept_by_a_run_that_was_killed_while_it_drew_the_curves(
+    here, monkeypatch, tmp_path
+):
+    def killed_at(steps, epochs):
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+        return Figure()
+
+    score_by_list(monkeypatch, 0.1, 0.8, 0.6)
+    monkeypatch.setattr(stage, "CHECKPOINT_EVERY_S", -1)
+    monkeypatch.setattr(logbook, "draw_curves", killed_at)
+    with pytest.raises(KeyboardInterrupt):
+        here(command(tmp_path, changes=QUICK))
+    assert [row["mean"] for row in rows(tmp_path / "epochs.csv")] == [0.1, 0.8]
+    monkeypatch.setattr(logbook, "draw_curves", lambda steps, epochs: Figure())
+    assert here(command(tmp_path, "--resume", changes=QUICK)) == 0
+    (account,) = load_trained(tmp_path / "best.pt").history
+    assert (account["steps"], account["validation_dsc"]["mean"]) == (2, 0.8)
+
+
 class Noise(nn.Module):
     """Drops values at random, also outside of training, by the generator of torch."""
 
