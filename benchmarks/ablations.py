@@ -11,8 +11,10 @@ The last compares exported models, for what is varied in training: samplers, qua
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +27,7 @@ from benchmarks.record import RESULTS_DIR, write_record
 from benchmarks.split import Method, add_data_options, case_paths
 from inference import Settings
 from inference.config import VOLUME_PROMPTS, Precision
-from inference.contract import LOGIT_THRESHOLD, LOW_RES_SIZE
+from inference.contract import LOGIT_THRESHOLD, LOW_RES_SIZE, MANIFEST_FILE
 from inference.geometry import ModelFrame
 from inference.pipeline import Stages
 from inference.postprocess import MaskWindow
@@ -128,6 +130,19 @@ def ablation_methods(
     ]
 
 
+def training_of(model_dir: Path) -> list[dict[str, Any]]:
+    """Return the stages that an exported model was trained in: name, and steps and images kept."""
+    manifest = json.loads((model_dir / MANIFEST_FILE).read_text(encoding="utf-8"))
+    return [
+        {
+            "stage": stage["recipe"]["name"],
+            "steps": stage["steps"],
+            "images": stage["images"],
+        }
+        for stage in manifest.get("training", [])
+    ]
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of `python -m benchmarks.ablations`."""
     parser = argparse.ArgumentParser(
@@ -163,7 +178,10 @@ def main(argv: list[str] | None = None) -> int:
         kind, methods = ablation_methods(arguments.ablation, arguments.precision, models)
         documents = score_methods(methods, case_paths(arguments.data, kind), arguments.work_dir)
         record = arguments.json or RESULTS_DIR / f"ablation-{arguments.ablation}.json"
-        write_record(record, {"precision": arguments.precision, "methods": documents})
+        results = {"precision": arguments.precision, "methods": documents}
+        if models:
+            results["training"] = {title: training_of(folder) for title, folder in models.items()}
+        write_record(record, results)
         return 0
 
     return run_command(body)

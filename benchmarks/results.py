@@ -23,6 +23,7 @@ from benchmarks.tables import (
     engines_section,
     provenance,
     scores_by_modality,
+    trained_steps,
     worst_changes,
 )
 from inference.cases import write_bytes
@@ -51,8 +52,7 @@ ABLATIONS = {
         "Quantization",
         "The service with models quantized in different ways. `paper` is QMedSAM's scheme, 8 bits "
         "per tensor, symmetric, in encoder and decoder; `deploy` is what ships, 8 bits in the "
-        "encoder, weights per channel, activations with a zero point. Calibrated only means that "
-        "nothing was trained.",
+        "encoder, weights per channel, activations with a zero point.",
     ),
 }
 FIGURES = {
@@ -107,7 +107,7 @@ def _ablation_sections(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
             methods = record["methods"]
             sections += [f"### {title}", text, *scores_by_modality(methods)]
             if name == "models":
-                sections += worst_changes(methods)
+                sections += [*worst_changes(methods), *trained_steps(record["training"])]
             sections.append(provenance(record, f"Precision {record['precision']}."))
     return ["## Ablations", *sections] if sections else []
 

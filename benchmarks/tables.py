@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.plots import speed_up
@@ -187,6 +187,19 @@ def scores_by_modality(methods: Mapping[str, Entry]) -> list[str]:
             rows.append([mean.replace("_", " "), "", *values])
         parts += [f"**{title}**", markdown_table(["modality", "cases", *methods], rows)]
     return parts
+
+
+def trained_steps(training: Mapping[str, Sequence[Entry]]) -> list[str]:
+    """Say of each model that was trained how many steps made it what it is, by stage."""
+    lines = []
+    for title, stages in training.items():
+        if any(stage["steps"] for stage in stages):
+            kept = "; ".join(
+                f"{stage['stage']} {stage['steps']} ({stage['images']} images)" for stage in stages
+            )
+            lines.append(f"- {title}: {kept}")
+    text = "Steps to the epoch that was kept, 0 where none was better than what a stage began with:"
+    return [text, "\n".join(lines)] if lines else []
 
 
 def worst_changes(methods: Mapping[str, Entry]) -> list[str]:

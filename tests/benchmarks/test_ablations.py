@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from benchmarks.ablations import (
     pad_after,
     pad_before,
     threshold_first,
+    training_of,
 )
 from benchmarks.methods import service_method
 from inference import Settings
@@ -69,6 +72,14 @@ def test_what_is_served_is_predicted_once_for_all_ablations():
     ]
     served = service_method(Settings(precision="bf16"), title="any")
     assert set.intersection(*keys) == {served.key} == {"service-bf16-fixed"}
+
+
+def test_what_a_model_was_trained_by_is_read_from_its_manifest(tmp_path):
+    stages = [{"recipe": {"name": "first", "seed": 0}, "steps": 3, "images": 6, "scores": None}]
+    (tmp_path / "manifest.json").write_text(json.dumps({"training": stages}))
+    assert training_of(tmp_path) == [{"stage": "first", "steps": 3, "images": 6}]
+    (tmp_path / "manifest.json").write_text("{}")
+    assert training_of(tmp_path) == []
 
 
 def test_exported_models_can_be_compared(tmp_path):

@@ -67,6 +67,12 @@ def records(tmp_path, monkeypatch):
     write_record(folder / "accuracy.json", {"methods": methods})
     ablation = {"precision": "f32", "methods": methods}
     write_record(folder / "ablation-threshold.json", ablation)
+    stages = [
+        {"stage": "one", "steps": 3, "images": 6},
+        {"stage": "two", "steps": 0, "images": 0},
+    ]
+    training = {"baseline": [], "ours": stages}
+    write_record(folder / "ablation-models.json", {**ablation, "training": training})
     return folder
 
 
@@ -98,6 +104,8 @@ def test_the_page_has_every_section(records, tmp_path, capsys):
         "| mean of modalities |  | 60.00 | 67.50 |",
         "- ours: +5.00 (US)",
         "### Threshold before or after upsampling",
+        "### Quantization",
+        "- ours: one 3 (6 images); two 0 (0 images)",
     ):
         assert row in text
     assert "### Volume prompt" not in text
