@@ -31,7 +31,12 @@ from inference.cases import write_bytes
 DEFAULT_PAGE = Path("docs/results.md")
 IMAGE_DIR = "images"  # beside the page
 DPI = 110
-PLOTS = {"engines": engines_plot, "cases": cases_plot, "accuracy": accuracy_plot}
+PLOTS = {
+    "engines": engines_plot,
+    "engines-no-amx": engines_plot,
+    "cases": cases_plot,
+    "accuracy": accuracy_plot,
+}
 ABLATIONS = {
     "volume-prompt": (
         "Volume prompt",
@@ -54,6 +59,10 @@ ABLATIONS = {
         "per tensor, symmetric, in encoder and decoder; `deploy` is what ships, 8 bits in the "
         "encoder, weights per channel, activations with a zero point.",
     ),
+}
+ENGINES = {
+    "engines": "Engines (Tables 5 and 6)",
+    "engines-no-amx": "Engines on a processor with VNNI and without AMX",
 }
 FIGURES = {
     "good": "Good cases: image and boxes, truth, float baseline, service (Figure 2 of the paper); "
@@ -82,8 +91,9 @@ def results_page(records: Mapping[str, Mapping[str, Any]]) -> str:
         "Made by `make results` from the records in `benchmarks/results/`; every section names "
         "its command, the machine and the date. Speeds compare only within one table.",
     ]
-    if "engines" in records:
-        sections += [*engines_section(records["engines"]), _plot("engines")]
+    for name, title in ENGINES.items():
+        if name in records:
+            sections += [*engines_section(records[name], title), _plot(name)]
     if "cases" in records:
         sections += [*cases_section(records["cases"]), _plot("cases")]
     if "accuracy" in records:

@@ -42,10 +42,10 @@ def provenance(record: Entry, text: str = "") -> str:
     )
 
 
-def engines_section(record: Entry) -> list[str]:
-    """Return the section on engines: Tables 5 and 6."""
+def engines_section(record: Entry, title: str) -> list[str]:
+    """Return a section on engines: Tables 5 and 6."""
     sections = [
-        "## Engines (Tables 5 and 6)",
+        f"## {title}",
         "One image and one box; medians over all runs, with the range of the whole. The speed-up "
         "is against PyTorch in f32. int8 is post-training quantization unless it says QAT; "
         '"rest" is the precision of what stays in floating point. For ONNX Runtime NNCF quantized '
@@ -157,7 +157,7 @@ def data_section(record: Entry) -> list[str]:
         [title, *(f"{taken[way]:.2f} s" for way in ways)]
         for title, taken in record["seconds"].items()
     ]
-    sizes = [[title, f"{size / 2**20:.1f} MB"] for title, size in record["size_bytes"].items()]
+    sizes = [[title, f"{size / 2**20:.2f} MB"] for title, size in record["size_bytes"].items()]
     slices = sum(record["foreground_slices"].values())
     return [
         "## Training data",

@@ -179,13 +179,9 @@ def _insert_and_prune(model: onnx.ModelProto, added: list[onnx.NodeProto]) -> No
             ordered.append(node)
     read = {name for node in ordered for name in node.input}
     kept = [item for item in model.graph.initializer if item.name in read]
-    # Brevitas lists the constants among the inputs too, where each would become a parameter.
-    constants = {item.name for item in model.graph.initializer}
-    inputs = [item for item in model.graph.input if item.name not in constants]
-    del model.graph.node[:], model.graph.initializer[:], model.graph.input[:]
+    del model.graph.node[:], model.graph.initializer[:]
     model.graph.node.extend(ordered)
     model.graph.initializer.extend(kept)
-    model.graph.input.extend(inputs)
 
 
 def read_lowered(path: Path) -> openvino.Model:

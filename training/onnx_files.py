@@ -105,5 +105,10 @@ def _export(
     model = onnx.load(path)
     for node in model.graph.node:  # stack traces and file names of this machine
         del node.metadata_props[:]
+    # Brevitas lists constants among the inputs too, where a runtime may not fold them.
+    constants = {item.name for item in model.graph.initializer}
+    true_inputs = [item for item in model.graph.input if item.name not in constants]
+    del model.graph.input[:]
+    model.graph.input.extend(true_inputs)
     onnx.checker.check_model(model)
     onnx.save(model, path)
