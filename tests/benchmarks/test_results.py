@@ -124,26 +124,63 @@ def test_the_worst_modality_is_the_one_that_falls_most():
 
 
 def test_the_readme_quotes_the_records():
-    methods = json.loads((ROOT / RESULTS_DIR / "accuracy.json").read_text())["methods"]
-    titles = ("PyTorch baseline f32", "service f32", "service bf16", "NNCF int8, rest bf16")
+    records = results.read_records(ROOT / RESULTS_DIR)
+    baseline = records["accuracy"]["methods"]["PyTorch baseline f32"]
+    compared = records["ablation-models"]["methods"]
+    columns = [baseline, *compared.values()]
     readme = (ROOT / "README.md").read_text()
-    for name, entry in methods[titles[0]]["modalities"].items():
-        scores = [percent(methods[title]["modalities"][name]["correct"]["dsc"]) for title in titles]
-        assert f"| {name} | {entry['cases']} | {' | '.join(scores)} |" in readme
-    means = [percent(methods[title]["mean_of_modalities"]["correct"]["dsc"]) for title in titles]
-    assert f"| mean of modalities | | {' | '.join(means)} |" in readme
-    changes = worst_changes({title: methods[title] for title in titles})[1]
-    worst = [line.split(": ")[1] for line in changes.splitlines()]
-    assert f"| worst against the baseline | | | {' | '.join(worst)} |" in readme
+
+    def scores(part, mode="correct", metric="dsc"):
+        return " | ".join(percent(part(column)[mode][metric]) for column in columns)
+
+    for name, entry in baseline["modalities"].items():
+        quoted = scores(lambda column, name=name: column["modalities"][name])
+        assert f"| {name} | {entry['cases']} | {quoted} |" in readme
+    means = scores(lambda column: column["mean_of_modalities"])
+    assert f"| mean of modalities | | {means} |" in readme
+    nsd = scores(lambda column: column["mean_of_modalities"], "official", "nsd")
+    assert f"| mean NSD, the challenge's | | {nsd} |" in readme
+    float_first = {"float": compared["float"], "PyTorch": baseline, **compared}
+    worst = [line.split(": ")[1] for line in worst_changes(float_first)[1].splitlines()]
+    worst.insert(1, "")
+    assert f"| worst against float | | {' | '.join(worst)} |".replace("|  |", "| |") in readme
 
 
 def test_the_readme_quotes_the_speeds():
     readme = (ROOT / "README.md").read_text()
-    engines = json.loads((ROOT / RESULTS_DIR / "engines.json").read_text())
-    for row in engines["rows"][:9]:
-        if row["precision"] in {"f32", "NNCF int8, rest f32", "NNCF int8, rest bf16"}:
-            is_quoted = f"{1000 * row['whole']['median_s']:.0f} ms" in readme
-            assert is_quoted or "ONNX Runtime" in row["engine"]
+    rows = {
+        name: {
+            (row["engine"], row["precision"]): row
+            for row in json.loads((ROOT / RESULTS_DIR / f"{name}.json").read_text())["rows"]
+            if row["network"] == "LiteMedSAM"
+        }
+        for name in ("engines", "engines-no-amx")
+    }
+    medians = {
+        key: [row[part]["median_s"] for part in ("encoder", "whole")]
+        for key, row in rows["engines-no-amx"].items()
+    }
+    served = medians["OpenVINO", "QAT int8, rest bf16"]
+    for key, quoted in {
+        ("PyTorch", "f32"): "| PyTorch | f32 |",
+        ("OpenVINO", "f32"): "| OpenVINO | f32 |",
+        ("OpenVINO", "bf16"): "| OpenVINO | bf16 |",
+        ("OpenVINO", "NNCF int8, rest bf16"): "| OpenVINO | NNCF int8, rest bf16 |",
+    }.items():
+        encoder, whole = (f"{1000 * median:.0f} ms" for median in medians[key])
+        assert f"{quoted} {encoder} | {whole} | {medians[key][0] / served[0]:.1f}x |" in readme
+    for precision in ("rest f32", "rest bf16"):
+        encoder, whole = (
+            f"{1000 * median:.0f} ms" for median in medians["OpenVINO", f"QAT int8, {precision}"]
+        )
+        line = next(line for line in readme.splitlines() if f"`models/int8`, {precision}" in line)
+        assert f"| {encoder} | {whole} |" in line
+    beside_f32 = medians["OpenVINO", "QAT int8, rest f32"][0]
+    for precision in ("f32", "NNCF int8, rest f32"):
+        assert f"({medians['OpenVINO', precision][0] / beside_f32:.1f}x)" in readme
+    for precision in ("f32", "bf16", "NNCF int8, rest bf16"):
+        whole = rows["engines"]["OpenVINO", precision]["whole"]["median_s"]
+        assert f"{1000 * whole:.0f} ms" in readme
     cases = json.loads((ROOT / RESULTS_DIR / "cases.json").read_text())["cases"]
     for kind in ("2D", "3D"):
         for service in ("service f32", "service bf16"):
