@@ -178,6 +178,8 @@ class Stage:
             if book is not None:
                 book.close()
             return
+        if book is not None and not self.progress.step:
+            self._save(LAST_FILE)  # so that a run that is killed early need not calibrate again
         for epoch in range(self.progress.step // len(self.sampler), self.recipe.schedule.epochs):
             self.sampler.set_epoch(epoch, self.progress.step % len(self.sampler))
             for samples in self.loader:
