@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same random tensors and layers in every run; those made on import are not covered."""
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        torch.manual_seed(0)
+
+
 @pytest.fixture
-def quick_tensors(monkeypatch):
-    """Seeded, on one thread for tensors this small, and without the compilation."""
+def quick_tensors(monkeypatch, seeded):
+    """On one thread for tensors this small, and without the compilation."""
     import torch
 
     from training import fake_quant
 
-    torch.manual_seed(0)
     monkeypatch.setattr(fake_quant, "_compiled_forward", fake_quant._forward)
     monkeypatch.setattr(fake_quant, "_compiled_backward", fake_quant._backward)
     threads = torch.get_num_threads()

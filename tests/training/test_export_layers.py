@@ -177,18 +177,18 @@ def test_every_quantizer_of_the_encoder_is_in_its_export_once(encoder):
 
 
 @pytest.mark.parametrize(
-    ("layer", "shape"),
+    ("build_layer", "shape"),
     [
-        (nn.Linear(4, 6), (7, 4)),
-        (nn.Linear(4, 6, bias=False), (7, 4)),
-        (nn.Conv2d(4, 6, 3, 2, 1), (2, 4, 7, 7)),
-        (nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False), (2, 4, 7, 7)),
+        (lambda: nn.Linear(4, 6), (7, 4)),
+        (lambda: nn.Linear(4, 6, bias=False), (7, 4)),
+        (lambda: nn.Conv2d(4, 6, 3, 2, 1), (2, 4, 7, 7)),
+        (lambda: nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False), (2, 4, 7, 7)),
     ],
     ids=["linear", "without bias", "convolution", "depth-wise"],
 )
-def test_a_bare_layer_takes_what_has_been_rounded_before(layer, shape, is_quantized):
+def test_a_bare_layer_takes_what_has_been_rounded_before(build_layer, shape, is_quantized):
     x = torch.randn(shape)
-    module = nn.Sequential(layer)
+    module = nn.Sequential(build_layer())
     (trained,) = prepared(module, lambda: module(x), is_quantized=is_quantized)
     bare = bare_layer(trained)
     assert not activation_quantizers(bare)

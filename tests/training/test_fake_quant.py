@@ -20,11 +20,6 @@ LIMITS = {"signed": (-128.0, 127.0), "unsigned": (0.0, 255.0), "2-bit": (0.0, 3.
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-
-
-@pytest.fixture(autouse=True)
 def _not_compiled(monkeypatch):
     """Compiling takes seconds for each dtype and range; one test does it."""
     monkeypatch.setattr(fake_quant, "_compiled_forward", fake_quant._forward)

@@ -34,11 +34,6 @@ AROUND = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-
-
 def hard_swish(x, scale):
     return x * torch.clamp(scale * x / 6 + 0.5, 0, 1)
 

@@ -23,11 +23,6 @@ pytestmark = pytest.mark.training
 TOLERANCE = 1e-5
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-
-
 def test_parameter_counts_equal_table_1():
     counts = count_parameters(build_lite_medsam())
     assert counts.image_encoder == 5_736_623

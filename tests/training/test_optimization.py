@@ -276,7 +276,6 @@ def test_adamw_steps_by_the_rate_however_long_the_gradient():
 
 def test_everything_that_moves_gets_a_gradient_from_the_real_decoder():
     # Processes that share their gradients wait for each of them.
-    torch.manual_seed(0)
     network = PromptableNetwork(small_encoder(), 256).eval()
     quantize_network(network, QuantConfig())
     image, boxes = images_with_boxes(1)[0]
