@@ -27,7 +27,7 @@ from benchmarks.record import RESULTS_DIR, write_record
 from benchmarks.split import Method, add_data_options, case_paths
 from inference import Settings
 from inference.config import VOLUME_PROMPTS, Precision
-from inference.contract import LOGIT_THRESHOLD, LOW_RES_SIZE, MANIFEST_FILE
+from inference.contract import LOGIT_THRESHOLD, LOW_RES_SIZE, MANIFEST_FILE, UPSCALING
 from inference.geometry import ModelFrame
 from inference.pipeline import Stages
 from inference.postprocess import MaskWindow
@@ -38,6 +38,7 @@ from inference.preprocess import (
     resize_long_side,
     to_tensor,
 )
+from inference.windows import WHOLE, Window
 
 INTERPOLATIONS = {
     "area": cv2.INTER_AREA,
@@ -66,16 +67,23 @@ def pad_before(interpolation: int) -> Stages:
     return Stages(prepare=prepare)
 
 
-def threshold_first(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> MaskWindow:
+def threshold_first(
+    low_res_logits: NDArray[np.float32], frame: ModelFrame, decoded: Window = WHOLE
+) -> MaskWindow:
     """Threshold in the model frame, then resize the binary mask (QMedSAM's order).
 
     The mask is resized linearly and cut at one half.
     """
     stride = LOW_RES_SIZE / frame.image_size
     height, width = (round(side * stride) for side in frame.resized_hw)
-    small = (low_res_logits[:height, :width] > LOGIT_THRESHOLD).astype(np.uint8) * 255
+    small = np.zeros((LOW_RES_SIZE, LOW_RES_SIZE), dtype=np.uint8)
+    rows, columns = low_res_logits.shape
+    top, left = UPSCALING * decoded.top, UPSCALING * decoded.left
+    small[top : top + rows, left : left + columns][low_res_logits > LOGIT_THRESHOLD] = 255
     original_h, original_w = frame.original_hw
-    resized = cv2.resize(small, (original_w, original_h), interpolation=cv2.INTER_LINEAR)
+    resized = cv2.resize(
+        small[:height, :width], (original_w, original_h), interpolation=cv2.INTER_LINEAR
+    )
     return MaskWindow(resized > 127, 0, 0)
 
 

@@ -23,13 +23,13 @@ from benchmarks.models import (
     NNCF_TITLE,
     OWN_INT8_DIR,
     OWN_INT8_TITLE,
+    PLAIN_DIR,
     is_made_from,
 )
 from benchmarks.record import RESULTS_DIR, write_record
 from benchmarks.split import Method, add_data_options, case_paths, predict_cases
 from inference import Settings
 from inference.config import Precision
-from inference.variant import default_model_dir
 from training.checkpoint import DEFAULT_PATH
 from training.metrics import MODES
 from training.score_tables import modality_table, scores_document
@@ -65,7 +65,7 @@ def quantized_methods(precision: Precision) -> list[Method]:
     for name, (folder, title) in QUANTIZED.items():
         if not folder.is_dir():
             logger.warning("%s is left out: %s does not exist", title, folder)
-        elif folder == NNCF_DIR and not is_made_from(folder, default_model_dir("float")):
+        elif folder == NNCF_DIR and not is_made_from(folder, PLAIN_DIR):
             logger.warning("%s is left out: %s is of another float model", title, folder)
         else:
             methods.append(_quantized_method(name, precision))

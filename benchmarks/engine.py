@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
@@ -51,11 +51,11 @@ Array = NDArray[np.float32]
 class Engine(Protocol):
     """A network ready to run."""
 
-    def encode(self, image: Array) -> Array:
-        """Encode (1, 3, S, S) as image_embedding (1, 256, 64, 64)."""
+    def encode(self, image: Array) -> Any:
+        """Encode (1, 3, S, S) as what `decode` reads of it."""
         ...
 
-    def decode(self, image_embedding: Array, boxes: Array) -> Array:
+    def decode(self, encoded: Any, boxes: Array) -> Array:
         """Decode (N, 4) boxes as low_res_logits (N, 256, 256)."""
         ...
 

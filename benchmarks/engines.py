@@ -5,7 +5,7 @@
 Each row runs in processes of its own, the rows in turn and in several rounds, with a fixed number
 of threads. MedSAM has random weights unless its checkpoint is given: its speed is the same. A row
 whose model does not exist is left out; int8 by NNCF is made where it is missing, which takes
-minutes. `make model` writes the ONNX files that ONNX Runtime needs.
+minutes. "As exported" are the graphs of the ONNX files, which are what NNCF quantizes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from benchmarks.models import (
     NNCF_TITLE,
     OWN_INT8_DIR,
     OWN_INT8_TITLE,
+    PLAIN_DIR,
+    PLAIN_TITLE,
     has_onnx,
+    is_exported,
     is_made_from,
 )
 from benchmarks.nncf_int8 import DEFAULT_CALIBRATION, calibration_samples, quantize_model
@@ -38,10 +41,13 @@ from inference.cli import at_least
 from inference.model import file_sha256, read_manifest
 from inference.progress import ProgressBar
 from inference.variant import default_model_dir
+from training.checkpoint import DEFAULT_PATH
 from training.export import Source, export_network
+from training.inference_graphs import inference_graphs, plain_graphs
 
 logger = logging.getLogger(__name__)
 
+OURS = "as served"
 NETWORKS = {"lite_medsam": "LiteMedSAM", "medsam": "MedSAM"}
 WORK_DIR = Path("runs/engines")
 DEFAULT_RECORD = RESULTS_DIR / "engines.json"
@@ -71,7 +77,7 @@ def network_rows(network: str, folders: dict[str, Path], checkpoint: Path | None
 
     Args:
         network: lite_medsam or medsam.
-        folders: of the models that exist: `float`, and by name those in int8.
+        folders: of the models that exist, by their titles.
         checkpoint: for PyTorch.
     """
     torch_options = ["pytorch", "--network", network]
@@ -83,12 +89,13 @@ def network_rows(network: str, folders: dict[str, Path], checkpoint: Path | None
         ("PyTorch", "int8 (dynamic, linear layers)", [*torch_options, "--precision", "int8"]),
     ]
     for name, folder in folders.items():
-        words = "f32" if name == "float" else name
-        if has_onnx(folder):
+        if has_onnx(folder) and name != OURS:  # whose ONNX files are those of the plain one
+            words = "f32" if name == PLAIN_TITLE else name
             rows.append(("ONNX Runtime", words, ["onnxruntime", "--model-dir", str(folder)]))
     for name, folder in folders.items():
         for precision in ("f32", "bf16"):
-            words = precision if name == "float" else f"{name}, rest {precision}"
+            is_float = name in (PLAIN_TITLE, OURS)
+            words = f"{precision}, {name}" if is_float else f"{name}, rest {precision}"
             options = ["openvino", "--model-dir", str(folder), "--precision", precision]
             rows.append(("OpenVINO", words, options))
     title = NETWORKS[network]
@@ -102,23 +109,29 @@ def prepare_models(network: str, checkpoint: Path | None, calibration: Path) -> 
         FileNotFoundError: there is no image to calibrate with.
     """
     if network == "lite_medsam":
-        folders = {"float": default_model_dir("float"), NNCF_TITLE: NNCF_DIR}
+        folders = {PLAIN_TITLE: PLAIN_DIR, NNCF_TITLE: NNCF_DIR, OURS: default_model_dir("float")}
         if OWN_INT8_DIR.is_dir():
             folders[OWN_INT8_TITLE] = OWN_INT8_DIR
+        checkpoint = DEFAULT_PATH
     else:
         name = f"medsam_{file_sha256(checkpoint)[:8]}" if checkpoint else "medsam_random"
-        folders = {"float": WORK_DIR / name, NNCF_TITLE: WORK_DIR / f"{name}_nncf_int8"}
-        if not folders["float"].is_dir():
-            logger.info("Exporting %s", NETWORKS[network])
+        folders = {
+            PLAIN_TITLE: WORK_DIR / f"{name}_plain",
+            NNCF_TITLE: WORK_DIR / f"{name}_nncf_int8",
+            OURS: WORK_DIR / name,
+        }
+    graphs = {PLAIN_TITLE: plain_graphs, OURS: inference_graphs}
+    for title, graphs_of in graphs.items():
+        if not is_exported(folders[title]):
+            logger.info("Exporting %s, %s", NETWORKS[network], title)
             source = Source(network, torch_network(network, checkpoint), checkpoint)
-            export_network(source, folders["float"])
-    quantized = folders[NNCF_TITLE]
-    lacks_onnx = has_onnx(folders["float"]) and not has_onnx(quantized)
-    if lacks_onnx or not is_made_from(quantized, folders["float"]):
+            export_network(source, folders[title], graphs_of)
+    quantized, plain = folders[NNCF_TITLE], folders[PLAIN_TITLE]
+    if not is_made_from(quantized, plain):
         logger.info("Quantizing %s with NNCF", NETWORKS[network])
-        size = read_manifest(folders["float"]).image_size
+        size = read_manifest(plain).image_size
         samples = calibration_samples(calibration, size, SAMPLES[network])
-        quantize_model(folders["float"], samples, quantized)
+        quantize_model(plain, samples, quantized)
     return folders
 
 
@@ -209,7 +222,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         checkpoint = arguments.medsam_checkpoint if network == "medsam" else None
         folders = prepare_models(network, checkpoint, arguments.calibration)
         for folder in folders.values():
-            if not has_onnx(folder):
+            if not has_onnx(folder) and folder == OWN_INT8_DIR:
                 logger.warning("No row of ONNX Runtime: %s has no ONNX files", folder)
         rows.extend(network_rows(network, folders, checkpoint))
     options = ["--threads", str(arguments.threads), "--runs", str(arguments.runs)]

@@ -25,7 +25,7 @@ import openvino
 from numpy.typing import NDArray
 
 from benchmarks.command import run_command
-from benchmarks.models import NNCF_DIR, NNCF_TITLE, SOURCE_KEY
+from benchmarks.models import NNCF_DIR, NNCF_TITLE, PLAIN_DIR, SOURCE_KEY
 from inference import Settings
 from inference.cases import read_case
 from inference.cli import at_least
@@ -34,16 +34,16 @@ from inference.contract import (
     CONTRACT_VERSION,
     DECODER_FILE,
     ENCODER_FILE,
-    IMAGE_EMBEDDING_NAME,
     IMAGE_NAME,
     MANIFEST_FILE,
+    WINDOWS_NAME,
 )
 from inference.geometry import ModelFrame
 from inference.model import CompiledNetwork, file_sha256, read_manifest
 from inference.preprocess import preprocess_image
 from inference.prompts import check_prompts
-from inference.variant import default_model_dir
 from inference.volume import boxes_2d, fixed_visits, image_visits
+from inference.windows import WHOLE, window_pixels
 from training.export import put_in_place
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,11 @@ def graph_inputs(model_dir: Path, samples: Sequence[Sample]) -> dict[str, list[I
     return {
         ENCODER_FILE: [{IMAGE_NAME: image} for image, _ in samples],
         DECODER_FILE: [
-            {IMAGE_EMBEDDING_NAME: network.encode(image), BOXES_NAME: boxes}
+            {
+                **network.encode(image),
+                BOXES_NAME: boxes,
+                WINDOWS_NAME: window_pixels([WHOLE] * len(boxes)),
+            }
             for image, boxes in samples
         ],
     }
@@ -110,7 +114,7 @@ def quantize_model(model_dir: Path, samples: Sequence[Sample], output_dir: Path)
     """Quantize encoder and decoder, as IR and as ONNX where `model_dir` has it.
 
     Args:
-        model_dir: exported in f32.
+        model_dir: exported in f32, with the graphs of its ONNX files.
         samples: of `calibration_samples`.
         output_dir: gets the model and its manifest.
     """
@@ -125,7 +129,8 @@ def quantize_model(model_dir: Path, samples: Sequence[Sample], output_dir: Path)
             onnx_file = Path(file).with_suffix(".onnx")
             if (model_dir / onnx_file).is_file():
                 graph = onnx.load(model_dir / onnx_file)
-                few = inputs[:ONNX_SAMPLES]
+                names = [item.name for item in graph.graph.input]  # windows are not among them
+                few = [{name: one[name] for name in names} for one in inputs[:ONNX_SAMPLES]]
                 onnx.save(_quantize(graph, few, WITHOUT_SMOOTHING), folder / onnx_file)
         document = {
             "contract_version": CONTRACT_VERSION,
@@ -169,8 +174,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model-dir",
         type=Path,
-        default=default_model_dir("float"),
-        help="float model (default: the one that ships)",
+        default=PLAIN_DIR,
+        help="float model with the graphs of its ONNX files, which `python -m training.export "
+        "--plain` writes (default: %(default)s)",
     )
     parser.add_argument(
         "--calibration",

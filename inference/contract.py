@@ -4,16 +4,21 @@ Export writes by it, inference reads by it, and training prepares its images by 
 an exported model would notice needs a new `CONTRACT_VERSION`.
 """
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 
 LITE_MEDSAM_IMAGE_SIZE = 256
 MEDSAM_IMAGE_SIZE = 1024
 EMBEDDING_SHAPE = (1, 256, 64, 64)
+EMBEDDING_SIZE = EMBEDDING_SHAPE[-1]
 LOW_RES_SIZE = 256
+UPSCALING = LOW_RES_SIZE // EMBEDDING_SIZE  # logits per pixel of the embedding, along a side
 
+# The encoder takes the image. Whatever it puts out, the decoder takes by the same names, with boxes
+# and windows: for each box the pixels of the embedding to decode, counted row by row.
 IMAGE_NAME = "image"
 IMAGE_EMBEDDING_NAME = "image_embedding"
 BOXES_NAME = "boxes"
+WINDOWS_NAME = "windows"
 LOW_RES_LOGITS_NAME = "low_res_logits"
 
 ENCODER_FILE = "encoder.xml"

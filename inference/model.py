@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,15 @@ from .contract import (
     CONTRACT_VERSION,
     DECODER_FILE,
     ENCODER_FILE,
-    IMAGE_EMBEDDING_NAME,
     IMAGE_NAME,
     LOW_RES_LOGITS_NAME,
     MANIFEST_FILE,
+    WINDOWS_NAME,
 )
+from .embeddings import EncodedImage
 from .errors import ModelError
 from .geometry import Boxes
+from .windows import WHOLE, Window, window_pixels
 
 # OpenVINO reports usage through this package where it can be imported, and uses a stub of its
 # own where it cannot. A medical service does not phone home.
@@ -140,30 +143,33 @@ class CompiledNetwork:
         """Threads of the network."""
         return int(self._encoder.get_property("INFERENCE_NUM_THREADS"))
 
-    def encode(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode(self, image: NDArray[np.float32]) -> EncodedImage:
         """Encode one image.
 
         Args:
             image: (1, 3, S, S), values 0 to 1.
 
         Returns:
-            image_embedding (1, 256, 64, 64).
+            What the decoder reads of it, by name.
         """
-        inputs = {IMAGE_NAME: image}
-        return _infer(self._encoder_request, inputs, IMAGE_EMBEDDING_NAME)
+        return _infer(self._encoder_request, {IMAGE_NAME: image})
 
-    def decode(self, image_embedding: NDArray[np.float32], boxes: Boxes) -> NDArray[np.float32]:
+    def decode(
+        self, encoded: EncodedImage, boxes: Boxes, windows: Sequence[Window] | None = None
+    ) -> NDArray[np.float32]:
         """Decode boxes on an encoded image.
 
         Args:
-            image_embedding: (1, 256, 64, 64).
+            encoded: of `encode`.
             boxes: (N, 4), xyxy, pixels of the model frame, N at least 1.
+            windows: of one size, to which the logits of each box are limited; None is all.
 
         Returns:
-            low_res_logits (N, 256, 256).
+            low_res_logits (N, h, w), four for each pixel of the window along a side.
         """
-        inputs = {IMAGE_EMBEDDING_NAME: image_embedding, BOXES_NAME: boxes}
-        return _infer(self._decoder_request, inputs, LOW_RES_LOGITS_NAME)
+        pixels = window_pixels([WHOLE] * len(boxes) if windows is None else windows)
+        inputs: dict[str, NDArray[Any]] = {**encoded, BOXES_NAME: boxes, WINDOWS_NAME: pixels}
+        return _infer(self._decoder_request, inputs)[LOW_RES_LOGITS_NAME]
 
 
 def _verify(model_dir: Path, manifest: Manifest) -> None:
@@ -219,8 +225,11 @@ def _compile(core: openvino.Core, path: Path, config: dict[str, Any]) -> openvin
 
 
 def _infer(
-    request: openvino.InferRequest, inputs: dict[str, NDArray[np.float32]], output: str
-) -> NDArray[np.float32]:
+    request: openvino.InferRequest, inputs: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[np.float32]]:
     request.infer(inputs, share_inputs=True)
-    # The tensor belongs to the request, whose next run overwrites it.
-    return np.array(request.get_tensor(output).data, dtype=np.float32)
+    # The tensors belong to the request, whose next run overwrites them.
+    return {
+        output.any_name: np.array(request.get_tensor(output).data, dtype=np.float32)
+        for output in request.model_outputs
+    }

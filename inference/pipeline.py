@@ -14,12 +14,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .embeddings import EmbeddingStore
+from .embeddings import EmbeddingStore, EncodedImage
 from .geometry import Box, Boxes, ModelFrame
 from .postprocess import LabelCanvas, LabelMap, MaskWindow, logits_to_window
 from .preprocess import preprocess_image
 from .timing import Stopwatch
 from .volume import Follow, Visit, follow_mask
+from .windows import Window, decoding_blocks, window_around
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,12 @@ class Stages:
 
     Attributes:
         prepare: image and side S of the model frame to (1, 3, S, S).
-        to_window: low_res_logits (256, 256) of one object to its mask in the original frame.
+        to_window: low_res_logits of one object, and the part of the embedding that they are of,
+            to its mask in the original frame.
     """
 
     prepare: Callable[[NDArray[np.uint8], int], NDArray[np.float32]] = preprocess_image
-    to_window: Callable[[NDArray[np.float32], ModelFrame], MaskWindow] = logits_to_window
+    to_window: Callable[[NDArray[np.float32], ModelFrame, Window], MaskWindow] = logits_to_window
 
 
 SERVED = Stages()
@@ -48,12 +50,14 @@ class Network(Protocol):
         """Side of the model frame in pixels."""
         ...
 
-    def encode(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Encode (1, 3, S, S) as image_embedding (1, 256, 64, 64)."""
+    def encode(self, image: NDArray[np.float32]) -> EncodedImage:
+        """Encode (1, 3, S, S)."""
         ...
 
-    def decode(self, image_embedding: NDArray[np.float32], boxes: Boxes) -> NDArray[np.float32]:
-        """Decode (N, 4) boxes of the model frame as low_res_logits (N, 256, 256)."""
+    def decode(
+        self, encoded: EncodedImage, boxes: Boxes, windows: Sequence[Window]
+    ) -> NDArray[np.float32]:
+        """Decode (N, 4) boxes of the model frame in windows of one size, as low_res_logits."""
         ...
 
 
@@ -92,29 +96,30 @@ def segment_slices(
     canvas = LabelCanvas((len(slices), *original_hw), len(boxes))
     found: dict[tuple[int, int], Box] = {}
 
-    def embed(z: int) -> NDArray[np.float32]:
+    def embed(z: int) -> EncodedImage:
         with stopwatch.step("preprocess"):
             tensor = stages.prepare(slices[z], network.image_size)
         with stopwatch.step("encode"):
             return network.encode(tensor)
 
-    for visit, embedding in _embeddings(visits, embed):
+    for visit, encoded in _embeddings(visits, embed):
         prompts = _prompts(visit, own_prompts, found=found, follow=follow, frame=frame)
-        decoded = _decode(network, embedding, prompts, block_size=block_size, stopwatch=stopwatch)
-        for index, low_res_logits in zip(visit.objects, decoded, strict=True):
+        decoded = _decode(network, encoded, prompts, block_size=block_size, stopwatch=stopwatch)
+        for row, low_res_logits, window in decoded:
             with stopwatch.step("postprocess"):
-                window = stages.to_window(low_res_logits, frame)
-                canvas.paint(visit.z, window, index + 1)
-                box = window.box() if visit.step else None
+                index = visit.objects[row]
+                mask = stages.to_window(low_res_logits, frame, window)
+                canvas.paint(visit.z, mask, index + 1)
+                box = mask.box() if visit.step else None
                 if box is not None:
                     found[index, visit.z] = box
     return canvas.label_map
 
 
 def _embeddings(
-    visits: Sequence[Visit], embed: Callable[[int], NDArray[np.float32]]
-) -> Iterator[tuple[Visit, NDArray[np.float32]]]:
-    """Yield each visit with the embedding of its slice, made once and kept while needed."""
+    visits: Sequence[Visit], embed: Callable[[int], EncodedImage]
+) -> Iterator[tuple[Visit, EncodedImage]]:
+    """Yield each visit with its slice encoded, which is done once and kept while needed."""
     visits_left = Counter(visit.z for visit in visits)
     store = EmbeddingStore()
     try:
@@ -149,14 +154,16 @@ def _prompts(
 
 def _decode(
     network: Network,
-    image_embedding: NDArray[np.float32],
+    encoded: EncodedImage,
     prompts: Boxes,
     *,
     block_size: int,
     stopwatch: Stopwatch,
-) -> Iterator[NDArray[np.float32]]:
-    """Yield low_res_logits (256, 256) of each prompt."""
-    for start in range(0, len(prompts), block_size):
+) -> Iterator[tuple[int, NDArray[np.float32], Window]]:
+    """Yield the row of each prompt, in any order, its low_res_logits and where they are."""
+    windows = [window_around(prompt, network.image_size) for prompt in prompts]
+    for rows in decoding_blocks(windows, block_size):
+        chosen = [windows[row] for row in rows]
         with stopwatch.step("decode"):
-            low_res_logits = network.decode(image_embedding, prompts[start : start + block_size])
-        yield from low_res_logits
+            low_res_logits = network.decode(encoded, prompts[rows], chosen)
+        yield from zip(rows, low_res_logits, chosen, strict=True)

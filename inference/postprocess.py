@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .contract import LOGIT_THRESHOLD, LOW_RES_SIZE
+from .contract import LOGIT_THRESHOLD, LOW_RES_SIZE, UPSCALING
 from .geometry import Box, Mask, ModelFrame, mask_to_box
+from .windows import WHOLE, Window
 
 STRIP_VALUES = 1 << 18  # 1 MB of float32: a strip's buffers stay in the second-level cache
 LabelMap = NDArray[np.unsignedinteger[Any]]
@@ -46,23 +47,30 @@ class MaskWindow:
 EMPTY_WINDOW = MaskWindow(np.zeros((0, 0), dtype=np.bool_), 0, 0)
 
 
-def logits_to_window(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> MaskWindow:
+def logits_to_window(
+    low_res_logits: NDArray[np.float32], frame: ModelFrame, decoded: Window = WHOLE
+) -> MaskWindow:
     """Turn one object's logits into its mask in the original frame.
 
     Args:
-        low_res_logits: (256, 256), over the whole model frame.
+        low_res_logits: (h, w), four for each pixel of `decoded` along a side.
         frame: of the image; what lies in its padding is ignored.
+        decoded: the part of the embedding that they are of; all outside is background.
     """
     stride = LOW_RES_SIZE / frame.image_size
-    resized_h, resized_w = frame.resized_hw
-    height, width = int(np.ceil(resized_h * stride)), int(np.ceil(resized_w * stride))
-    extent = mask_to_box(low_res_logits[:height, :width] > LOGIT_THRESHOLD)
+    height, width = (int(np.ceil(side * stride)) for side in frame.resized_hw)
+    origins = UPSCALING * decoded.top, UPSCALING * decoded.left
+    logits = low_res_logits[: max(0, height - origins[0]), : max(0, width - origins[1])]
+    extent = mask_to_box(logits > LOGIT_THRESHOLD)
     if extent is None:
         return EMPTY_WINDOW
     left, top, right, bottom = (int(value) for value in extent)
-    rows = _samples(frame, 0, first=top, last=bottom, count=height)
-    columns = _samples(frame, 1, first=left, last=right, count=width)
-    mask = _upsampled_mask(low_res_logits, rows, columns)
+    height, width = logits.shape
+    rows = _samples(frame, 0, first=top, last=bottom, origin=origins[0], count=height)
+    columns = _samples(frame, 1, first=left, last=right, origin=origins[1], count=width)
+    if not (rows.low.size and columns.low.size):
+        return EMPTY_WINDOW
+    mask = _upsampled_mask(logits, rows, columns)
     return MaskWindow(mask, rows.start, columns.start)
 
 
@@ -101,15 +109,22 @@ class _Samples:
     weight: NDArray[np.float32]
 
 
-def _samples(frame: ModelFrame, axis: int, *, first: int, last: int, count: int) -> _Samples:
-    """Sample an axis of `count` low-resolution values where `first` to `last` have an influence."""
+def _samples(
+    frame: ModelFrame, axis: int, *, first: int, last: int, origin: int, count: int
+) -> _Samples:
+    """Sample an axis of `count` low-resolution values where `first` to `last` have an influence.
+
+    The values begin at `origin` of the model frame; pixels nearer to one beyond are left out.
+    """
     length = frame.original_hw[axis]
     # Low-resolution pixels per original pixel.
     ratio = frame.resized_hw[axis] / length * LOW_RES_SIZE / frame.image_size
-    start = max(0, int(np.floor((first - 0.5) / ratio - 0.5)))
-    stop = min(length, int(np.ceil((last + 1.5) / ratio - 0.5)) + 1)
+    lowest, highest = origin / ratio - 0.5, (origin + count) / ratio - 0.5
+    start = max(0, int(np.ceil(lowest)), int(np.floor((origin + first - 0.5) / ratio - 0.5)))
+    stop = int(np.ceil((origin + last + 1.5) / ratio - 0.5)) + 1
+    stop = min(length, int(np.ceil(highest)), stop)
     position = (np.arange(start, stop, dtype=np.float32) + np.float32(0.5)) * np.float32(ratio)
-    position = np.maximum(position - np.float32(0.5), np.float32(0))
+    position = np.maximum(position - np.float32(origin + 0.5), np.float32(0))
     low = np.minimum(position.astype(np.intp), count - 1)
     high = np.minimum(low + 1, count - 1)
     return _Samples(start, low, high, position - low.astype(np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from inference.contract import LOW_RES_SIZE
+from inference.embeddings import EncodedImage
 from inference.postprocess import MaskWindow
+from inference.windows import Window
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples" / "cases"
@@ -29,16 +32,24 @@ class FakeNetwork:
         self.encoded: list[float] = []
         self.decoded: list[NDArray[np.float32]] = []
 
-    def encode(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode(self, image: NDArray[np.float32]) -> EncodedImage:
+        return {"image_embedding": self.embed(image)}
+
+    def decode(
+        self, encoded: EncodedImage, boxes: NDArray[np.float32], windows: Sequence[Window]
+    ) -> NDArray[np.float32]:
+        assert encoded["image_embedding"].shape == (1, 256, 64, 64)
+        return cut(self.draw(boxes), windows)
+
+    def embed(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the embedding (1, 256, 64, 64) of an image."""
         assert image.shape == (1, 3, 256, 256)
         assert image.dtype == np.float32
         self.encoded.append(float(image.mean()))
         return np.full((1, 256, 64, 64), image.mean(), dtype=np.float32)
 
-    def decode(
-        self, image_embedding: NDArray[np.float32], boxes: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        assert image_embedding.shape == (1, 256, 64, 64)
+    def draw(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits (N, 256, 256) of boxes."""
         assert boxes.dtype == np.float32
         assert boxes.shape[1] == 4
         self.decoded.append(boxes.copy())
@@ -49,6 +60,17 @@ class FakeNetwork:
             np.minimum(pixels[:, None] - y0, y1 - pixels[:, None]),
         )
         return np.clip(inside + 0.5, -1, 1).astype(np.float32)
+
+
+def cut(logits: NDArray[np.float32], windows: Sequence[Window]) -> NDArray[np.float32]:
+    """Cut the windows of one size out of (N, 256, 256) logits."""
+    assert len({window.side for window in windows}) == 1
+    cuts = []
+    for one, window in zip(logits, windows, strict=True):
+        top, left, side = (4 * value for value in (window.top, window.left, window.side))
+        cuts.append(one[top : top + side, left : left + side])
+        assert cuts[-1].shape == (side, side)
+    return np.stack(cuts)
 
 
 def full_mask(window: MaskWindow, original_hw: tuple[int, int]) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,19 @@ from numpy.typing import NDArray
 
 from inference import __version__
 from inference.config import Settings
-from inference.contract import CONTRACT_VERSION, MANIFEST_FILE
+from inference.contract import CONTRACT_VERSION, IMAGE_EMBEDDING_NAME, MANIFEST_FILE
 from inference.model import CompiledNetwork, file_sha256
 from inference.preprocess import to_tensor
 from training.checkpoint import DEFAULT_PATH, CheckpointError
-from training.lowering import count_quantized_products, read_lowered
+from training.folded_decoder import ImageTerms
+from training.inference_graphs import PIXELS_NAME, inference_graphs, plain_graphs
+from training.lowering import count_quantized_products
 from training.network import PromptableNetwork
 from training.onnx_files import EXAMPLE_BOXES, OPSET, SEED, example_boxes, write_onnx
 from training.quant_config import QuantConfig
 from training.run_time import Product, run_time_products, runnable_precisions
 from training.state import load_start
+from training.tiny_vit import to_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ EMBEDDING_TOLERANCE, QUANTIZED_LOGIT_TOLERANCE = 0.1, 0.01
 BLOBS = 16  # of the image that is compared, along a side
 
 Values = NDArray[np.float32]
+GraphsOf = Callable[[PromptableNetwork, Path, Mapping[str, bool]], dict[str, openvino.Model]]
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,16 @@ class ExportError(Exception):
     """An exported model does not compute what its network does, or not as it is meant to."""
 
 
-def export_network(source: Source, output_dir: Path) -> None:
+def export_network(
+    source: Source, output_dir: Path, graphs_of: GraphsOf = inference_graphs
+) -> None:
     """Write encoder and decoder, as ONNX and IR, and the manifest into `output_dir`.
+
+    Args:
+        source: to export.
+        output_dir: folder to write, which may hold an earlier model.
+        graphs_of: the network, the ONNX files' folder and which of them are quantized to the
+            graphs of the IR; `plain_graphs` serves to compare.
 
     Raises:
         ExportError: the exported model does not compute what the network does, or a product that
@@ -86,9 +98,11 @@ def export_network(source: Source, output_dir: Path) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output_dir.parent) as name:
         folder = Path(name)
+        is_quantized = write_onnx(source.network, folder)
+        graphs = graphs_of(source.network, folder, is_quantized)
         products = {
-            file: _write_ir(folder / file, is_quantized=is_quantized)
-            for file, is_quantized in write_onnx(source.network, folder).items()
+            file: _write_ir(graph, folder / file, is_quantized=is_quantized[file])
+            for file, graph in graphs.items()
         }
         manifest = json.dumps(_manifest(source, folder, products), indent=2) + "\n"
         (folder / MANIFEST_FILE).write_text(manifest, encoding="utf-8")
@@ -120,19 +134,21 @@ def check_export(source: Source, model_dir: Path) -> None:
             )
 
 
-def _write_ir(path: Path, *, is_quantized: bool) -> list[Product]:
-    """Turn the ONNX file beside `path` into IR, and say how its quantized products run.
+def _write_ir(graph: openvino.Model, path: Path, *, is_quantized: bool) -> list[Product]:
+    """Write a graph as IR, and say how its quantized products run.
+
+    Args:
+        graph: that inference is to run.
+        path: of the IR, beside the ONNX file that it was made of.
+        is_quantized: whether that file is.
 
     Raises:
-        ExportError: some do not run in int8, or are lost.
+        ExportError: some products do not run in int8, or are lost.
     """
-    onnx_path = path.with_suffix(".onnx")
-    graph = read_lowered(onnx_path) if is_quantized else openvino.convert_model(onnx_path)
-    # Only what the conversion did on this machine is in there, and paths with it.
-    del graph.get_rt_info()["conversion_parameters"]
     openvino.save_model(graph, path, compress_to_fp16=False)
     if not is_quantized:
         return []
+    onnx_path = path.with_suffix(".onnx")
     meant = count_quantized_products(onnx.load(onnx_path))
     for precision in runnable_precisions():
         try:
@@ -182,12 +198,15 @@ def _outputs(
     image = to_tensor(cv2.resize(blobs, (size, size), interpolation=cv2.INTER_LINEAR))
     boxes = example_boxes(generator, EXAMPLE_BOXES, size)
     compiled = CompiledNetwork(model_dir, Settings(precision="f32"))
-    embedding = compiled.encode(image)
-    logits = compiled.decode(embedding, boxes)
+    encoded = compiled.encode(image)
+    logits = compiled.decode(encoded, boxes)
     with torch.no_grad():
         own_embedding = network.encode(torch.from_numpy(image))
         own_logits = network.decode(own_embedding, torch.from_numpy(boxes))
-    return (embedding, logits), (own_embedding.numpy(), own_logits.numpy())
+        own_pixels = ImageTerms(network)(to_tokens(own_embedding))[0]
+    if IMAGE_EMBEDDING_NAME in encoded:  # the decoder is quantized and reads nothing else
+        return (encoded[IMAGE_EMBEDDING_NAME], logits), (own_embedding.numpy(), own_logits.numpy())
+    return (encoded[PIXELS_NAME], logits), (own_pixels.numpy(), own_logits.numpy())
 
 
 def _manifest(
@@ -264,12 +283,20 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         help="folder to write (default: models/int8 for a quantized network, else models/float)",
     )
+    parser.add_argument(
+        "--plain",
+        action="store_true",
+        help="write the IR as the ONNX files compute, slower, to compare; needs --output-dir",
+    )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Export a checkpoint; 0 when the model is in place, 2 otherwise."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.plain and arguments.output_dir is None:
+        parser.error("--plain needs --output-dir, as it is not what ships")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for chatty in ("onnxscript", "onnx_ir"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -277,7 +304,8 @@ def main(argv: list[str] | None = None) -> int:
         source = load_source(arguments.network, arguments.checkpoint)
         shipped = Path("models/float" if source.quant is None else "models/int8")
         output_dir = arguments.output_dir or shipped
-        export_network(source, output_dir)
+        graphs_of = plain_graphs if arguments.plain else inference_graphs
+        export_network(source, output_dir, graphs_of)
     except (CheckpointError, ExportError) as error:
         logger.error("%s", error)
         return 2

@@ -15,6 +15,7 @@ from brevitas.quant_tensor import QuantTensor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.layers import LayerNorm2d
 from training.quantization import QuantMatMul, conv_shape
 from training.tiny_vit import (
     Attention,
@@ -25,6 +26,8 @@ from training.tiny_vit import (
     to_image,
     to_tokens,
 )
+
+EVEN_BIAS = 2.0**-6  # any number but zero, small enough not to cost digits
 
 
 class Quantize(nn.Module):
@@ -134,8 +137,29 @@ class ExportStage(nn.Module):
         return x if self.downsample is None else self.downsample(x)
 
 
+class ExportNeck(nn.Module):
+    """The neck of an encoder, which normalizes tokens and not images: their channels lie together.
+
+    Args:
+        trained: whose first convolution takes what has been quantized before.
+    """
+
+    def __init__(self, trained: nn.Sequential) -> None:
+        super().__init__()
+        conv1, self.norm1, conv2, self.norm2 = trained
+        self.quant = _input_quant(conv2)
+        self.conv1, self.conv2 = (with_even_bias(bare_layer(conv)) for conv in (conv1, conv2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute (B, C, H, W) as the trained neck does."""
+        hw = (x.shape[2], x.shape[3])
+        tokens = self.quant(_normalized(to_tokens(self.conv1(x)), self.norm1))
+        tokens = _normalized(to_tokens(self.conv2(to_image(tokens, hw))), self.norm2)
+        return to_image(tokens, hw)
+
+
 def use_export_layers(encoder: TinyViT) -> None:
-    """Replace the stages of tokens in place; batch normalization must have been folded."""
+    """Replace the stages of tokens and the neck, in place; batch normalization must be folded."""
     for index in range(1, len(encoder.layers)):
         merging = encoder.layers[index - 1].downsample
         merging.conv3, bias = with_half_bias(merging.conv3)
@@ -146,6 +170,7 @@ def use_export_layers(encoder: TinyViT) -> None:
         following = getattr(owner, name)
         setattr(owner, name, bare_layer(following))
         encoder.layers[index] = ExportStage(stage, bias, _input_quant(following))
+    encoder.neck = ExportNeck(encoder.neck)
 
 
 @torch.no_grad()
@@ -156,6 +181,16 @@ def with_half_bias(layer: nn.Module) -> tuple[nn.Module, Tensor]:
     """
     layer.bias.div_(2)
     return layer, layer.bias.detach().clone()
+
+
+@torch.no_grad()
+def with_even_bias(layer: nn.Module) -> nn.Module:
+    """Give a layer without bias the same one for all channels, which normalization takes away.
+
+    The reason is that of `with_half_bias`.
+    """
+    layer.bias = nn.Parameter(torch.full((layer.out_channels,), EVEN_BIAS))
+    return layer
 
 
 def bare_layer(layer: nn.Module) -> nn.Module:
@@ -177,6 +212,10 @@ def bare_layer(layer: nn.Module) -> nn.Module:
         if layer.bias is not None:
             bare.bias.copy_(layer.bias)
     return bare.eval()
+
+
+def _normalized(tokens: Tensor, norm: LayerNorm2d) -> Tensor:
+    return F.layer_norm(tokens, tokens.shape[-1:], norm.weight, norm.bias, norm.eps)
 
 
 def _is_quantized(layer: nn.Module) -> bool:

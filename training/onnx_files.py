@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from inference.contract import (
     IMAGE_EMBEDDING_NAME,
     IMAGE_NAME,
     LOW_RES_LOGITS_NAME,
+    WINDOWS_NAME,
 )
 from training.export_layers import use_export_layers
 from training.layers import ConvNorm, fold_batch_norm
@@ -37,41 +39,51 @@ SEED = 0
 
 
 def write_onnx(network: PromptableNetwork, folder: Path) -> dict[str, bool]:
-    """Write encoder and decoder and say which of the files, by IR name, is quantized.
+    """Write the plain encoder and decoder and say which of the files, by IR name, is quantized.
 
     Args:
         network: in eval mode; it is not changed.
         folder: gets `encoder.onnx` and `decoder.onnx`.
     """
-    network = copy.deepcopy(network)
-    encoder, decoder = network.image_encoder, network.mask_decoder
     is_quantized = {
-        ENCODER_FILE: bool(activation_quantizers(encoder)),
-        DECODER_FILE: bool(activation_quantizers(decoder)),
+        ENCODER_FILE: bool(activation_quantizers(network.image_encoder)),
+        DECODER_FILE: bool(activation_quantizers(network.mask_decoder)),
     }
-    # The paper's scheme quantizes convolutions before their batch normalization, which then stays.
-    is_folded = not any(isinstance(module, ConvNorm) for module in encoder.modules())
-    if not is_quantized[ENCODER_FILE]:
-        fold_batch_norm(encoder)
-    elif is_folded and isinstance(encoder, TinyViT):
-        use_export_layers(encoder)
+    if is_quantized[ENCODER_FILE]:
+        network = for_export(network)
+    else:
+        network = copy.deepcopy(network)
+        fold_batch_norm(network.image_encoder)
     size = network.image_size
     boxes = torch.from_numpy(example_boxes(np.random.default_rng(SEED), EXAMPLE_BOXES, size))
-    _export(
+    export_onnx(
         ImageEncoderGraph(network),
         folder / Path(ENCODER_FILE).with_suffix(".onnx"),
         inputs={IMAGE_NAME: torch.zeros(1, 3, size, size)},
-        output=IMAGE_EMBEDDING_NAME,
+        outputs=[IMAGE_EMBEDDING_NAME],
         is_quantized=is_quantized[ENCODER_FILE],
     )
-    _export(
+    export_onnx(
         MaskDecoderGraph(network),
         folder / Path(DECODER_FILE).with_suffix(".onnx"),
         inputs={IMAGE_EMBEDDING_NAME: torch.zeros(EMBEDDING_SHAPE), BOXES_NAME: boxes},
-        output=LOW_RES_LOGITS_NAME,
+        outputs=[LOW_RES_LOGITS_NAME],
         is_quantized=is_quantized[DECODER_FILE],
     )
     return is_quantized
+
+
+def for_export(network: PromptableNetwork) -> PromptableNetwork:
+    """Return a copy whose encoder computes the same in layers that inference engines run faster."""
+    network = copy.deepcopy(network)
+    encoder = network.image_encoder
+    if not activation_quantizers(encoder):
+        fold_batch_norm(encoder)
+    # The paper's scheme quantizes convolutions before their batch normalization, which then stays.
+    is_folded = not any(isinstance(module, ConvNorm) for module in encoder.modules())
+    if is_folded and isinstance(encoder, TinyViT):
+        use_export_layers(encoder)
+    return network
 
 
 def example_boxes(generator: np.random.Generator, count: int, size: int) -> NDArray[np.float32]:
@@ -80,17 +92,32 @@ def example_boxes(generator: np.random.Generator, count: int, size: int) -> NDAr
     return corners.reshape(count, 4).astype(np.float32)
 
 
-def _export(
-    graph: nn.Module, path: Path, *, inputs: dict[str, Tensor], output: str, is_quantized: bool
+def export_onnx(
+    graph: nn.Module,
+    path: Path,
+    *,
+    inputs: dict[str, Tensor],
+    outputs: Sequence[str],
+    is_quantized: bool,
 ) -> None:
-    boxes_count = torch.export.Dim("boxes_count")
+    """Write one graph.
+
+    Args:
+        graph: to write.
+        path: of the file.
+        inputs: examples by name; the number of boxes and the size of windows stay open.
+        outputs: their names.
+        is_quantized: whether there are quantizers in it.
+    """
+    count, height, width = map(torch.export.Dim, ("boxes_count", "height", "width"))
+    open_axes = {BOXES_NAME: {0: count}, WINDOWS_NAME: {0: count, 1: height, 2: width}}
     graph.eval()
     arguments = tuple(inputs.values())
     options = {
         "input_names": list(inputs),
-        "output_names": [output],
+        "output_names": list(outputs),
         "opset_version": OPSET,
-        "dynamic_shapes": tuple({0: boxes_count} if name == BOXES_NAME else {} for name in inputs),
+        "dynamic_shapes": tuple(open_axes.get(name, {}) for name in inputs),
         "external_data": False,
         "verbose": False,
     }
@@ -101,7 +128,10 @@ def _export(
             graph, args=arguments, export_path=str(path), dynamo=True, optimize=True, **options
         )
     else:
-        torch.onnx.export(graph, arguments, path, **options)
+        with warnings.catch_warnings():
+            # Boxes and windows share their number, and the exporter says that one name will do.
+            warnings.filterwarnings("ignore", message=".*shares the same shape constraints")
+            torch.onnx.export(graph, arguments, path, **options)
     model = onnx.load(path)
     for node in model.graph.node:  # stack traces and file names of this machine
         del node.metadata_props[:]

@@ -88,7 +88,7 @@ class Attention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend from q (B, M, 256) to k and v (B, K, 256); B of 1 on one side is broadcast."""
-        q, k, v = (_split_heads(x) for x in (self.q_proj(q), self.k_proj(k), self.v_proj(v)))
+        q, k, v = (split_heads(x) for x in (self.q_proj(q), self.k_proj(k), self.v_proj(v)))
         weights = self.scores(q * self.scale, k.transpose(-2, -1)).softmax(dim=-1)
         return self.out_proj(self.mix(weights, v).transpose(1, 2).flatten(2))
 
@@ -124,17 +124,24 @@ class TwoWayBlock(nn.Module):
     def forward(
         self, tokens: Tensor, pixels: Tensor, token_pe: Tensor, pixel_pe: Tensor
     ) -> tuple[Tensor, Tensor]:
-        if self.is_first:  # SAM replaces the tokens here, with neither position nor residual
-            tokens = self.norm1(self.self_attn(tokens, tokens, tokens))
-        else:
-            q = tokens + token_pe
-            tokens = self.norm1(tokens + self.self_attn(q, q, tokens))
+        tokens = self.attend_to_tokens(tokens, token_pe)
         k = pixels + pixel_pe
         attended = self.cross_attn_token_to_image(tokens + token_pe, k, pixels)
-        tokens = self.norm2(tokens + attended)
-        tokens = self.norm3(tokens + self.mlp(tokens))
+        tokens = self.take_in(tokens, attended)
         attended = self.cross_attn_image_to_token(k, tokens + token_pe, tokens)
         return tokens, self.norm4(pixels + attended)
+
+    def attend_to_tokens(self, tokens: Tensor, token_pe: Tensor) -> Tensor:
+        """Let the tokens (N, T, 256) of each box attend to each other."""
+        if self.is_first:  # SAM replaces the tokens here, with neither position nor residual
+            return self.norm1(self.self_attn(tokens, tokens, tokens))
+        q = tokens + token_pe
+        return self.norm1(tokens + self.self_attn(q, q, tokens))
+
+    def take_in(self, tokens: Tensor, attended: Tensor) -> Tensor:
+        """Update the tokens by what they found in the image, (N, T, 256) both."""
+        tokens = self.norm2(tokens + attended)
+        return self.norm3(tokens + self.mlp(tokens))
 
 
 class TwoWayTransformer(nn.Module):
@@ -199,6 +206,11 @@ class MaskDecoder(nn.Module):
         """Return what a checkpoint holds and the one mask does not need."""
         return [self.iou_prediction_head, *self.output_hypernetworks_mlps[1:]]
 
+    def tokens(self, prompts: Tensor) -> Tensor:
+        """Put the decoder's own tokens before those of each box, (N, 2, 256): (N, 7, 256)."""
+        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (5, 256)
+        return torch.cat([own.expand(prompts.shape[0], -1, -1), prompts], dim=1)
+
     def forward(self, pixels: Tensor, pixel_pe: Tensor, prompts: Tensor) -> Tensor:
         """Decode one image for N prompts.
 
@@ -210,8 +222,7 @@ class MaskDecoder(nn.Module):
         Returns:
             low_res_logits (N, 256, 256) of SAM's single-mask output.
         """
-        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (5, 256)
-        tokens = torch.cat([own.expand(prompts.shape[0], -1, -1), prompts], dim=1)  # (N, 7, 256)
+        tokens = self.tokens(prompts)
         tokens, pixels = self.transformer(tokens, pixels.flatten(2).transpose(1, 2), pixel_pe)
         grid = pixels.transpose(1, 2).unflatten(2, (EMBEDDING_SIZE, EMBEDDING_SIZE))
         upscaled = self.output_upscaling(grid)  # (N, 32, 256, 256)
@@ -220,5 +231,6 @@ class MaskDecoder(nn.Module):
         return logits.unflatten(2, upscaled.shape[-2:]).squeeze(1)
 
 
-def _split_heads(x: Tensor) -> Tensor:
-    return x.unflatten(2, (HEADS, -1)).transpose(1, 2)  # (B, heads, tokens, channels)
+def split_heads(x: Tensor) -> Tensor:
+    """Turn (B, T, C) into (B, heads, T, C / heads)."""
+    return x.unflatten(2, (HEADS, -1)).transpose(1, 2)

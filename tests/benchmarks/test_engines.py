@@ -84,17 +84,20 @@ def test_a_row_runs_in_a_process_of_its_own():
 def test_rows_of_onnx_runtime_need_the_files(tmp_path):
     (tmp_path / "with").mkdir()
     (tmp_path / "with" / "encoder.onnx").touch()
-    folders = {"float": tmp_path / "without", "NNCF int8": tmp_path / "with"}
+    without, with_files = tmp_path / "without", tmp_path / "with"
+    folders = {"as exported": without, "NNCF int8": with_files, "as served": with_files}
     rows = network_rows("medsam", folders, Path("weights.pth"))
     assert [(row.engine, row.precision) for row in rows] == [
         ("PyTorch", "f32"),
         ("PyTorch", "bf16 (autocast)"),
         ("PyTorch", "int8 (dynamic, linear layers)"),
         ("ONNX Runtime", "NNCF int8"),
-        ("OpenVINO", "f32"),
-        ("OpenVINO", "bf16"),
+        ("OpenVINO", "f32, as exported"),
+        ("OpenVINO", "bf16, as exported"),
         ("OpenVINO", "NNCF int8, rest f32"),
         ("OpenVINO", "NNCF int8, rest bf16"),
+        ("OpenVINO", "f32, as served"),
+        ("OpenVINO", "bf16, as served"),
     ]
     assert "weights.pth" in rows[0].arguments
 

@@ -6,34 +6,43 @@ import numpy as np
 import pytest
 
 from inference import pipeline
-from inference.contract import EMBEDDING_SHAPE
-from inference.embeddings import EmbeddingStore
+from inference.embeddings import EmbeddingStore, EncodedImage
 from inference.volume import propagation_visits
 from tests.inference.test_pipeline import WanderingNetwork, random_boxes, random_volume, segment
 
 
-def embedding(value: float) -> np.ndarray:
-    return np.full(EMBEDDING_SHAPE, value, dtype=np.float32)
+def encoded(value: float) -> EncodedImage:
+    return {
+        "pixels": np.full((1, 40, 8), value, dtype=np.float32),
+        "keys": np.full((1, 40, 4), -value, dtype=np.float32),
+    }
+
+
+def assert_same(found: EncodedImage | None, expected: EncodedImage) -> None:
+    assert found is not None
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
 
 
 @pytest.mark.parametrize("most_in_memory", [0, 1, 100])
 def test_what_was_put_is_taken_once_in_any_order(most_in_memory):
     store = EmbeddingStore(most_in_memory)
     for z in (3, 1, 2):
-        store.put(z, embedding(z))
+        store.put(z, encoded(z))
     for z in (2, 3):
-        np.testing.assert_array_equal(store.take(z), embedding(z))
+        assert_same(store.take(z), encoded(z))
         assert store.take(z) is None
-    store.put(7, embedding(7))
-    np.testing.assert_array_equal(store.take(1), embedding(1))
-    np.testing.assert_array_equal(store.take(7), embedding(7))
+    store.put(7, encoded(7))
+    assert_same(store.take(1), encoded(1))
+    assert_same(store.take(7), encoded(7))
     store.close()
 
 
 def test_the_file_takes_what_memory_should_not():
     store = EmbeddingStore(most_in_memory=2)
     for z in range(6):
-        store.put(z, embedding(z))
+        store.put(z, encoded(z))
     assert len(store._in_memory) == 2
     store.close()
 
@@ -41,10 +50,10 @@ def test_the_file_takes_what_memory_should_not():
 def test_slots_of_the_file_are_used_again():
     store = EmbeddingStore(most_in_memory=0)
     for z in range(50):
-        store.put(z, embedding(z))
-        store.put(1000 + z, embedding(1000 + z))
+        store.put(z, encoded(z))
+        store.put(1000 + z, encoded(1000 + z))
         store.take(z)
-        np.testing.assert_array_equal(store.take(1000 + z), embedding(1000 + z))
+        assert_same(store.take(1000 + z), encoded(1000 + z))
     assert len(store._free_slots) == 2
     store.close()
 
@@ -55,8 +64,8 @@ def test_without_a_file_memory_has_to_do(monkeypatch):
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     store = EmbeddingStore(most_in_memory=0)
-    store.put(5, embedding(5))
-    np.testing.assert_array_equal(store.take(5), embedding(5))
+    store.put(5, encoded(5))
+    assert_same(store.take(5), encoded(5))
     store.close()
 
 

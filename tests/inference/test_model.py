@@ -12,7 +12,7 @@ import pytest
 
 from inference import ModelError, Segmenter, Settings
 from inference.cases import read_case
-from inference.contract import EMBEDDING_SHAPE, ENCODER_FILE, MANIFEST_FILE
+from inference.contract import ENCODER_FILE, MANIFEST_FILE
 from inference.model import CompiledNetwork, read_manifest
 from inference.variant import default_model_dir
 from tests.conftest import EXAMPLES
@@ -88,9 +88,11 @@ def test_the_cache_tells_one_model_from_another(tmp_path):
     """The runtime's own key sees only the graph, not the weights."""
     folder = shutil.copytree(default_model_dir("float"), tmp_path / "model")
     settings = Settings(precision="f32", cache_dir=tmp_path / "cache")
-    embedding = np.random.default_rng(0).random(EMBEDDING_SHAPE, dtype=np.float32)
+    image = np.random.default_rng(0).random((1, 3, 256, 256), dtype=np.float32)
     boxes = np.array([[10, 20, 100, 120]], dtype=np.float32)
-    before = CompiledNetwork(folder, settings).decode(embedding, boxes)
+    network = CompiledNetwork(folder, settings)
+    encoded = network.encode(image)
+    before = network.decode(encoded, boxes)
     layer = re.search(
         r'element_type="f32" shape="256, 2048" offset="(\d+)" size="(\d+)"',
         (folder / "decoder.xml").read_text(),
@@ -100,16 +102,17 @@ def test_the_cache_tells_one_model_from_another(tmp_path):
     weights[offset : offset + size] *= -1
     weights.tofile(folder / "decoder.bin")
     sign(folder)
-    assert np.abs(CompiledNetwork(folder, settings).decode(embedding, boxes) - before).max() > 1
+    assert np.abs(CompiledNetwork(folder, settings).decode(encoded, boxes) - before).max() > 1
 
 
 def test_outputs_outlive_the_next_inference(segmenter):
     network = segmenter.network
     image = np.random.default_rng(0).random((1, 3, 256, 256), dtype=np.float32)
-    embedding = network.encode(image)
-    before = embedding.copy()
+    encoded = network.encode(image)
+    before = {name: values.copy() for name, values in encoded.items()}
     network.encode(image[:, ::-1].copy())
-    np.testing.assert_array_equal(embedding, before)
+    for name, values in before.items():
+        np.testing.assert_array_equal(encoded[name], values)
 
 
 def test_block_size_does_not_change_the_masks_of_the_real_model(segmenter):

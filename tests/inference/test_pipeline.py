@@ -21,7 +21,7 @@ from inference.volume import (
     image_visits,
     propagation_visits,
 )
-from tests.conftest import full_mask
+from tests.conftest import cut, full_mask
 
 
 def segment(network, slices, boxes, visits, block_size=16, follow=follow_mask):
@@ -86,9 +86,9 @@ def test_block_size_does_not_change_the_result(fake_network, visits_of, block_si
     assert max(len(block) for block in fake_network.decoded) <= block_size
 
 
-def test_all_objects_of_a_slice_are_decoded_in_one_call(fake_network):
-    boxes = np.array([[1, 1, 0, 20, 20, 6], [5, 5, 1, 30, 30, 5]], dtype=np.float32)
-    visits = propagation_visits(boxes, range(len(boxes)))
+def test_objects_of_a_slice_whose_windows_are_alike_are_decoded_in_one_call(fake_network):
+    boxes = np.array([[1, 1, 0, 20, 20, 6], [5, 5, 1, 24, 23, 5]], dtype=np.float32)
+    visits = fixed_visits(boxes, range(len(boxes)))
     segment(fake_network, random_volume(7), boxes[:, [0, 1, 3, 4]], visits)
     assert [len(block) for block in fake_network.decoded] == [len(v.objects) for v in visits]
 
@@ -99,10 +99,14 @@ class WanderingNetwork:
     image_size = 256
 
     def encode(self, image):
-        return np.full((1, 256, 64, 64), image.sum(), dtype=np.float32)
+        return {"image_embedding": np.full((1, 256, 64, 64), image.sum(), dtype=np.float32)}
 
-    def decode(self, image_embedding, boxes):
-        seed = int(image_embedding[0, 0, 0, 0])
+    def decode(self, encoded, boxes, windows):
+        return cut(self.draw(encoded, boxes), windows)
+
+    def draw(self, encoded, boxes):
+        """Draw where the window of a box always reaches."""
+        seed = int(encoded["image_embedding"][0, 0, 0, 0])
         shift = np.random.default_rng(seed).integers(-6, 7, 4)
         centres = np.arange(256) + 0.5
         logits = np.full((len(boxes), 256, 256), -1, dtype=np.float32)
@@ -122,7 +126,7 @@ def propagate_slowly(network, volume, boxes, *, is_limited):
 
     def mask_of(z, prompt):
         embedding = network.encode(preprocess_image(volume[z], 256))
-        window = logits_to_window(network.decode(embedding, prompt[None])[0], frame)
+        window = logits_to_window(network.draw(embedding, prompt[None])[0], frame)
         return full_mask(window, volume.shape[1:])
 
     def prompt_from(mask, own):
@@ -160,7 +164,7 @@ def segment_slowly(network, volume, boxes):
         own = ((np.array([[x0, y0, x1, y1]]) + 0.5) * frame.scale - 0.5).astype(np.float32)
         for z in range(int(z0), int(z1) + 1):
             embedding = network.encode(preprocess_image(volume[z], 256))
-            window = logits_to_window(network.decode(embedding, own)[0], frame)
+            window = logits_to_window(network.draw(embedding, own)[0], frame)
             label_map[z][full_mask(window, volume.shape[1:])] = label
     return label_map
 

@@ -34,8 +34,7 @@ class BoxNetwork(nn.Module):
     def forward(self, image: Tensor, boxes: Tensor) -> Tensor:
         autocast = torch.is_autocast_enabled("cpu")
         self.calls.append((tuple(image.shape), autocast, torch.is_grad_enabled()))
-        embedding = np.zeros((1, 256, 64, 64), dtype=np.float32)
-        logits = torch.from_numpy(FakeNetwork().decode(embedding, boxes.numpy()))
+        logits = torch.from_numpy(FakeNetwork().draw(boxes.numpy()))
         return logits.to(torch.bfloat16) if autocast else logits
 
 
