@@ -1,6 +1,7 @@
 """The loop over cases: read, segment, write, count.
 
-A bad case is reported by name and the rest go on; nothing that happens to one case, nor to its
+While a case is segmented the next one is read and the one before is written, each in a thread. A
+bad case is reported by name and the rest go on; nothing that happens to one case, nor to its
 picture, touches another.
 """
 
@@ -8,15 +9,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .cases import CASE_SUFFIX, read_case, write_bytes, write_label_map
-from .errors import InvalidCaseError
+from .cases import CASE_SUFFIX, Case, read_case, write_bytes, write_label_map
+from .errors import InvalidCaseError, ModelError
 from .memory import peak_memory_bytes, reset_peak_memory
 from .overlay import draw_image_overlay, draw_volume_montage, encode_png
 from .postprocess import LabelMap
@@ -45,9 +45,124 @@ class Outputs:
     measures_memory: bool = False
 
 
+class CaseRun:
+    """One case on its way, first in the reading thread, then in the main and the writing one.
+
+    A step that fails is logged, and the later ones are left out.
+
+    Args:
+        path: of the case.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.record = CaseRecord(path.name)
+        self._stopwatch = Stopwatch()
+        self._case: Case | None = None
+        self._prompts: Prompts | None = None
+        self._label_map: LabelMap | None = None
+
+    def read(self) -> CaseRun:
+        """Read the file."""
+        with self._attempt(), self._stopwatch.step("read"):
+            self._case = read_case(self.path)
+        return self
+
+    def segment(self, segmenter: Segmenter) -> None:
+        """Check what was read and segment it.
+
+        Raises:
+            ModelError: no case can be run.
+        """
+        if self._case is None:
+            return
+        with self._attempt():
+            pixels = self._case.pixels
+            self._prompts = prompts = check_prompts(pixels, self._case.boxes)
+            for note in prompts.notes:
+                logger.warning("%s: %s", self.path, note)
+            self._label_map = segmenter.segment_checked(pixels, prompts, stopwatch=self._stopwatch)
+            self.record = replace(
+                self.record,
+                notes=prompts.notes,
+                shape=pixels.shape,
+                boxes=len(prompts.boxes),
+                slices=_encoded_slices(prompts),
+                peak_memory_bytes=peak_memory_bytes(),
+            )
+
+    def write(self, outputs: Outputs) -> CaseRecord:
+        """Write what was found and let go of it; return what happened to the case."""
+        if self._label_map is not None:
+            with self._attempt(), self._stopwatch.step("write"):
+                write_label_map(outputs.output_dir / self.path.name, self._label_map)
+        if self.record.error is None and outputs.overlay_dir is not None:
+            self._draw(outputs.overlay_dir)
+        self._case = self._label_map = None
+        peak = self.record.peak_memory_bytes or peak_memory_bytes()
+        return replace(self.record, seconds=self._stopwatch.seconds, peak_memory_bytes=peak)
+
+    @contextmanager
+    def _attempt(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        except ModelError:
+            raise
+        except InvalidCaseError as error:
+            logger.error("%s: %s", self.path, error)
+            self.record = replace(self.record, error=str(error))
+        except Exception as error:
+            logger.exception("%s: failed unexpectedly", self.path)
+            self.record = replace(self.record, error=f"{type(error).__name__}: {error}")
+        finally:
+            total_s = self.record.total_s + time.perf_counter() - started
+            self.record = replace(self.record, total_s=total_s)
+
+    def _draw(self, folder: Path) -> None:
+        """Draw the picture of a case whose label map is safe."""
+        assert self._case is not None
+        assert self._prompts is not None
+        assert self._label_map is not None
+        prompts = self._prompts
+        draw = draw_volume_montage if prompts.is_volume else draw_image_overlay
+        try:
+            picture = draw(
+                self._case.pixels, prompts.boxes, self._label_map, objects=prompts.objects
+            )
+            name = f"{self.path.name.removesuffix(CASE_SUFFIX)}.png"
+            write_bytes(folder / name, encode_png(picture))
+        except Exception as error:
+            logger.exception("%s: the label map is written, its picture failed", self.path)
+            message = f"Picture failed: {type(error).__name__}: {error}"
+            self.record = replace(self.record, error=message)
+
+
+class ReadAhead:
+    """Reads cases in order, each while the one before is worked on, and the first at once."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
+        self._paths = list(paths)
+        self._reading = self._start(0)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[CaseRun]:
+        for index in range(len(self._paths)):
+            run = self._reading.result()
+            if index + 1 < len(self._paths):
+                self._reading = self._start(index + 1)
+            yield run
+
+    def _start(self, index: int) -> Future[CaseRun]:
+        return self._thread.submit(CaseRun(self._paths[index]).read)
+
+
 def run_batch(
     segmenter: Segmenter,
-    paths: list[Path],
+    cases: ReadAhead,
     *,
     outputs: Outputs,
     on_case: Callable[[CaseRecord], None],
@@ -56,77 +171,34 @@ def run_batch(
 
     Args:
         segmenter: to use.
-        paths: of the cases.
+        cases: of which the first is being read.
         outputs: what to write; the folders exist.
-        on_case: is told of each case when it is done or has failed.
+        on_case: is told of each case, in order, when it is done or has failed.
 
     Returns:
         What happened to each case, in order.
+
+    Raises:
+        ModelError: the model cannot be run.
     """
     records = []
-    for path in paths:
-        if outputs.measures_memory:
-            reset_peak_memory()
-        started = time.perf_counter()
-        try:
-            record = _run_case(segmenter, path, outputs)
-        except InvalidCaseError as error:
-            logger.error("%s: %s", path, error)
-            record = CaseRecord(path.name, error=str(error))
-        except Exception as error:
-            logger.exception("%s: failed unexpectedly", path)
-            record = CaseRecord(path.name, error=f"{type(error).__name__}: {error}")
-        records.append(
-            replace(
-                record,
-                total_s=time.perf_counter() - started,
-                peak_memory_bytes=peak_memory_bytes(),
-            )
-        )
-        on_case(records[-1])
+
+    def finish(record: CaseRecord) -> None:
+        records.append(record)
+        on_case(record)
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="write") as thread:
+        writing: Future[CaseRecord] | None = None
+        for run in cases:
+            if outputs.measures_memory:
+                reset_peak_memory()
+            run.segment(segmenter)
+            if writing is not None:
+                finish(writing.result())
+            writing = thread.submit(run.write, outputs)
+        if writing is not None:
+            finish(writing.result())
     return records
-
-
-def _run_case(segmenter: Segmenter, path: Path, outputs: Outputs) -> CaseRecord:
-    stopwatch = Stopwatch()
-    with stopwatch.step("read"):
-        case = read_case(path)
-    prompts = check_prompts(case.pixels, case.boxes)
-    for note in prompts.notes:
-        logger.warning("%s: %s", path, note)
-    label_map = segmenter.segment_checked(case.pixels, prompts, stopwatch=stopwatch)
-    with stopwatch.step("write"):
-        write_label_map(outputs.output_dir / path.name, label_map)
-    return CaseRecord(
-        path.name,
-        error=_draw(case.pixels, prompts, label_map, path=path, folder=outputs.overlay_dir),
-        notes=prompts.notes,
-        shape=case.pixels.shape,
-        boxes=len(prompts.boxes),
-        slices=_encoded_slices(prompts),
-        seconds=stopwatch.seconds,
-    )
-
-
-def _draw(
-    pixels: NDArray[np.uint8],
-    prompts: Prompts,
-    label_map: LabelMap,
-    *,
-    path: Path,
-    folder: Path | None,
-) -> str | None:
-    """Draw the picture of a case whose label map is safe; return what went wrong."""
-    if folder is None:
-        return None
-    draw = draw_volume_montage if prompts.is_volume else draw_image_overlay
-    try:
-        picture = encode_png(draw(pixels, prompts.boxes, label_map, objects=prompts.objects))
-        write_bytes(folder / f"{path.name.removesuffix(CASE_SUFFIX)}.png", picture)
-    except Exception as error:
-        logger.exception("%s: the label map is written, its picture failed", path)
-        return f"Picture failed: {type(error).__name__}: {error}"
-    return None
 
 
 def _encoded_slices(prompts: Prompts) -> int:

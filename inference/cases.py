@@ -6,24 +6,25 @@ sees half of one.
 
 from __future__ import annotations
 
-import io
 import lzma
 import os
 import tempfile
+import threading
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from .archive import DeflateError, archive_of, read_array
 from .errors import InvalidCaseError
 from .postprocess import LabelMap
 
 CASE_SUFFIX = ".npz"
-PIXELS_KEY, BOXES_KEY = "imgs", "boxes"
+PIXELS_KEY, BOXES_KEY, LABELS_KEY = "imgs", "boxes", "segs"
 # What NumPy and zipfile raise on a file that is broken in one way or another.
 READ_ERRORS = (
     OSError,
@@ -35,6 +36,7 @@ READ_ERRORS = (
     MemoryError,  # a header that promises more than fits
     zipfile.BadZipFile,
     zlib.error,
+    DeflateError,
     lzma.LZMAError,
 )
 
@@ -81,26 +83,23 @@ def read_case(path: Path) -> Case:
     if not path.is_file():  # a pipe would be waited for
         raise InvalidCaseError("File must be a regular file")
     try:
-        # NumPy leaves a file that it opened itself open when it is no archive.
         with path.open("rb") as stream:
             if not zipfile.is_zipfile(stream):
                 raise InvalidCaseError("File must be a .npz archive, got none or a part of one")
-            stream.seek(0)
-            return _members(np.load(stream, allow_pickle=False))
+            return _read_members(stream)
     except READ_ERRORS as error:
         raise InvalidCaseError(f"File must be a readable .npz archive, got: {error}") from error
 
 
 def write_label_map(path: Path, label_map: LabelMap) -> None:
     """Write a label map as the member `segs` of a compressed archive."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, segs=label_map)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, archive_of(f"{LABELS_KEY}.npy", label_map))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it appears whole or not at all."""
-    temporary = path.with_name(f".{os.getpid()}.tmp")  # a name of any length fits
+    # A name of any length fits; a thread of its own writes the label maps.
+    temporary = path.with_name(f".{os.getpid()}-{threading.get_native_id()}.tmp")
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)
@@ -108,19 +107,22 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _members(archive: NpzFile) -> Case:
-    with archive:
-        return Case(_member(archive, PIXELS_KEY), _member(archive, BOXES_KEY))
+def _read_members(stream: IO[bytes]) -> Case:
+    with zipfile.ZipFile(stream) as archive:
+        return Case(
+            _member(stream, archive, PIXELS_KEY),
+            _member(stream, archive, BOXES_KEY),
+        )
 
 
-def _member(archive: NpzFile, key: str) -> NDArray[np.uint8]:
-    if key not in archive.files:
-        names = ", ".join(archive.files) or "nothing"
+def _member(stream: IO[bytes], archive: zipfile.ZipFile, key: str) -> NDArray[np.uint8]:
+    members = archive.namelist()
+    if f"{key}.npy" not in members:
+        if key in members:
+            raise InvalidCaseError(f"Member {key!r} must be an array, got bytes")
+        names = ", ".join(member.removesuffix(".npy") for member in members) or "nothing"
         raise InvalidCaseError(f"File must have a member {key!r}, got {names}")
     try:
-        array = archive[key]
+        return read_array(stream, archive, f"{key}.npy")
     except READ_ERRORS as error:
         raise InvalidCaseError(f"Member {key!r} cannot be read: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise InvalidCaseError(f"Member {key!r} must be an array, got {type(array).__name__}")
-    return array

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .batch import Outputs, run_batch
+from .batch import Outputs, ReadAhead, run_batch
 from .cases import list_cases, make_writable, write_bytes
 from .config import PRECISIONS, VARIANTS, VOLUME_PROMPTS, Settings
-from .errors import InferenceError
+from .errors import InferenceError, ModelError
 from .memory import peak_memory_bytes
 from .progress import ProgressBar
 from .report import CaseRecord, Start, render_report
@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         paths = _cases(arguments)
         outputs = _outputs(arguments)
+        cases = ReadAhead(paths)  # the first is read while the model is compiled
         segmenter = Segmenter(arguments.model_dir, _settings(arguments))
     except InferenceError as error:
         logger.error("%s", error)
@@ -79,9 +80,13 @@ def main(argv: list[str] | None = None) -> int:
         logger.info("%s: %.2f s", record.name, record.total_s)
 
     try:
-        records = run_batch(segmenter, paths, outputs=outputs, on_case=on_case)
+        records = run_batch(segmenter, cases, outputs=outputs, on_case=on_case)
+    except ModelError as error:
+        logger.error("%s", error)
+        return NOTHING_RAN
     finally:
         bar.close()
+        network.wait()
     failed = sum(record.error is not None for record in records)
     if failed:
         logger.error("%d of %d cases failed", failed, len(records))

@@ -22,6 +22,9 @@ WINDOWS_NAME = "windows"
 LOW_RES_LOGITS_NAME = "low_res_logits"
 
 ENCODER_FILE = "encoder.xml"
+ENCODER_REST_FILE = (
+    "encoder_rest.xml"  # where the encoder is cut in two, takes what the first gives
+)
 DECODER_FILE = "decoder.xml"
 MANIFEST_FILE = "manifest.json"
 

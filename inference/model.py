@@ -9,9 +9,10 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from .contract import (
     CONTRACT_VERSION,
     DECODER_FILE,
     ENCODER_FILE,
+    ENCODER_REST_FILE,
     IMAGE_NAME,
     LOW_RES_LOGITS_NAME,
     MANIFEST_FILE,
@@ -37,8 +39,17 @@ from .windows import WHOLE, Window, window_pixels
 # OpenVINO reports usage through this package where it can be imported, and uses a stub of its
 # own where it cannot. A medical service does not phone home.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+# The converter of models takes 0.045 s of the import and is not needed; OpenVINO does without where
+# it is absent. Whoever needs it imports it from its own package.
+_CONVERTER = "openvino.tools.ovc"
+_has_converter = _CONVERTER in sys.modules
+if not _has_converter:
+    sys.modules[_CONVERTER] = None  # type: ignore[assignment]
 
 import openvino  # type: ignore[import-untyped]  # noqa: E402
+
+if not _has_converter:
+    del sys.modules[_CONVERTER]
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +109,10 @@ def read_manifest(model_dir: Path) -> Manifest:
 
 
 class CompiledNetwork:
-    """An encoder and a decoder ready to run; not safe for use by several threads at once.
+    """An encoder and a decoder ready to run.
+
+    One thread may encode while another one decodes; neither is safe for two threads at once.
+    The decoder is ready a little later than the encoder, and waited for when it is first used.
 
     Args:
         model_dir: folder that `python -m training.export` wrote.
@@ -110,23 +124,27 @@ class CompiledNetwork:
 
     def __init__(self, model_dir: Path, settings: Settings) -> None:
         self.manifest = read_manifest(model_dir)
-        # Hashing 42 MB runs beside the compilation, which leaves 0.03 s of it in the time to start.
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            verification = pool.submit(_verify, model_dir, self.manifest)
-            try:
-                self._load(model_dir, settings)
-            except RuntimeError as error:
-                verification.result()
-                raise ModelError(f"Model in {model_dir} cannot be compiled: {error}") from error
-            verification.result()
-
-    def _load(self, model_dir: Path, settings: Settings) -> None:
         core = openvino.Core()
         config = _compile_config(core, settings, self.manifest)
-        self._encoder = _compile(core, model_dir / ENCODER_FILE, config)
-        self._decoder = _compile(core, model_dir / DECODER_FILE, config)
-        self._encoder_request = self._encoder.create_infer_request()
-        self._decoder_request = self._decoder.create_infer_request()
+        files = [ENCODER_FILE, ENCODER_REST_FILE, DECODER_FILE]
+        # Compiling takes one core each, and hashing 50 MB goes on beside it.
+        pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
+        try:
+            *encoder, self._decoder = [
+                pool.submit(_compile, core, model_dir / file, config)
+                for file in files
+                if file != ENCODER_REST_FILE or file in self.manifest.sha256
+            ]
+            _verify(model_dir, self.manifest)
+            self._encoder = [part.result() for part in encoder]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        pool.shutdown(wait=False)
+        self._encoder_requests = [part.create_infer_request() for part in self._encoder]
+        for before, after in pairwise(self._encoder_requests):
+            after.set_input_tensor(before.get_output_tensor())  # read where it is written
+        self._decoder_request: openvino.InferRequest | None = None
 
     @property
     def image_size(self) -> int:
@@ -136,12 +154,16 @@ class CompiledNetwork:
     @property
     def precision(self) -> str:
         """The precision in which floating-point products run: f32 or bf16."""
-        return str(self._encoder.get_property("INFERENCE_PRECISION_HINT").to_string())
+        return str(self._encoder[0].get_property("INFERENCE_PRECISION_HINT").to_string())
 
     @property
     def threads(self) -> int:
         """Threads of the network."""
-        return int(self._encoder.get_property("INFERENCE_NUM_THREADS"))
+        return int(self._encoder[0].get_property("INFERENCE_NUM_THREADS"))
+
+    def wait(self) -> None:
+        """Return when nothing is being compiled any more, and the cache is whole."""
+        wait([self._decoder])
 
     def encode(self, image: NDArray[np.float32]) -> EncodedImage:
         """Encode one image.
@@ -152,7 +174,11 @@ class CompiledNetwork:
         Returns:
             What the decoder reads of it, by name.
         """
-        return _infer(self._encoder_request, {IMAGE_NAME: image})
+        first, *rest = self._encoder_requests
+        first.infer({IMAGE_NAME: image}, share_inputs=True)
+        for request in rest:
+            request.infer()
+        return _outputs(self._encoder_requests[-1])
 
     def decode(
         self, encoded: EncodedImage, boxes: Boxes, windows: Sequence[Window] | None = None
@@ -169,7 +195,10 @@ class CompiledNetwork:
         """
         pixels = window_pixels([WHOLE] * len(boxes) if windows is None else windows)
         inputs: dict[str, NDArray[Any]] = {**encoded, BOXES_NAME: boxes, WINDOWS_NAME: pixels}
-        return _infer(self._decoder_request, inputs)[LOW_RES_LOGITS_NAME]
+        if self._decoder_request is None:
+            self._decoder_request = self._decoder.result().create_infer_request()
+        self._decoder_request.infer(inputs, share_inputs=True)
+        return _outputs(self._decoder_request)[LOW_RES_LOGITS_NAME]
 
 
 def _verify(model_dir: Path, manifest: Manifest) -> None:
@@ -213,6 +242,15 @@ def _cache_key(core: openvino.Core, config: dict[str, Any], manifest: Manifest) 
 
 def _compile(core: openvino.Core, path: Path, config: dict[str, Any]) -> openvino.CompiledModel:
     try:
+        return _compile_cached(core, path, config)
+    except RuntimeError as error:
+        raise ModelError(f"Model file {path} cannot be compiled: {error}") from error
+
+
+def _compile_cached(
+    core: openvino.Core, path: Path, config: dict[str, Any]
+) -> openvino.CompiledModel:
+    try:
         return core.compile_model(str(path), DEVICE, config)
     except RuntimeError as error:
         if "CACHE_DIR" not in config:
@@ -224,10 +262,7 @@ def _compile(core: openvino.Core, path: Path, config: dict[str, Any]) -> openvin
         return compiled
 
 
-def _infer(
-    request: openvino.InferRequest, inputs: Mapping[str, NDArray[Any]]
-) -> dict[str, NDArray[np.float32]]:
-    request.infer(inputs, share_inputs=True)
+def _outputs(request: openvino.InferRequest) -> dict[str, NDArray[np.float32]]:
     # The tensors belong to the request, whose next run overwrites them.
     return {
         output.any_name: np.array(request.get_tensor(output).data, dtype=np.float32)

@@ -1,13 +1,16 @@
 """Image or volume, boxes and a network to a label map; arrays in, arrays out.
 
-Every needed image is encoded once, its boxes are decoded in blocks, and each mask is drawn
-into the label map before the next block is decoded.
+Every needed image is encoded once, while the one before it is decoded; its boxes are decoded in
+blocks, and each mask is drawn into the label map before the next block is decoded.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,7 +105,7 @@ def segment_slices(
         with stopwatch.step("encode"):
             return network.encode(tensor)
 
-    for visit, encoded in _embeddings(visits, embed):
+    for visit, encoded in _embeddings(slices, visits, embed):
         prompts = _prompts(visit, own_prompts, found=found, follow=follow, frame=frame)
         decoded = _decode(network, encoded, prompts, block_size=block_size, stopwatch=stopwatch)
         for row, low_res_logits, window in decoded:
@@ -116,23 +119,57 @@ def segment_slices(
     return canvas.label_map
 
 
+def first_equal_slices(
+    slices: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], chosen: Sequence[int]
+) -> dict[int, int]:
+    """Return for each of the chosen slices the first of them that it equals, mostly itself."""
+    by_content: dict[bytes, int] = {}
+    firsts: dict[int, int] = {}
+    for z in chosen:
+        if z not in firsts:
+            content = hashlib.blake2b(np.ascontiguousarray(slices[z]).data).digest()
+            firsts[z] = by_content.setdefault(content, z)
+    return firsts
+
+
 def _embeddings(
-    visits: Sequence[Visit], embed: Callable[[int], EncodedImage]
+    slices: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    visits: Sequence[Visit],
+    embed: Callable[[int], EncodedImage],
 ) -> Iterator[tuple[Visit, EncodedImage]]:
-    """Yield each visit with its slice encoded, which is done once and kept while needed."""
-    visits_left = Counter(visit.z for visit in visits)
+    """Yield each visit with its slice encoded, which is done once and kept while needed.
+
+    A thread encodes the next slice meanwhile. Of slices that are equal the first is encoded.
+    """
+    originals = first_equal_slices(slices, [visit.z for visit in visits])
+    visits_left = Counter(originals[visit.z] for visit in visits)
     store = EmbeddingStore()
-    try:
+    started: set[int] = set()
+    # The order of the counter's keys is that of the first visits.
+    with closing(_in_thread(embed, visits_left)) as embeddings, closing(store):
         for visit in visits:
-            embedding = store.take(visit.z)
-            if embedding is None:
-                embedding = embed(visit.z)
-            visits_left[visit.z] -= 1
-            if visits_left[visit.z]:
-                store.put(visit.z, embedding)
-            yield visit, embedding
-    finally:
-        store.close()
+            z = originals[visit.z]
+            encoded = store.take(z) if z in started else next(embeddings)
+            assert encoded is not None
+            started.add(z)
+            visits_left[z] -= 1
+            if visits_left[z]:
+                store.put(z, encoded)
+            yield visit, encoded
+
+
+def _in_thread(
+    function: Callable[[int], EncodedImage], arguments: Iterable[int]
+) -> Generator[EncodedImage]:
+    """Yield the function of each argument, the next of which is computed in a thread meanwhile."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode") as thread:
+        running: deque[Future[EncodedImage]] = deque()
+        for argument in list(arguments):
+            running.append(thread.submit(function, argument))
+            if len(running) > 1:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 def _prompts(

@@ -13,7 +13,7 @@ from importlib import metadata
 from .segmenter import Segmenter
 from .version import __version__
 
-PACKAGES = ("openvino", "numpy", "opencv-python-headless")
+PACKAGES = ("openvino", "numpy", "opencv-python-headless", "isal")
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class CaseRecord:
         boxes: how many.
         slices: how many were needed, each of which was encoded once.
         seconds: by step.
-        total_s: wall time of the case, which the steps do not quite add up to.
-        peak_memory_bytes: of the process while it worked on the case.
+        total_s: wall time of reading, segmenting and writing it. Steps of a case overlap, and so do
+            cases: the next slice is encoded while one is decoded, the next case read meanwhile.
+        peak_memory_bytes: of the process until the case was segmented.
     """
 
     name: str

@@ -68,7 +68,7 @@ class Segmenter:
             self.variant = model_dir.name
         self.model_dir = Path(model_dir)
         self.network = CompiledNetwork(self.model_dir, self.settings)
-        self.block_size = self.settings.block_size or automatic_block_size()
+        self.block_size = self.settings.block_size or automatic_block_size(self.network.precision)
 
     def segment(self, image_or_volume: ArrayLike, boxes: ArrayLike) -> LabelMap:
         """Segment every box.

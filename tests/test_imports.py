@@ -13,8 +13,8 @@ from tests.conftest import EXAMPLES, ROOT
 
 PACKAGE = ROOT / "inference"
 MODULES = sorted(PACKAGE.glob("*.py"))
-OUTSIDE = {"numpy", "cv2", "openvino"}
-HOMES = {"openvino": {"model"}, "cv2": {"preprocess", "overlay"}}
+OUTSIDE = {"numpy", "cv2", "openvino", "isal"}
+HOMES = {"isal": {"archive"}, "openvino": {"model"}, "cv2": {"preprocess", "overlay"}}
 LAYERS = [
     {"__main__"},
     {"cli"},
@@ -22,8 +22,9 @@ LAYERS = [
     {"report"},
     {"segmenter", "progress"},
     {"cases", "overlay", "pipeline", "prompts"},
-    {"model", "variant", "memory", "volume", "preprocess", "postprocess", "embeddings"},
-    {"geometry", "timing"},
+    {"model", "variant", "memory", "volume", "preprocess", "postprocess"},
+    {"archive", "embeddings", "timing", "windows"},
+    {"geometry"},
     {"contract", "config", "errors", "version"},
 ]
 

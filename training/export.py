@@ -29,7 +29,14 @@ from numpy.typing import NDArray
 
 from inference import __version__
 from inference.config import Settings
-from inference.contract import CONTRACT_VERSION, IMAGE_EMBEDDING_NAME, MANIFEST_FILE
+from inference.contract import (
+    CONTRACT_VERSION,
+    DECODER_FILE,
+    ENCODER_FILE,
+    ENCODER_REST_FILE,
+    IMAGE_EMBEDDING_NAME,
+    MANIFEST_FILE,
+)
 from inference.model import CompiledNetwork, file_sha256
 from inference.preprocess import to_tensor
 from training.checkpoint import DEFAULT_PATH, CheckpointError
@@ -100,10 +107,13 @@ def export_network(
         folder = Path(name)
         is_quantized = write_onnx(source.network, folder)
         graphs = graphs_of(source.network, folder, is_quantized)
-        products = {
-            file: _write_ir(graph, folder / file, is_quantized=is_quantized[file])
-            for file, graph in graphs.items()
-        }
+        products: dict[str, list[Product]] = {file: [] for file in is_quantized}
+        for file, graph in graphs.items():
+            role = DECODER_FILE if file == DECODER_FILE else ENCODER_FILE
+            products[role] += _write_ir(graph, folder / file, is_quantized=is_quantized[role])
+        for file, found in products.items():
+            if is_quantized[file]:
+                _check_count(folder / Path(file).with_suffix(".onnx"), found)
         manifest = json.dumps(_manifest(source, folder, products), indent=2) + "\n"
         (folder / MANIFEST_FILE).write_text(manifest, encoding="utf-8")
         check_export(source, folder)
@@ -135,21 +145,14 @@ def check_export(source: Source, model_dir: Path) -> None:
 
 
 def _write_ir(graph: openvino.Model, path: Path, *, is_quantized: bool) -> list[Product]:
-    """Write a graph as IR, and say how its quantized products run.
-
-    Args:
-        graph: that inference is to run.
-        path: of the IR, beside the ONNX file that it was made of.
-        is_quantized: whether that file is.
+    """Write a graph as IR, and return its quantized products as they run.
 
     Raises:
-        ExportError: some products do not run in int8, or are lost.
+        ExportError: some do not run in int8.
     """
     openvino.save_model(graph, path, compress_to_fp16=False)
     if not is_quantized:
         return []
-    onnx_path = path.with_suffix(".onnx")
-    meant = count_quantized_products(onnx.load(onnx_path))
     for precision in runnable_precisions():
         try:
             found = run_time_products(graph, precision)
@@ -159,13 +162,17 @@ def _write_ir(graph: openvino.Model, path: Path, *, is_quantized: bool) -> list[
         in_float = [f"{item.name} ({item.precision})" for item in products if not item.is_as_meant]
         if in_float:
             raise ExportError(f"Products meant for int8 run in float: {', '.join(in_float)}")
-        if len(products) != meant:
-            raise ExportError(
-                f"{path.name} must have {meant} quantized products as {onnx_path.name} has, "
-                f"got {len(products)}"
-            )
-    logger.info("%s: all %d quantized products run in int8", path.stem, len(products))
     return products
+
+
+def _check_count(onnx_path: Path, products: Sequence[Product]) -> None:
+    meant = count_quantized_products(onnx.load(onnx_path))
+    if len(products) != meant:
+        raise ExportError(
+            f"The {onnx_path.stem} must have {meant} quantized products as {onnx_path.name} has, "
+            f"got {len(products)}"
+        )
+    logger.info("%s: all %d quantized products run in int8", onnx_path.stem, len(products))
 
 
 def put_in_place(folder: Path, output_dir: Path) -> None:
@@ -174,6 +181,8 @@ def put_in_place(folder: Path, output_dir: Path) -> None:
     The old manifest goes first and the new one comes last, so that no mixture of two has one.
     """
     (output_dir / MANIFEST_FILE).unlink(missing_ok=True)
+    for name in (ENCODER_REST_FILE, Path(ENCODER_REST_FILE).with_suffix(".bin")):
+        (output_dir / name).unlink(missing_ok=True)  # the new encoder may be in one part
     for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
         os.replace(path, output_dir / path.name)
 

@@ -16,6 +16,7 @@ import onnx
 import openvino
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from openvino.tools.ovc import convert_model
 
 PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 # Operations that only move values, between a quantization and the product that it is for.
@@ -189,4 +190,4 @@ def read_lowered(path: Path) -> openvino.Model:
     with tempfile.TemporaryDirectory() as folder:
         lowered = Path(folder) / path.name
         onnx.save(lower_qcdq(onnx.load(path)), lowered)
-        return openvino.convert_model(lowered)
+        return convert_model(lowered)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import openvino
 
-from inference.contract import DECODER_FILE, ENCODER_FILE
+from inference.contract import DECODER_FILE, ENCODER_FILE, ENCODER_REST_FILE
 
 QUANTIZED_PRODUCTS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"}
 PRODUCT_NODES = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
@@ -143,8 +143,10 @@ def main(argv: list[str] | None = None) -> int:
     """Print a table for encoder and decoder; 1 when a quantized product runs in float."""
     arguments = build_parser().parse_args(argv)
     all_as_meant = True
-    for file in (ENCODER_FILE, DECODER_FILE):
+    for file in (ENCODER_FILE, ENCODER_REST_FILE, DECODER_FILE):
         path = arguments.model_dir / file
+        if file == ENCODER_REST_FILE and not path.is_file():
+            continue
         if not path.is_file():
             print(f"{path} must be an exported model, is missing", file=sys.stderr)
             return 2

@@ -27,6 +27,9 @@ class FakeCompiledNetwork(FakeNetwork):
     def __init__(self, model_dir, settings) -> None:
         super().__init__()
 
+    def wait(self) -> None:
+        pass
+
 
 @pytest.fixture(autouse=True)
 def _fake_model(monkeypatch, tmp_path):
@@ -153,7 +156,7 @@ def test_the_report_tells_what_happened(folders, tmp_path):
     assert (good["boxes"], good["slices"], good["shape"]) == (2, 4, [5, 40, 60])
     steps = {"read", "preprocess", "encode", "decode", "postprocess", "write"}
     assert set(good["seconds"]) == steps
-    assert 0 < sum(good["seconds"].values()) <= good["total_s"]
+    assert 0 < max(good["seconds"].values()) <= good["total_s"]  # steps overlap
     assert document["peak_memory_bytes"] >= good["peak_memory_bytes"] > 0
     assert document["peak_memory_bytes"] >= document["start_peak_memory_bytes"] > 0
 

@@ -60,14 +60,15 @@ def test_version_1_groups_are_read(system):
 @pytest.mark.parametrize(
     ("limit", "expected"),
     [
-        pytest.param(64 * GIB, memory.LARGEST_BLOCK, id="plenty"),
+        pytest.param(64 * GIB, memory.LARGEST_BLOCK["bf16"], id="plenty"),
         pytest.param(4 * memory.DECODER_BYTES_PER_BOX + (1 << 20), 2, id="half-of-the-free"),
         pytest.param(1 << 20, 1, id="nothing-free"),
     ],
 )
 def test_the_block_size_follows_the_memory_limit(system, monkeypatch, limit, expected):
     monkeypatch.setattr(memory, "memory_limit_bytes", lambda: limit)
-    assert memory.automatic_block_size() == expected
+    assert memory.automatic_block_size("bf16") == expected
+    assert memory.automatic_block_size("f32") == min(expected, memory.LARGEST_BLOCK["f32"])
 
 
 def test_the_peak_is_that_of_the_kernel(system):

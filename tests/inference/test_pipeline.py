@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 
 import numpy as np
 import pytest
 
 from inference.geometry import ModelFrame
-from inference.pipeline import segment_slices
+from inference.pipeline import first_equal_slices, segment_slices
 from inference.postprocess import logits_to_window
 from inference.preprocess import preprocess_image
 from inference.timing import Stopwatch
@@ -227,3 +228,46 @@ def test_memory_does_not_grow_with_the_number_of_boxes(fake_network):
     assert set(range(1, 256)) <= set(np.unique(label_map))
     frame_bytes = 4 * image.size  # of float32
     assert peak < 2 * frame_bytes
+
+
+def test_equal_slices_are_encoded_once(fake_network):
+    volume = random_volume(6)
+    volume[4], volume[5] = volume[1], volume[0]
+    boxes = np.array([[1, 1, 0, 20, 20, 5]], dtype=np.float32)
+    visits = fixed_visits(boxes, [0])
+    assert first_equal_slices(volume, [visit.z for visit in visits]) == {
+        **{0: 0, 1: 1, 2: 2},
+        **{3: 3, 4: 1, 5: 0},
+    }
+    segment(fake_network, volume, boxes[:, [0, 1, 3, 4]], visits)
+    assert len(fake_network.encoded) == 4
+    assert len(fake_network.decoded) == 6
+
+
+def test_the_next_slice_is_encoded_while_one_is_decoded(fake_network, monkeypatch):
+    boxes = np.array([[1, 1, 0, 20, 20, 4]], dtype=np.float32)
+    visits = fixed_visits(boxes, [0])
+
+    decode = fake_network.decode
+
+    def decode_late(encoded, prompts, windows):
+        """Wait until the slice after this one is encoded."""
+        needed = min(5, len(fake_network.decoded) + 2)
+        deadline = time.monotonic() + 10
+        while len(fake_network.encoded) < needed and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert len(fake_network.encoded) >= needed
+        return decode(encoded, prompts, windows)
+
+    monkeypatch.setattr(fake_network, "decode", decode_late)
+    segment(fake_network, random_volume(5), boxes[:, [0, 1, 3, 4]], visits)
+    assert len(fake_network.decoded) == 5
+
+
+def test_what_goes_wrong_in_the_encoder_is_raised(fake_network, monkeypatch):
+    def fail(image):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(fake_network, "encode", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        segment(fake_network, random_volume(3), [[1, 1, 9, 9]], [Visit(0, (0,)), Visit(1, (0,))])

@@ -90,9 +90,13 @@ def test_windowed_masks_equal_torch_interpolation(network, compiled):
 
 
 def test_the_manifest_names_the_published_checkpoint():
-    manifest = read_manifest(default_model_dir("float"))
+    folder = default_model_dir("float")
+    manifest = read_manifest(folder)
     assert (manifest.name, manifest.precision, manifest.image_size) == ("lite_medsam", "f32", 256)
-    assert set(manifest.sha256) == {"decoder.bin", "decoder.xml", "encoder.bin", "encoder.xml"}
+    parts = ("decoder", "encoder", "encoder_rest")
+    assert set(manifest.sha256) == {f"{part}.{kind}" for part in parts for kind in ("bin", "xml")}
+    for part in parts:
+        assert "conversion_parameters" not in (folder / f"{part}.xml").read_text(encoding="utf-8")
 
 
 def test_the_command_makes_the_shipped_model_again(network, tmp_path):

@@ -12,8 +12,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="training/requirements.txt is not installed")
 
 import onnx  # noqa: E402
-import openvino  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
+from openvino.tools.ovc import convert_model  # noqa: E402
 
 from inference.contract import DECODER_FILE, ENCODER_FILE, MANIFEST_FILE  # noqa: E402
 from inference.model import file_sha256, read_manifest  # noqa: E402
@@ -78,7 +78,7 @@ def test_a_quantized_medsam_is_exported_in_8_bits(scheme, parts, counts, tmp_pat
 
 def graphs_as_written(network, folder, is_quantized):
     files = {file: (folder / file).with_suffix(".onnx") for file in is_quantized}
-    return {file: openvino.convert_model(path) for file, path in files.items()}
+    return {file: convert_model(path) for file, path in files.items()}
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from training.calibration import set_ranges  # noqa: E402
 from training.export_layers import Quantize  # noqa: E402
 from training.layers import MatMul  # noqa: E402
 from training.lowering import count_quantized_products, lower_qcdq, read_lowered  # noqa: E402
-from training.onnx_files import _export  # noqa: E402
+from training.onnx_files import export_onnx  # noqa: E402
 from training.quant_config import QuantConfig  # noqa: E402
 from training.quantization import quantize_network, tensor_quant  # noqa: E402
 from training.tiny_vit import to_tokens  # noqa: E402
@@ -257,7 +257,7 @@ class Exported:
         self.images = [x, torch.randn(1, 3, 7, 5), 5 * torch.randn(1, 3, 7, 5)]
         self.expected = [self.network(image).numpy() for image in self.images]
         self.path = folder / "each.onnx"
-        _export(self.network, self.path, inputs={"x": x}, output="y", is_quantized=True)
+        export_onnx(self.network, self.path, inputs={"x": x}, outputs=["y"], is_quantized=True)
 
     def assert_same(self, found, expected):
         """They differ by one step of the output at most, and that in few values."""

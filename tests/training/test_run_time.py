@@ -230,20 +230,19 @@ def test_the_command_asks_for_an_exported_model(tmp_path, capsys):
 
 
 def test_an_export_in_8_bits_returns_its_quantized_products(tmp_path):
-    convolutions(tmp_path / "encoder.onnx", SAME_SCALE)
-    (product,) = export._write_ir(tmp_path / "encoder.xml", is_quantized=True)
+    graph = read_lowered(convolutions(tmp_path / "encoder.onnx", SAME_SCALE))
+    (product,) = export._write_ir(graph, tmp_path / "encoder.xml", is_quantized=True)
     assert (product.kind, product.precision) == ("Convolution", "u8")
     assert (tmp_path / "encoder.bin").is_file()
-    assert "conversion_parameters" not in (tmp_path / "encoder.xml").read_text(encoding="utf-8")
 
 
 def test_an_export_fails_when_a_product_meant_for_8_bits_runs_in_float(tmp_path):
-    convolutions(tmp_path / "encoder.onnx", SCALE_OF_EACH_CHANNEL)
+    graph = read_lowered(convolutions(tmp_path / "encoder.onnx", SCALE_OF_EACH_CHANNEL))
     with pytest.raises(ExportError, match=r"meant for int8 run in float: .*y \(f32\)"):
-        export._write_ir(tmp_path / "encoder.xml", is_quantized=True)
+        export._write_ir(graph, tmp_path / "encoder.xml", is_quantized=True)
 
 
 def test_a_float_export_asks_for_no_products(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "run_time_products", lambda *_: pytest.fail("not to be asked"))
-    convolutions(tmp_path / "encoder.onnx", SAME_SCALE)
-    assert export._write_ir(tmp_path / "encoder.xml", is_quantized=False) == []
+    graph = read_lowered(convolutions(tmp_path / "encoder.onnx", SAME_SCALE))
+    assert export._write_ir(graph, tmp_path / "encoder.xml", is_quantized=False) == []
