@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.command import add_record_option, keep_record, run_command
 from benchmarks.measured import Measured, Run, measure
 from benchmarks.methods import BASELINE_TITLE
-from benchmarks.process import run_fresh, run_predict_script
+from benchmarks.process import ROOT, run_fresh, run_predict_script
 from benchmarks.record import RESULTS_DIR, write_record
 from benchmarks.table8 import SPECS, CaseSpec, build_case
 from inference import __version__
@@ -29,7 +29,6 @@ from inference.cli import at_least
 from inference.contract import MANIFEST_FILE
 from inference.model import file_sha256
 from inference.progress import ProgressBar
-from inference.variant import default_model_dir
 from training.checkpoint import SHA256 as CHECKPOINT_SHA256
 
 DEFAULT_DATA = Path("../shared/data")
@@ -40,13 +39,14 @@ DEFAULT_RECORD = RESULTS_DIR / "cases.json"
 SERVICES = {"f32": ("float", "f32"), "bf16": ("float", "bf16"), "int8": ("int8", "auto")}
 
 
-def run_service(folder: Path, variant: str, precision: str) -> Run:
-    """Run the service once on the case in `folder`/in."""
+def run_service(folder: Path, checkout: Path, variant: str, precision: str) -> Run:
+    """Run the service of a checkout once on the case in `folder`/in."""
     with tempfile.TemporaryDirectory() as outputs:
         return Run(
             run_predict_script(
                 folder / "in",
                 Path(outputs),
+                folder=checkout,
                 options=["--variant", variant, "--precision", precision],
                 limit_bytes=MEMORY_LIMIT_BYTES,
             )
@@ -75,11 +75,13 @@ def measure_case(
     if not path.is_file():
         build_case(spec, arguments.data, path)
     methods: dict[str, tuple[Callable[[], Run], dict[str, str]]] = {}
-    for name in arguments.service:
-        variant, precision = SERVICES[name]
-        weights = file_sha256(default_model_dir(variant) / MANIFEST_FILE)
-        run = partial(run_service, folder, variant, precision)
-        methods[f"service {name}"] = (run, {"weights": weights})
+    checkouts = {"before": arguments.before} if arguments.before else {}
+    for title, checkout in (checkouts | {"service": ROOT}).items():
+        for name in arguments.service:
+            variant, precision = SERVICES[name]
+            weights = file_sha256(checkout / "models" / variant / MANIFEST_FILE)
+            run = partial(run_service, folder, checkout, variant, precision)
+            methods[f"{title} {name}"] = (run, {"weights": weights})
     sampling = {"weights": CHECKPOINT_SHA256, "most_slices": str(arguments.most_slices)}
     methods[BASELINE_TITLE] = (partial(run_baseline, folder, arguments.most_slices), sampling)
     for name, (run, parameters) in methods.items():
@@ -110,6 +112,12 @@ def build_parser() -> argparse.ArgumentParser:
         choices=list(SERVICES),
         default=list(SERVICES),
         help="float in f32 or bf16, or the int8 model (default: all)",
+    )
+    parser.add_argument(
+        "--before",
+        type=Path,
+        metavar="DIR",
+        help="a checkout of an earlier version, which runs the cases too",
     )
     parser.add_argument(
         "--runs",
@@ -158,7 +166,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _measure_all(arguments: argparse.Namespace, specs: list[CaseSpec]) -> int:
-    bar = ProgressBar(len(specs) * (len(arguments.service) + 1), sys.stderr)
+    services = len(arguments.service) * (2 if arguments.before else 1)
+    bar = ProgressBar(len(specs) * (services + 1), sys.stderr)
     cases = []
     for spec in specs:
         methods = {}

@@ -61,6 +61,26 @@ def cases_plot(record: Entry) -> Figure:
     return figure
 
 
+def curves_plot(record: Entry) -> Figure:
+    """Draw seconds and memory against boxes and against slices, a line for each precision."""
+    curves = record["curves"]
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    panels = figure.subplots(2, len(curves), squeeze=False)
+    for column, (kind, by_precision) in zip(panels.T, curves.items(), strict=True):
+        for precision, points in by_precision.items():
+            counts = [point["count"] for point in points]
+            for axes, key in zip(column, ("s", "peak_mb"), strict=True):
+                values = [point[key] for point in points]
+                axes.plot(counts, values, marker="o", label=f"rest {precision}")
+        for axes, label in zip(column, ("seconds", "peak memory, MB"), strict=True):
+            axes.set_xlabel(kind)
+            axes.set_ylabel(label)
+            axes.set_ylim(bottom=0)
+            axes.grid(alpha=0.3)
+            axes.legend(frameon=False)
+    return figure
+
+
 def accuracy_plot(record: Entry) -> Figure:
     """Draw the DSC of every method by modality."""
     methods = record["methods"]

@@ -31,13 +31,15 @@ class Finished:
 def run_fresh(
     command: Sequence[str | Path],
     *,
+    folder: Path = ROOT,
     variables: Mapping[str, str] | None = None,
     limit_bytes: int | None = None,
 ) -> Finished:
-    """Run a command in the repository with this interpreter first in PATH.
+    """Run a command with this interpreter first in PATH.
 
     Args:
         command: to run.
+        folder: to run it in, the repository or another checkout of it.
         variables: of the environment, on top of this process's own.
         limit_bytes: most private memory that it may map; beyond it allocations fail. A container
             counts resident memory instead, which is never more.
@@ -46,7 +48,7 @@ def run_fresh(
     launch = [sys.executable, "-I", "-S", Path(__file__).with_name("launch.py"), limit_bytes or 0]
     launched = subprocess.run(
         [str(part) for part in (*launch, *command)],
-        cwd=ROOT,
+        cwd=folder,
         env={**os.environ, "PATH": path, **(variables or {})},
         capture_output=True,
         text=True,
@@ -56,13 +58,18 @@ def run_fresh(
 
 
 def run_predict_script(
-    inputs: Path, outputs: Path, *, options: Sequence[str] = (), limit_bytes: int | None = None
+    inputs: Path,
+    outputs: Path,
+    *,
+    folder: Path = ROOT,
+    options: Sequence[str] = (),
+    limit_bytes: int | None = None,
 ) -> Finished:
-    """Run `sh predict.sh` on a folder as the image does: without a cache of compiled models."""
+    """Run `sh predict.sh` of a checkout on a folder, without a cache of compiled models."""
     variables = {
         "INPUT_DIR": str(inputs.resolve()),
         "OUTPUT_DIR": str(outputs.resolve()),
         "QMEDSAM_CACHE_DIR": "",
     }
     command = ["sh", "predict.sh", *options]
-    return run_fresh(command, variables=variables, limit_bytes=limit_bytes)
+    return run_fresh(command, folder=folder, variables=variables, limit_bytes=limit_bytes)

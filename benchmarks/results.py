@@ -14,13 +14,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plots import accuracy_plot, cases_plot, engines_plot
+from benchmarks.plots import accuracy_plot, cases_plot, curves_plot, engines_plot
 from benchmarks.record import RESULTS_DIR
+from benchmarks.speed_tables import (
+    cases_section,
+    curves_section,
+    engines_section,
+    layers_section,
+    scaling_section,
+)
 from benchmarks.tables import (
     accuracy_section,
-    cases_section,
     data_section,
-    engines_section,
     provenance,
     scores_by_modality,
     trained_steps,
@@ -36,6 +41,7 @@ PLOTS = {
     "engines-no-amx": engines_plot,
     "cases": cases_plot,
     "accuracy": accuracy_plot,
+    "curves": curves_plot,
 }
 ABLATIONS = {
     "volume-prompt": (
@@ -96,6 +102,11 @@ def results_page(records: Mapping[str, Mapping[str, Any]]) -> str:
             sections += [*engines_section(records[name], title), _plot(name)]
     if "cases" in records:
         sections += [*cases_section(records["cases"]), _plot("cases")]
+    if "curves" in records:
+        sections += [*curves_section(records["curves"]), _plot("curves")]
+    for name, section in (("scaling", scaling_section), ("layers", layers_section)):
+        if name in records:
+            sections += section(records[name])
     if "accuracy" in records:
         sections += [*accuracy_section(records["accuracy"]), _plot("accuracy")]
     sections += _ablation_sections(records)

@@ -1,27 +1,12 @@
-"""Records as Markdown tables."""
+"""Records of accuracy and of training data as Markdown tables."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.plots import speed_up
-from training.score_tables import MEANS, MEMORY_EXCEEDED, markdown_table, percent
+from training.score_tables import MEANS, markdown_table, percent
 
-# What the paper measured on an i7-8750H, Tables 5 and 6, by network, engine and whether quantized.
-PAPER_S = {
-    ("LiteMedSAM", "PyTorch", False): 1.180,
-    ("LiteMedSAM", "ONNX Runtime", False): 0.787,
-    ("LiteMedSAM", "OpenVINO", False): 0.574,
-    ("LiteMedSAM", "ONNX Runtime", True): 0.769,
-    ("LiteMedSAM", "OpenVINO", True): 0.585,
-    ("MedSAM", "PyTorch", False): 10.181,
-    ("MedSAM", "ONNX Runtime", False): 5.707,
-    ("MedSAM", "OpenVINO", False): 4.202,
-    ("MedSAM", "ONNX Runtime", True): 4.531,
-    ("MedSAM", "OpenVINO", True): 3.558,
-}
 SCORES = (
     ("DSC", "correct", "dsc"),
     ("NSD as the challenge computes it", "official", "nsd"),
@@ -40,97 +25,6 @@ def provenance(record: Entry, text: str = "") -> str:
         f"{machine['processor']} ({features}), {machine['memory_gb']} GB, Python "
         f"{machine['python']}, {packages}. {text}*".replace(". *", ".*")
     )
-
-
-def engines_section(record: Entry, title: str) -> list[str]:
-    """Return a section on engines: Tables 5 and 6."""
-    sections = [
-        f"## {title}",
-        "One image and one box; medians over all runs, with the range of the whole. The speed-up "
-        "is against PyTorch in f32. int8 is post-training quantization unless it says QAT; "
-        '"rest" is the precision of what stays in floating point. For ONNX Runtime NNCF quantized '
-        "the ONNX graph, without SmoothQuant and from fewer images: that row is for speed. The "
-        "paper's seconds are of another machine, its int8 is by QAT.",
-    ]
-    for network in dict.fromkeys(row["network"] for row in record["rows"]):
-        rows = [row for row in record["rows"] if row["network"] == network]
-        base = rows[0]["whole"]["median_s"]
-        weights = ""
-        if network == "MedSAM" and record["medsam_weights"] == "random":
-            weights = " (random weights, as its checkpoint was not given)"
-        header = ["engine", "precision", "encoder", "decoder", "whole", "speed-up", "runs", "paper"]
-        cells = [[*_engine_cells(row, base), _paper(row)] for row in rows]
-        sections += [f"### {network}{weights}", markdown_table(header, cells)]
-    text = f"{record['threads']} threads, {record['rounds']} rounds of fresh processes."
-    return [*sections, provenance(record, text)]
-
-
-def _engine_cells(row: Entry, base_s: float) -> list[str]:
-    whole = row["whole"]
-    return [
-        row["engine"],
-        row["precision"],
-        *(f"{1000 * row[part]['median_s']:.0f} ms" for part in ("encoder", "decoder")),
-        f"{1000 * whole['median_s']:.0f} ms "
-        f"({1000 * whole['min_s']:.0f} to {1000 * whole['max_s']:.0f})",
-        f"{base_s / whole['median_s']:.1f}x",
-        str(row["runs"]),
-    ]
-
-
-def _paper(row: Entry) -> str:
-    """Return the paper's figure where it has such a row: in f32, or in int8 without bf16."""
-    key = (row["network"], row["engine"], "int8" in row["precision"])
-    if "bf16" in row["precision"] or key not in PAPER_S:
-        return ""
-    return f"{PAPER_S[key]:.3f} s"
-
-
-def cases_section(record: Entry) -> list[str]:
-    """Return the section on cases: Table 8."""
-    *services, baseline = methods = list(record["cases"][0]["methods"])
-    short = [name.removeprefix("service ") for name in services]
-    header = ["case", "size", "objects", *methods]
-    header += [f"speed-up {name}" for name in short]
-    header += [f"peak {name}" for name in (*short, "baseline")]
-    header += ["paper, baseline", "paper, proposed"]
-    rows = []
-    for case in record["cases"]:
-        found = case["methods"]
-        ratios = [speed_up(found[baseline], found[name]) for name in services]
-        rows.append(
-            [
-                case["case"],
-                "x".join(str(side) for side in case["shape"]),
-                str(case["objects"]),
-                *(_case_seconds(found[name]) for name in methods),
-                *("" if math.isnan(ratio) else f"{ratio:.1f}x" for ratio in ratios),
-                *(f"{found[name]['peak_mb']:.0f} MB" for name in methods),
-                *(_paper_seconds(value) for value in case["paper_s"]),
-            ]
-        )
-    most = max(found["runs"] for case in record["cases"] for found in case["methods"].values())
-    text = f"Medians of {most} runs; no run after the first began past {record['budget_s']:g} s."
-    return [
-        "## Cases (Table 8)",
-        "Each case alone in a fresh process, whole wall time, no cache of compiled models, at most "
-        "8 GiB (MLE: memory limit exceeded); images are real ones brought to the size of the "
-        "paper's cases, and objects cover as many slices as the paper's baseline times imply. "
-        f"~: the baseline walked {record['most_slices']} slices of each object, and the others "
-        "are added at the median time of one. The paper's seconds are of another machine.",
-        markdown_table(header, rows),
-        provenance(record, text),
-    ]
-
-
-def _case_seconds(found: Entry) -> str:
-    if found["is_out_of_memory"]:
-        return MEMORY_EXCEEDED
-    return f"{'~' if found['visits'] != found['walked'] else ''}{found['s']:.2f} s"
-
-
-def _paper_seconds(value: float | None) -> str:
-    return MEMORY_EXCEEDED if value is None else f"{value:.1f} s"
 
 
 def accuracy_section(record: Entry) -> list[str]:

@@ -155,8 +155,8 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=default_cache_dir(),
         metavar="DIR",
-        help=f"folder for compiled models; unused when unwritable (default: ${CACHE_VARIABLE}, or "
-        "qmedsam in the user's cache folder; an empty variable is off)",
+        help="folder for compiled models; only read when unwritable (default: "
+        f"${CACHE_VARIABLE}, or qmedsam in the user's cache folder; an empty variable is off)",
     )
 
 
@@ -250,6 +250,8 @@ def _usable_cache(folder: Path | None) -> Path | None:
     try:
         return None if folder is None else make_writable(folder)
     except OSError as error:
+        if folder is not None and folder.is_dir():
+            return folder  # it may have been filled for this processor
         logger.info("No cache of compiled models: %s", error)
         return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -34,6 +35,7 @@ from .contract import (
 from .embeddings import EncodedImage
 from .errors import ModelError
 from .geometry import Boxes
+from .processor import processor_flags
 from .windows import WHOLE, Window, window_pixels
 
 # OpenVINO reports usage through this package where it can be imported, and uses a stub of its
@@ -223,7 +225,10 @@ def _compile_config(core: openvino.Core, settings: Settings, manifest: Manifest)
     if settings.threads:
         config["INFERENCE_NUM_THREADS"] = settings.threads
     if settings.cache_dir is not None:
-        config["CACHE_DIR"] = str(settings.cache_dir / _cache_key(core, config, manifest))
+        folder = settings.cache_dir / _cache_key(core, config, manifest)
+        # One that cannot be written helps where it has been filled on a processor like this.
+        if folder.is_dir() or os.access(settings.cache_dir, os.W_OK):
+            config["CACHE_DIR"] = str(folder)
     return config
 
 
@@ -231,9 +236,10 @@ def _cache_key(core: openvino.Core, config: dict[str, Any], manifest: Manifest) 
     """Name a folder of the cache by all that a compiled model depends on.
 
     The runtime's own key leaves the precision and the weights out: a model compiled for f32 is
-    then loaded where bf16 is asked for, and is slow and wrong (seen with 2026.4.1).
+    then loaded where bf16 is asked for, and is slow and wrong (seen with 2026.4.1). It names the
+    processor, but virtual machines give processors of different instruction sets one name.
     """
-    processor = core.get_property(DEVICE, "FULL_DEVICE_NAME")
+    processor = [core.get_property(DEVICE, "FULL_DEVICE_NAME"), *sorted(processor_flags())]
     described = json.dumps(
         [openvino.__version__, processor, config, manifest.sha256], sort_keys=True
     )

@@ -12,22 +12,14 @@ from typing import Literal
 
 from .config import Variant
 from .errors import ModelError
+from .processor import processor_flags
 
-CPU_INFO = Path("/proc/cpuinfo")  # Linux; elsewhere nothing is known of the processor
 VNNI_FLAGS = {"avx512_vnni", "avx_vnni"}
 
 
-def has_vnni(cpu_info: Path = CPU_INFO) -> bool:
+def has_vnni() -> bool:
     """Say whether the processor is known to multiply and add 8-bit integers in one instruction."""
-    try:
-        lines = cpu_info.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name.strip() == "flags":
-            return not VNNI_FLAGS.isdisjoint(value.split())
-    return False
+    return not VNNI_FLAGS.isdisjoint(processor_flags())
 
 
 def choose_variant(variant: Variant) -> Literal["int8", "float"]:

@@ -24,7 +24,7 @@ LAYERS = [
     {"cases", "overlay", "pipeline", "prompts"},
     {"model", "variant", "memory", "volume", "preprocess", "postprocess"},
     {"archive", "embeddings", "timing", "windows"},
-    {"geometry"},
+    {"geometry", "processor"},
     {"contract", "config", "errors", "version"},
 ]
 

@@ -53,6 +53,7 @@ def records(tmp_path, monkeypatch):
         "objects": 1,
         "paper_s": [None, 14.0],
         "methods": {
+            "before f32": {**service, "s": 40.0, "peak_mb": 500},
             "service f32": service,
             "PyTorch baseline f32": baseline,
         },
@@ -62,6 +63,16 @@ def records(tmp_path, monkeypatch):
     failed["methods"]["PyTorch baseline f32"] = {**baseline, "is_out_of_memory": True}
     cases = {"most_slices": 4, "budget_s": 40, "cases": [case, failed]}
     write_record(folder / "cases.json", cases)
+    points = {"f32": (1.5, 380), "bf16": (1.0, 370)}
+    curve = {name: [{"count": 10, "s": s, "peak_mb": mb}] for name, (s, mb) in points.items()}
+    curves = {"runs": 3, "curves": {"boxes": curve, "slices": curve}}
+    write_record(folder / "curves.json", curves)
+    row = {"precision": "int8, rest bf16", "threads": 2, "encoder_s": 0.2, "gmac": 38}
+    rates = {"gmac_per_s": 190, "peak_gmac_per_s": 400}
+    write_record(folder / "scaling.json", {"rows": [row | rates]})
+    layers = {"linear layers, int8": 40.0, "moving values": 9.0}
+    models = {"before": {"encoder": layers}, "now": {"encoder": {"linear layers, int8": 30.0}}}
+    write_record(folder / "layers.json", {"precision": "bf16", "models": models})
     write_record(folder / "figures.json", {"dsc": {}, "terms": "CC0."})
     methods = {"baseline": document(0.8), "ours": document(0.9)}
     write_record(folder / "accuracy.json", {"methods": methods})
@@ -98,8 +109,17 @@ def test_the_page_has_every_section(records, tmp_path, capsys):
     for row in (
         "| PyTorch | f32 | 900 ms | 100 ms | 1000 ms (500 to 2000) | 1.0x | 3 | 1.180 s |",
         "| OpenVINO | bf16 | 100 ms | 100 ms | 200 ms (100 to 400) | 5.0x | 3 |  |",
-        "| 3DBox_CT_0001 | 40x8x8 | 1 | 20.00 s | ~100.00 s | 5.0x | 400 MB | 900 MB | MLE | 14.0",
-        "| 3DBox_CT_0002 | 40x8x8 | 1 | 20.00 s | MLE |  | 400 MB | 900 MB | MLE | 14.0 s |",
+        "| 3DBox_CT_0001 | 40x8x8 | 1 | 40.00 s | 20.00 s | ~100.00 s | MLE | 14.0 s |",
+        "| 3DBox_CT_0002 | 40x8x8 | 1 | 40.00 s | 20.00 s | MLE | MLE | 14.0 s |",
+        "| case | service f32 than PyTorch baseline f32 | service f32 than before f32 |",
+        "| 3DBox_CT_0001 | 5.0x | 2.0x |",
+        "| 3DBox_CT_0002 |  | 2.0x |",
+        "| 3DBox_CT_0001 | 500 MB | 400 MB | 900 MB |",
+        "| 10 | 1.50 s | 380 MB | 1.00 s | 370 MB |",
+        "| int8, rest bf16 | 2 | 200 ms | 190 | 400 | 48 % |",
+        "| linear layers, int8 | 40.0 | 30.0 |",
+        "| moving values | 9.0 |  |",
+        "| sum | 49.0 | 30.0 |",
         "| CT | 1 | 80.00 | 90.00 |",
         "| mean of modalities |  | 60.00 | 67.50 |",
         "- ours: +5.00 (US)",
@@ -112,7 +132,8 @@ def test_the_page_has_every_section(records, tmp_path, capsys):
     assert "images/figure-good.png" in text
     assert "CC0." in text
     images = {path.name for path in (page.parent / "images").iterdir()}
-    assert images == {"results-engines.png", "results-cases.png", "results-accuracy.png"}
+    plots = ("accuracy", "cases", "curves", "engines")
+    assert images == {f"results-{name}.png" for name in plots}
     for name in images:
         assert f"images/{name}" in text
 

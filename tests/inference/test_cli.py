@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from inference import __version__, batch, cli, segmenter
+from inference import ModelError, __version__, batch, cli, segmenter
 from inference.cases import read_case
 from inference.cli import DONE, NOTHING_RAN, SOME_FAILED, default_cache_dir, main
 from inference.model import Manifest
@@ -305,6 +305,40 @@ def test_an_unusable_cache_folder_is_not_used(folders, tmp_path):
     write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
     (tmp_path / "file").write_text("")
     assert run(folders, "--cache-dir", str(tmp_path / "file" / "cache")) == DONE
+
+
+def test_a_cache_folder_that_cannot_be_written_may_have_been_filled(folders, tmp_path, monkeypatch):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    (tmp_path / "filled").mkdir()
+    given = []
+
+    def refuse(folder):
+        if folder.name == "filled":
+            raise PermissionError("read-only")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    class Listening(FakeCompiledNetwork):
+        def __init__(self, model_dir, settings) -> None:
+            super().__init__(model_dir, settings)
+            given.append(settings.cache_dir)
+
+    monkeypatch.setattr(cli, "make_writable", refuse)
+    monkeypatch.setattr(segmenter, "CompiledNetwork", Listening)
+    assert run(folders, "--cache-dir", str(tmp_path / "filled")) == DONE
+    assert given == [tmp_path / "filled"]
+
+
+def test_a_model_that_fails_while_cases_run_ends_the_run(folders, monkeypatch, caplog):
+    class Failing(FakeCompiledNetwork):
+        def decode(self, encoded, boxes, windows):
+            raise ModelError("Model file decoder.xml cannot be compiled")
+
+    for name in "ab":
+        write_case(folders[0] / f"{name}.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    monkeypatch.setattr(segmenter, "CompiledNetwork", Failing)
+    assert run(folders) == NOTHING_RAN
+    assert caplog.text.count("decoder.xml cannot be compiled") == 1
 
 
 def test_the_cache_folder_comes_from_the_environment(monkeypatch, tmp_path):

@@ -10,9 +10,9 @@ import shutil
 import numpy as np
 import pytest
 
-from inference import ModelError, Segmenter, Settings
+from inference import ModelError, Segmenter, Settings, model
 from inference.cases import read_case
-from inference.contract import ENCODER_FILE, MANIFEST_FILE
+from inference.contract import DECODER_FILE, ENCODER_FILE, MANIFEST_FILE
 from inference.model import CompiledNetwork, read_manifest
 from inference.variant import default_model_dir
 from tests.conftest import EXAMPLES
@@ -168,6 +168,39 @@ def test_a_cached_model_gives_the_same_masks(tmp_path):
         Segmenter(settings=settings).segment(case.pixels, case.boxes) for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("is_filled", [True, False], ids=["filled", "empty"])
+def test_a_cache_that_cannot_be_written_is_read_if_it_was_filled(tmp_path, monkeypatch, is_filled):
+    case = read_case(EXAMPLES / "2DBox_Fundus_retina.npz")
+    settings = Settings(precision="f32", cache_dir=tmp_path)
+    if is_filled:
+        Segmenter(settings=settings).network.wait()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert bool(before) == is_filled
+    monkeypatch.setattr(model.os, "access", lambda path, mode: False)
+    compiled = []
+    monkeypatch.setattr(
+        model,
+        "_compile_cached",
+        lambda core, path, config: (
+            compiled.append("CACHE_DIR" in config) or core.compile_model(str(path), "CPU", config)
+        ),
+    )
+    segmenter = Segmenter(settings=settings)
+    assert segmenter.segment(case.pixels, case.boxes).any()
+    assert compiled == [is_filled] * 3
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_the_decoder_that_cannot_be_compiled_is_a_model_error(tmp_path):
+    folder = shutil.copytree(default_model_dir("float"), tmp_path / "model")
+    (folder / DECODER_FILE).write_text("<net>")
+    sign(folder)
+    network = CompiledNetwork(folder, Settings())
+    encoded = network.encode(np.zeros((1, 3, 256, 256), dtype=np.float32))
+    with pytest.raises(ModelError, match=r"decoder\.xml cannot be compiled"):
+        network.decode(encoded, np.array([[1, 2, 3, 4]], dtype=np.float32))
 
 
 def test_a_broken_cache_is_compiled_anew(tmp_path):

@@ -21,18 +21,12 @@ from tests.conftest import ROOT
         ("fpu avx2 avx_vnni", True),
         ("fpu avx2 avx512f avx512vbmi", False),
         ("fpu avx512_vnni_of_the_future", False),
+        ("", False),
     ],
 )
-def test_vnni_is_read_from_the_flags_of_the_processor(tmp_path, flags, expected):
-    cpu_info = tmp_path / "cpuinfo"
-    cpu_info.write_text(f"model name\t: avx512_vnni\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
-    assert has_vnni(cpu_info) is expected
-
-
-def test_a_processor_that_nothing_is_known_of_has_no_vnni(tmp_path):
-    assert not has_vnni(tmp_path / "missing")
-    (tmp_path / "arm").write_text("Features\t: fp asimd asimddp\n")
-    assert not has_vnni(tmp_path / "arm")
+def test_vnni_is_one_of_the_flags_of_the_processor(monkeypatch, flags, expected):
+    monkeypatch.setattr(variant_module, "processor_flags", lambda: frozenset(flags.split()))
+    assert has_vnni() is expected
 
 
 @pytest.mark.parametrize(("vnni", "expected"), [(True, "int8"), (False, "float")])

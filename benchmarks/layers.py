@@ -1,0 +1,168 @@
+"""Where the time of a model goes: milliseconds by kind of layer, as OpenVINO's profile counts them.
+
+    python -m benchmarks.layers --before ../before/models/int8
+
+A profile costs time itself, so that its sum is more than a run without one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from benchmarks.command import add_record_option, run_command
+from benchmarks.record import RESULTS_DIR, write_record
+from inference.cli import at_least
+from inference.contract import (
+    BOXES_NAME,
+    DECODER_FILE,
+    EMBEDDING_SIZE,
+    ENCODER_FILE,
+    ENCODER_REST_FILE,
+    WINDOWS_NAME,
+)
+from inference.variant import default_model_dir
+
+DEFAULT_RECORD = RESULTS_DIR / "layers.json"
+WARM_UPS = 3
+BOX = (30.0, 40.0, 150.0, 200.0)  # xyxy, of the model frame
+# The plugin's kinds of nodes, in a user's words; a kernel's precision decides where both exist.
+KINDS = {
+    "Convolution": "convolutions",
+    "GroupConvolution": "depth-wise convolutions",
+    "Deconvolution": "transposed convolutions",
+    "FullyConnected": "linear layers",
+    "FullyConnectedQuantizedLegacy": "linear layers",
+    "MatMul": "products of two activations",
+    "MVN": "normalization",
+    "Transpose": "moving values",
+    "Reorder": "moving values",
+    "Pad": "moving values",
+    "Slice": "moving values",
+    "Split": "moving values",
+    "Concatenation": "moving values",
+    "Concat": "moving values",
+    "GatherND": "moving values",
+    "Tile": "moving values",
+}
+ELEMENTWISE, ATTENTION = "element by element", "fused attention"
+
+
+def layer_milliseconds(path: Path, precision: str, runs: int) -> dict[str, float]:
+    """Return the milliseconds of one inference of a graph by kind of layer.
+
+    Args:
+        path: of the IR.
+        precision: of what is not int8.
+        runs: whose mean is taken.
+    """
+    config = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(path, "CPU", {**config, "PERF_COUNT": True})
+    attention = {
+        node.get_friendly_name()
+        for node in compiled.get_runtime_model().get_ordered_ops()
+        if "oftmax" in node.get_rt_info()["originalLayersNames"].astype(str)
+        and node.get_rt_info()["layerType"].astype(str) == "Subgraph"
+    }
+    inputs = _inputs(compiled)
+    request = compiled.create_infer_request()
+    for _ in range(WARM_UPS):
+        request.infer(inputs)
+    taken: dict[str, float] = defaultdict(float)
+    for _ in range(runs):
+        request.infer(inputs)
+        for layer in request.profiling_info:
+            milliseconds = 1000 * layer.real_time.total_seconds() / runs
+            if milliseconds:
+                kind = KINDS.get(layer.node_type, ELEMENTWISE)
+                if layer.node_name in attention:
+                    kind = ATTENTION
+                is_int8 = re.search(r"[iuIU]8$", layer.exec_type) and kind != ELEMENTWISE
+                taken[f"{kind}, int8" if is_int8 else kind] += milliseconds
+    return dict(sorted(taken.items(), key=lambda item: -item[1]))
+
+
+def model_milliseconds(model_dir: Path, precision: str, runs: int) -> dict[str, dict[str, float]]:
+    """Return the milliseconds of encoder and decoder, for one box, by kind of layer."""
+    encoder: dict[str, float] = defaultdict(float)
+    for file in (ENCODER_FILE, ENCODER_REST_FILE):
+        if (model_dir / file).is_file():
+            for kind, value in layer_milliseconds(model_dir / file, precision, runs).items():
+                encoder[kind] += value
+    decoder = layer_milliseconds(model_dir / DECODER_FILE, precision, runs)
+    return {"encoder": dict(encoder), "decoder": decoder}
+
+
+def _inputs(compiled: openvino.CompiledModel) -> dict[str, NDArray[np.generic]]:
+    """Return one input of each name, a box and the whole embedding for its window."""
+    known: dict[str, NDArray[np.generic]] = {
+        BOXES_NAME: np.array([BOX], dtype=np.float32),
+        WINDOWS_NAME: np.arange(EMBEDDING_SIZE**2).reshape(1, EMBEDDING_SIZE, EMBEDDING_SIZE),
+    }
+    generator = np.random.default_rng(0)
+    return {
+        entry.any_name: known[entry.any_name]
+        if entry.any_name in known
+        else generator.random(tuple(entry.shape), dtype=np.float32)
+        for entry in compiled.inputs
+    }
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of `python -m benchmarks.layers`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.layers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--model-dir",
+        type=Path,
+        default=default_model_dir("int8"),
+        help="exported model (default: models/int8)",
+    )
+    parser.add_argument(
+        "--before", type=Path, help="an earlier model to compare with, of any contract"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["f32", "bf16"],
+        default="bf16",
+        help="of what is not int8 (default: %(default)s)",
+    )
+    parser.add_argument("--runs", type=at_least(1), default=10, help="(default: %(default)s)")
+    add_record_option(parser, DEFAULT_RECORD)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Profile the model, print its layers and write the record."""
+    arguments = build_parser().parse_args(argv)
+
+    def body() -> int:
+        folders = {"before": arguments.before} if arguments.before else {}
+        folders["now"] = arguments.model_dir
+        models = {
+            name: model_milliseconds(folder, arguments.precision, arguments.runs)
+            for name, folder in folders.items()
+        }
+        for name, parts in models.items():
+            for part, taken in parts.items():
+                print(f"{name}, {part}: {sum(taken.values()):.1f} ms")
+                for kind, value in taken.items():
+                    print(f"  {value:7.2f}  {kind}")
+        write_record(arguments.json, {"precision": arguments.precision, "models": models})
+        return 0
+
+    return run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
