@@ -81,8 +81,10 @@ class SplitAttention(nn.Module):
         k = self._by_head(self.k_quant(self.k(x)))
         v = self._by_head(self.v_quant(self.v(x)))
         weights = (q @ k.transpose(-2, -1) + self.distance_bias).softmax(dim=-1)
-        mixed = self.mixed_quant(self.softmax_quant(weights) @ v)
-        return self.proj(mixed.transpose(1, 2).flatten(2))
+        # Quantized once the heads are joined: before, OpenVINO would move the values in 8 bits, one
+        # by one, which takes 6 of the encoder's 167 ms.
+        mixed = (self.softmax_quant(weights) @ v).transpose(1, 2).flatten(2)
+        return self.proj(self.mixed_quant(mixed))
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (windows, heads, tokens, C)
