@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.process import Finished
-from inference.cases import write_bytes
+from inference.files import write_bytes
 
 # How a process ends that was stopped for its memory, or that could get no more.
 KILLED_STATUSES = (-9, 137)

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from inference.cases import write_bytes
+from inference.files import write_bytes
 
 # Where `make results` looks; committed, so that the page can be made again anywhere.
 RESULTS_DIR = Path("benchmarks/results")

@@ -31,7 +31,7 @@ from benchmarks.tables import (
     trained_steps,
     worst_changes,
 )
-from inference.cases import write_bytes
+from inference.files import write_bytes
 
 DEFAULT_PAGE = Path("docs/results.md")
 IMAGE_DIR = "images"  # beside the page

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.command import add_record_option
-from inference.cases import Case, read_case, write_bytes, write_label_map
+from inference.cases import Case, read_case, write_label_map
+from inference.files import write_bytes
 from inference.model import file_sha256
 from inference.progress import ProgressBar
 

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .cases import CASE_SUFFIX, Case, read_case, write_bytes, write_label_map
+from .cases import CASE_SUFFIX, Case, read_case, write_label_map
 from .errors import InvalidCaseError, ModelError
+from .files import write_bytes
 from .memory import peak_memory_bytes, reset_peak_memory
 from .overlay import draw_image_overlay, draw_volume_montage, encode_png
 from .postprocess import LabelMap

@@ -1,15 +1,8 @@
-"""Cases on disk: `.npz` in, `.npz` out, and every other file that a run writes.
-
-Files are written under a temporary name in the same folder and renamed, so that no reader ever
-sees half of one.
-"""
+"""Cases on disk: `.npz` in, `.npz` out."""
 
 from __future__ import annotations
 
 import lzma
-import os
-import tempfile
-import threading
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -21,6 +14,7 @@ from numpy.typing import NDArray
 
 from .archive import DeflateError, archive_of, read_array
 from .errors import InvalidCaseError
+from .files import write_bytes
 from .postprocess import LabelMap
 
 CASE_SUFFIX = ".npz"
@@ -63,17 +57,6 @@ def list_cases(folder: Path) -> list[Path]:
     )
 
 
-def make_writable(folder: Path) -> Path:
-    """Make a folder where there is none, and check that files can be written there.
-
-    Raises:
-        OSError: they cannot.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        return folder
-
-
 def read_case(path: Path) -> Case:
     """Read the members of a case that inference needs; others stay compressed.
 
@@ -94,17 +77,6 @@ def read_case(path: Path) -> Case:
 def write_label_map(path: Path, label_map: LabelMap) -> None:
     """Write a label map as the member `segs` of a compressed archive."""
     write_bytes(path, archive_of(f"{LABELS_KEY}.npy", label_map))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all."""
-    # A name of any length fits; a thread of its own writes the label maps.
-    temporary = path.with_name(f".{os.getpid()}-{threading.get_native_id()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_members(stream: IO[bytes]) -> Case:

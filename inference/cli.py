@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .batch import Outputs, ReadAhead, run_batch
-from .cases import list_cases, make_writable, write_bytes
+from .cases import list_cases
 from .config import PRECISIONS, VARIANTS, VOLUME_PROMPTS, Settings
 from .errors import InferenceError, ModelError
+from .files import make_writable, write_bytes
 from .memory import peak_memory_bytes
 from .progress import ProgressBar
 from .report import CaseRecord, Start, render_report

@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +34,7 @@ from .contract import (
 from .embeddings import EncodedImage
 from .errors import ModelError
 from .geometry import Boxes
+from .model_cache import ModelCache
 from .processor import processor_flags
 from .windows import WHOLE, Window, window_pixels
 
@@ -73,6 +73,12 @@ class Manifest:
     precision: str
     image_size: int
     sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    model: openvino.CompiledModel
+    is_new: bool  # and not out of the cache
 
 
 def file_sha256(path: Path) -> str:
@@ -127,21 +133,28 @@ class CompiledNetwork:
     def __init__(self, model_dir: Path, settings: Settings) -> None:
         self.manifest = read_manifest(model_dir)
         core = openvino.Core()
-        config = _compile_config(core, settings, self.manifest)
+        config = _compile_config(core, settings)
+        cache = _cache(core, config, manifest=self.manifest, folder=settings.cache_dir)
         files = [ENCODER_FILE, ENCODER_REST_FILE, DECODER_FILE]
         # Compiling takes one core each, and hashing 50 MB goes on beside it.
         pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
         try:
-            *encoder, self._decoder = [
-                pool.submit(_compile, core, model_dir / file, config)
+            jobs = {
+                file: pool.submit(_compile, core, model_dir / file, config=config, cache=cache)
                 for file in files
                 if file != ENCODER_REST_FILE or file in self.manifest.sha256
-            ]
+            }
             _verify(model_dir, self.manifest)
-            self._encoder = [part.result() for part in encoder]
+            self._encoder = [
+                job.result().model for file, job in jobs.items() if file != DECODER_FILE
+            ]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+        self._decoder = jobs[DECODER_FILE]
+        self._storing = [
+            pool.submit(_store, cache, Path(file).stem, job) for file, job in jobs.items() if cache
+        ]
         pool.shutdown(wait=False)
         self._encoder_requests = [part.create_infer_request() for part in self._encoder]
         for before, after in pairwise(self._encoder_requests):
@@ -164,8 +177,10 @@ class CompiledNetwork:
         return int(self._encoder[0].get_property("INFERENCE_NUM_THREADS"))
 
     def wait(self) -> None:
-        """Return when nothing is being compiled any more, and the cache is whole."""
+        """Return when nothing is being compiled any more, and the cache is filled."""
         wait([self._decoder])
+        for storing in self._storing:
+            storing.result()
 
     def encode(self, image: NDArray[np.float32]) -> EncodedImage:
         """Encode one image.
@@ -198,7 +213,7 @@ class CompiledNetwork:
         pixels = window_pixels([WHOLE] * len(boxes) if windows is None else windows)
         inputs: dict[str, NDArray[Any]] = {**encoded, BOXES_NAME: boxes, WINDOWS_NAME: pixels}
         if self._decoder_request is None:
-            self._decoder_request = self._decoder.result().create_infer_request()
+            self._decoder_request = self._decoder.result().model.create_infer_request()
         self._decoder_request.infer(inputs, share_inputs=True)
         return _outputs(self._decoder_request)[LOW_RES_LOGITS_NAME]
 
@@ -210,7 +225,7 @@ def _verify(model_dir: Path, manifest: Manifest) -> None:
             raise ModelError(f"{model_dir / name} must have SHA-256 {expected}, got {digest}")
 
 
-def _compile_config(core: openvino.Core, settings: Settings, manifest: Manifest) -> dict[str, Any]:
+def _compile_config(core: openvino.Core, settings: Settings) -> dict[str, Any]:
     offered = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     has_bf16 = "BF16" in offered
     if settings.precision == "bf16" and not has_bf16:
@@ -224,48 +239,43 @@ def _compile_config(core: openvino.Core, settings: Settings, manifest: Manifest)
     }
     if settings.threads:
         config["INFERENCE_NUM_THREADS"] = settings.threads
-    if settings.cache_dir is not None:
-        folder = settings.cache_dir / _cache_key(core, config, manifest)
-        # One that cannot be written helps where it has been filled on a processor like this.
-        if folder.is_dir() or os.access(settings.cache_dir, os.W_OK):
-            config["CACHE_DIR"] = str(folder)
     return config
 
 
-def _cache_key(core: openvino.Core, config: dict[str, Any], manifest: Manifest) -> str:
+def _cache(
+    core: openvino.Core, config: dict[str, Any], *, manifest: Manifest, folder: Path | None
+) -> ModelCache | None:
     """Name a folder of the cache by all that a compiled model depends on.
 
-    The runtime's own key leaves the precision and the weights out: a model compiled for f32 is
-    then loaded where bf16 is asked for, and is slow and wrong (seen with 2026.4.1). It names the
-    processor, but virtual machines give processors of different instruction sets one name.
+    Virtual machines give processors of different instruction sets one name, so that these count.
     """
+    if folder is None:
+        return None
     processor = [core.get_property(DEVICE, "FULL_DEVICE_NAME"), *sorted(processor_flags())]
     described = json.dumps(
         [openvino.__version__, processor, config, manifest.sha256], sort_keys=True
     )
-    return hashlib.sha256(described.encode()).hexdigest()[:16]
+    return ModelCache(folder / hashlib.sha256(described.encode()).hexdigest()[:16])
 
 
-def _compile(core: openvino.Core, path: Path, config: dict[str, Any]) -> openvino.CompiledModel:
+def _compile(
+    core: openvino.Core, path: Path, *, config: dict[str, Any], cache: ModelCache | None
+) -> _Compiled:
+    blob = cache.load(path.stem) if cache else None
+    if blob is not None:
+        try:
+            return _Compiled(core.import_model(blob, DEVICE, config), is_new=False)
+        except RuntimeError as error:
+            logger.warning("Cached model of %s is compiled anew: %s", path.name, error)
     try:
-        return _compile_cached(core, path, config)
+        return _Compiled(core.compile_model(str(path), DEVICE, config), is_new=True)
     except RuntimeError as error:
         raise ModelError(f"Model file {path} cannot be compiled: {error}") from error
 
 
-def _compile_cached(
-    core: openvino.Core, path: Path, config: dict[str, Any]
-) -> openvino.CompiledModel:
-    try:
-        return core.compile_model(str(path), DEVICE, config)
-    except RuntimeError as error:
-        if "CACHE_DIR" not in config:
-            raise
-        uncached = {name: value for name, value in config.items() if name != "CACHE_DIR"}
-        compiled = core.compile_model(str(path), DEVICE, uncached)
-        # Only now is it the cache, and not the model, that is at fault.
-        logger.warning("Cache %s is broken, compiled without it: %s", config["CACHE_DIR"], error)
-        return compiled
+def _store(cache: ModelCache, name: str, job: Future[_Compiled]) -> None:
+    if job.exception() is None and job.result().is_new:
+        cache.store(name, job.result().model.export_model().getvalue())
 
 
 def _outputs(request: openvino.InferRequest) -> dict[str, NDArray[np.float32]]:

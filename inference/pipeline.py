@@ -6,7 +6,7 @@ blocks, and each mask is drawn into the label map before the next block is decod
 
 from __future__ import annotations
 
-import hashlib
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -123,12 +123,15 @@ def first_equal_slices(
     slices: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], chosen: Sequence[int]
 ) -> dict[int, int]:
     """Return for each of the chosen slices the first of them that it equals, mostly itself."""
-    by_content: dict[bytes, int] = {}
+    if len(set(chosen)) == 1:  # an image may be large, and has nothing to be compared with
+        return {chosen[0]: chosen[0]}
+    by_checksum: dict[int, int] = {}
     firsts: dict[int, int] = {}
     for z in chosen:
         if z not in firsts:
-            content = hashlib.blake2b(np.ascontiguousarray(slices[z]).data).digest()
-            firsts[z] = by_content.setdefault(content, z)
+            checksum = zlib.crc32(np.ascontiguousarray(slices[z]).data)
+            first = by_checksum.setdefault(checksum, z)
+            firsts[z] = first if np.array_equal(slices[first], slices[z]) else z
     return firsts
 
 

@@ -23,8 +23,8 @@ LAYERS = [
     {"segmenter", "progress"},
     {"cases", "overlay", "pipeline", "prompts"},
     {"model", "variant", "memory", "volume", "preprocess", "postprocess"},
-    {"archive", "embeddings", "timing", "windows"},
-    {"geometry", "processor"},
+    {"archive", "embeddings", "model_cache", "timing", "windows"},
+    {"files", "geometry", "processor"},
     {"contract", "config", "errors", "version"},
 ]
 

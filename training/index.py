@@ -21,7 +21,8 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.cases import CASE_SUFFIX, write_bytes
+from inference.cases import CASE_SUFFIX
+from inference.files import write_bytes
 from inference.progress import ProgressBar
 from training.volumes import LABELS_KEY, DataError, open_case, read_layout, read_member
 

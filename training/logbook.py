@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from inference.cases import write_bytes
+from inference.files import write_bytes
 from training.losses import LOSS_PARTS
 
 STEPS_FILE, EPOCHS_FILE, CURVES_FILE = "steps.csv", "epochs.csv", "curves.png"

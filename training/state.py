@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import torch
 
-from inference.cases import write_bytes
+from inference.files import write_bytes
 from training.calibration import Images, quantize_and_calibrate
 from training.checkpoint import (
     DEFAULT_PATH,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.cases import write_bytes
+from inference.files import write_bytes
 from training.augment import FREE
 from training.data import Sample
 from training.losses import intersection_over_union

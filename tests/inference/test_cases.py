@@ -7,8 +7,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from inference.cases import list_cases, read_case, write_bytes, write_label_map
+from inference.cases import list_cases, read_case, write_label_map
 from inference.errors import InvalidCaseError
+from inference.files import write_bytes
 
 
 def archive_bytes(**members) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import locale
 import re
 import shutil
 
@@ -76,7 +77,7 @@ def test_a_graph_that_is_none_is_a_model_error(tmp_path):
 def test_changed_weights_are_refused(tmp_path, has_cache):
     folder = shutil.copytree(default_model_dir("float"), tmp_path / "model")
     settings = Settings(cache_dir=tmp_path / "cache" if has_cache else None)
-    CompiledNetwork(folder, settings)
+    CompiledNetwork(folder, settings).wait()  # the files are mapped into memory until then
     weights = bytearray((folder / "decoder.bin").read_bytes())
     weights[1 << 20] ^= 1
     (folder / "decoder.bin").write_bytes(weights)
@@ -93,6 +94,7 @@ def test_the_cache_tells_one_model_from_another(tmp_path):
     network = CompiledNetwork(folder, settings)
     encoded = network.encode(image)
     before = network.decode(encoded, boxes)
+    network.wait()
     layer = re.search(
         r'element_type="f32" shape="256, 2048" offset="(\d+)" size="(\d+)"',
         (folder / "decoder.xml").read_text(),
@@ -157,6 +159,7 @@ def test_one_cache_folder_serves_two_precisions(tmp_path):
         segmenter = Segmenter(settings=settings)
         assert segmenter.network.precision == precision
         areas[precision] = np.bincount(segmenter.segment(case.pixels, case.boxes).ravel())
+        segmenter.network.wait()
     np.testing.assert_allclose(areas["bf16"], areas["f32"], rtol=0.1)
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -170,27 +173,30 @@ def test_a_cached_model_gives_the_same_masks(tmp_path):
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("is_filled", [True, False], ids=["filled", "empty"])
-def test_a_cache_that_cannot_be_written_is_read_if_it_was_filled(tmp_path, monkeypatch, is_filled):
-    case = read_case(EXAMPLES / "2DBox_Fundus_retina.npz")
+def test_a_cached_model_is_not_compiled_again(tmp_path, monkeypatch):
     settings = Settings(precision="f32", cache_dir=tmp_path)
-    if is_filled:
-        Segmenter(settings=settings).network.wait()
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert bool(before) == is_filled
-    monkeypatch.setattr(model.os, "access", lambda path, mode: False)
-    compiled = []
-    monkeypatch.setattr(
-        model,
-        "_compile_cached",
-        lambda core, path, config: (
-            compiled.append("CACHE_DIR" in config) or core.compile_model(str(path), "CPU", config)
-        ),
-    )
-    segmenter = Segmenter(settings=settings)
-    assert segmenter.segment(case.pixels, case.boxes).any()
-    assert compiled == [is_filled] * 3
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    Segmenter(settings=settings).network.wait()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.blob")}
+    assert len(before) == 3
+    made = []
+
+    def compiled(*arguments, **options):
+        made.append(compile_part(*arguments, **options))
+        return made[-1]
+
+    compile_part = model._compile
+    monkeypatch.setattr(model, "_compile", compiled)
+    Segmenter(settings=settings).network.wait()
+    assert [part.is_new for part in made] == [False] * 3
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.blob")} == before
+
+
+def test_compiling_side_by_side_leaves_the_locale_as_it_was(tmp_path):
+    """The cache of OpenVINO sets it to C now and then, where two threads use it."""
+    before = locale.setlocale(locale.LC_ALL, None)
+    for _ in range(3):
+        Segmenter(settings=Settings(precision="f32", cache_dir=tmp_path)).network.wait()
+        assert locale.setlocale(locale.LC_ALL, None) == before
 
 
 def test_the_decoder_that_cannot_be_compiled_is_a_model_error(tmp_path):
@@ -203,16 +209,37 @@ def test_the_decoder_that_cannot_be_compiled_is_a_model_error(tmp_path):
         network.decode(encoded, np.array([[1, 2, 3, 4]], dtype=np.float32))
 
 
-def test_a_broken_cache_is_compiled_anew(tmp_path):
+@pytest.mark.parametrize("damage", ["broken", "flipped"])
+def test_a_damaged_cache_is_compiled_anew_and_mended(tmp_path, caplog, damage):
     case = read_case(EXAMPLES / "2DBox_Fundus_retina.npz")
     settings = Settings(precision="f32", cache_dir=tmp_path)
-    expected = Segmenter(settings=settings).segment(case.pixels, case.boxes)
-    for blob in tmp_path.rglob("*.blob"):
-        blob.chmod(0o600)
-        blob.write_bytes(b"broken")
-    np.testing.assert_array_equal(
-        Segmenter(settings=settings).segment(case.pixels, case.boxes), expected
-    )
+    segmenter = Segmenter(settings=settings)
+    expected = segmenter.segment(case.pixels, case.boxes)
+    segmenter.network.wait()
+    blobs = list(tmp_path.rglob("*.blob"))
+    for blob in blobs:
+        content = bytearray(blob.read_bytes())
+        content[len(content) // 2] ^= 1
+        blob.write_bytes(b"broken" if damage == "broken" else content)
+    again = Segmenter(settings=settings)
+    np.testing.assert_array_equal(again.segment(case.pixels, case.boxes), expected)
+    assert caplog.text.count("is damaged") == len(blobs) == 3
+    again.network.wait()
+    caplog.clear()
+    Segmenter(settings=settings).network.wait()
+    assert not caplog.text
+
+
+def test_a_cached_model_that_is_none_is_compiled_anew(tmp_path, caplog):
+    settings = Settings(precision="f32", cache_dir=tmp_path)
+    Segmenter(settings=settings).network.wait()
+    folder = next(path.parent for path in tmp_path.rglob("decoder.blob"))
+    model.ModelCache(folder).store("decoder", b"no model, but whole")
+    network = Segmenter(settings=settings).network
+    network.wait()
+    assert "Cached model of decoder.xml is compiled anew" in caplog.text
+    encoded = network.encode(np.zeros((1, 3, 256, 256), dtype=np.float32))
+    assert network.decode(encoded, np.array([[1, 2, 3, 4]], dtype=np.float32)).any()
 
 
 @pytest.mark.parametrize(("variant", "spleen"), [("float", 0.7), ("int8", 0.6)])

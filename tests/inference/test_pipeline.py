@@ -8,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from inference import pipeline
 from inference.geometry import ModelFrame
 from inference.pipeline import first_equal_slices, segment_slices
 from inference.postprocess import logits_to_window
@@ -242,6 +243,13 @@ def test_equal_slices_are_encoded_once(fake_network):
     segment(fake_network, volume, boxes[:, [0, 1, 3, 4]], visits)
     assert len(fake_network.encoded) == 4
     assert len(fake_network.decoded) == 6
+
+
+def test_slices_of_one_checksum_are_not_taken_for_equal(monkeypatch):
+    monkeypatch.setattr(pipeline.zlib, "crc32", lambda values: 7)
+    volume = random_volume(3)
+    volume[2] = volume[0]
+    assert first_equal_slices(volume, [0, 1, 2]) == {0: 0, 1: 1, 2: 0}
 
 
 def test_the_next_slice_is_encoded_while_one_is_decoded(fake_network, monkeypatch):

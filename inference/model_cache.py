@@ -1,0 +1,53 @@
+"""Compiled models as files, so that the next start is quicker.
+
+OpenVINO has a cache of its own. It tells neither precisions nor weights apart, does not notice
+damage, and sets the locale of the whole process to C when two threads use it (seen with 2026.4.1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+from .files import write_bytes
+
+logger = logging.getLogger(__name__)
+
+DIGEST_BYTES = hashlib.sha256().digest_size  # of the rest, at the beginning of a file
+
+
+class ModelCache:
+    """Compiled models in a folder of their own.
+
+    Args:
+        folder: named after all that a compiled model depends on; need neither exist nor be
+            writable.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self, name: str) -> bytes | None:
+        """Return what was stored under a name; None where nothing is, or it is damaged."""
+        path = self._path(name)
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        digest, blob = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+        if hashlib.sha256(blob).digest() != digest:
+            logger.warning("Cached model %s is damaged, and compiled anew", path)
+            return None
+        return blob
+
+    def store(self, name: str, blob: bytes) -> None:
+        """Keep a compiled model; where that fails, the next start compiles again."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(self._path(name), hashlib.sha256(blob).digest() + blob)
+        except OSError as error:
+            logger.info("Model is not cached: %s", error)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.blob"
