@@ -79,7 +79,7 @@ def test_the_peak_is_that_of_the_kernel(system):
     not os.access("/proc/self/clear_refs", os.W_OK), reason="this system cannot reset the peak"
 )
 def test_a_new_peak_begins_after_a_reset():
-    used = np.ones(8 << 20)  # 64 MB
+    used = np.ones(32 << 20)  # 256 MB
     high = memory.peak_memory_bytes()
     del used
     memory.reset_peak_memory()
