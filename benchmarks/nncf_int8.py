@@ -25,7 +25,7 @@ import openvino
 from numpy.typing import NDArray
 
 from benchmarks.command import run_command
-from benchmarks.models import NNCF_DIR, NNCF_TITLE, PLAIN_DIR, SOURCE_KEY
+from benchmarks.models import NNCF_DIR, NNCF_TITLE, PLAIN_DIR, SOURCE_KEY, is_exported
 from inference import Settings
 from inference.cases import read_case
 from inference.cli import at_least
@@ -35,6 +35,7 @@ from inference.contract import (
     DECODER_FILE,
     ENCODER_FILE,
     IMAGE_NAME,
+    LITE_MEDSAM_IMAGE_SIZE,
     MANIFEST_FILE,
     WINDOWS_NAME,
 )
@@ -44,7 +45,9 @@ from inference.preprocess import preprocess_image
 from inference.prompts import check_prompts
 from inference.volume import boxes_2d, fixed_visits, image_visits
 from inference.windows import WHOLE, window_pixels
-from training.export import put_in_place
+from training.checkpoint import DEFAULT_PATH
+from training.export import export_network, load_source, put_in_place
+from training.inference_graphs import plain_graphs
 
 logger = logging.getLogger(__name__)
 
@@ -175,8 +178,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--model-dir",
         type=Path,
         default=PLAIN_DIR,
-        help="float model with the graphs of its ONNX files, which `python -m training.export "
-        "--plain` writes (default: %(default)s)",
+        help="float model with the graphs of its ONNX files, as `python -m training.export "
+        "--plain` writes it (default: %(default)s, made where it is missing)",
     )
     parser.add_argument(
         "--calibration",
@@ -199,8 +202,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
 
     def body() -> int:
-        image_size = read_manifest(arguments.model_dir).image_size
-        samples = calibration_samples(arguments.calibration, image_size, arguments.samples)
+        is_missing = arguments.model_dir == PLAIN_DIR and not is_exported(PLAIN_DIR)
+        size = LITE_MEDSAM_IMAGE_SIZE
+        if not is_missing:
+            size = read_manifest(arguments.model_dir).image_size
+        samples = calibration_samples(arguments.calibration, size, arguments.samples)
+        if is_missing:
+            logger.info("Exporting %s", PLAIN_DIR)
+            export_network(load_source("lite_medsam", DEFAULT_PATH), PLAIN_DIR, plain_graphs)
         quantize_model(arguments.model_dir, samples, arguments.output_dir)
         logger.info("Wrote %s, calibrated with %d images", arguments.output_dir, len(samples))
         return 0

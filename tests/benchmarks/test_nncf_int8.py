@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.models import has_onnx
 from benchmarks.nncf_int8 import calibration_samples, quantize_model
 from inference import Segmenter
 from inference.model import read_manifest
-from inference.variant import default_model_dir
-from tests.conftest import EXAMPLES
+from tests.conftest import EXAMPLES, ROOT
+from training.checkpoint import DEFAULT_PATH
+from training.export import export_network, load_source
+from training.inference_graphs import plain_graphs
 
 
 @pytest.fixture
@@ -39,8 +42,13 @@ def test_a_folder_without_cases_is_named(tmp_path):
 @pytest.mark.slow
 @pytest.mark.model
 def test_the_quantized_model_runs_like_any_other(root, tmp_path):
+    if not (ROOT / DEFAULT_PATH).is_file():
+        pytest.skip("run `python -m training.checkpoint fetch` first")
+    source = load_source("lite_medsam", ROOT / DEFAULT_PATH)
+    export_network(source, tmp_path / "plain", plain_graphs)
     samples = calibration_samples(root, 256, 3)
-    quantize_model(default_model_dir("float"), samples, tmp_path / "int8")
+    quantize_model(tmp_path / "plain", samples, tmp_path / "int8")
+    assert has_onnx(tmp_path / "int8")
     assert read_manifest(tmp_path / "int8").precision == "int8"
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     label_map = Segmenter(tmp_path / "int8").segment(image, [[8, 8, 50, 50]])
