@@ -24,11 +24,10 @@ from inference.contract import (
     BOXES_NAME,
     DECODER_FILE,
     EMBEDDING_SIZE,
-    ENCODER_FILE,
-    ENCODER_REST_FILE,
     WINDOWS_NAME,
 )
 from inference.variant import default_model_dir
+from training.run_time import encoder_paths
 
 DEFAULT_RECORD = RESULTS_DIR / "layers.json"
 WARM_UPS = 3
@@ -92,10 +91,9 @@ def layer_milliseconds(path: Path, precision: str, runs: int) -> dict[str, float
 def model_milliseconds(model_dir: Path, precision: str, runs: int) -> dict[str, dict[str, float]]:
     """Return the milliseconds of encoder and decoder, for one box, by kind of layer."""
     encoder: dict[str, float] = defaultdict(float)
-    for file in (ENCODER_FILE, ENCODER_REST_FILE):
-        if (model_dir / file).is_file():
-            for kind, value in layer_milliseconds(model_dir / file, precision, runs).items():
-                encoder[kind] += value
+    for path in encoder_paths(model_dir):
+        for kind, value in layer_milliseconds(path, precision, runs).items():
+            encoder[kind] += value
     decoder = layer_milliseconds(model_dir / DECODER_FILE, precision, runs)
     return {"encoder": dict(encoder), "decoder": decoder}
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.files import write_bytes
+from inference.processor import processor_flags
 
 # Where `make results` looks; committed, so that the page can be made again anywhere.
 RESULTS_DIR = Path("benchmarks/results")
@@ -27,8 +28,7 @@ def machine() -> dict[str, Any]:
     """Describe this machine's class: processor, cores, memory; nothing that names the machine."""
     cpuinfo = Path("/proc/cpuinfo").read_text()
     name = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    flags = re.search(r"^flags\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    present = set(flags.group(1).split()) if flags else set()
+    present = processor_flags()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "processor": name.group(1).strip() if name else platform.machine(),

@@ -26,10 +26,9 @@ from benchmarks.command import add_record_option, run_command
 from benchmarks.record import RESULTS_DIR, write_record
 from inference import Settings
 from inference.cli import at_least
-from inference.contract import ENCODER_FILE, ENCODER_REST_FILE
 from inference.model import CompiledNetwork
 from inference.variant import default_model_dir
-from training.run_time import runnable_precisions
+from training.run_time import encoder_paths, runnable_precisions
 
 DEFAULT_RECORD = RESULTS_DIR / "scaling.json"
 WARM_UPS = 3
@@ -61,9 +60,8 @@ def multiply_accumulates(model: openvino.Model) -> int:
 
 def encoder_multiply_accumulates(model_dir: Path) -> int:
     """Return those of an image in the encoder of an exported model."""
-    paths = (model_dir / file for file in (ENCODER_FILE, ENCODER_REST_FILE))
     core = openvino.Core()
-    return sum(multiply_accumulates(core.read_model(path)) for path in paths if path.is_file())
+    return sum(multiply_accumulates(core.read_model(path)) for path in encoder_paths(model_dir))
 
 
 def product_model(rows: int, inner: int, outer: int, *, is_int8: bool) -> openvino.Model:

@@ -212,9 +212,10 @@ def _outputs(
     with torch.no_grad():
         own_embedding = network.encode(torch.from_numpy(image))
         own_logits = network.decode(own_embedding, torch.from_numpy(boxes))
-        own_pixels = ImageTerms(network)(to_tokens(own_embedding))[0]
     if IMAGE_EMBEDDING_NAME in encoded:  # the decoder is quantized and reads nothing else
         return (encoded[IMAGE_EMBEDDING_NAME], logits), (own_embedding.numpy(), own_logits.numpy())
+    with torch.no_grad():
+        own_pixels = ImageTerms(network)(to_tokens(own_embedding))[0]
     return (encoded[PIXELS_NAME], logits), (own_pixels.numpy(), own_logits.numpy())
 
 

@@ -89,6 +89,12 @@ def run_time_products(model: openvino.Model, precision: str) -> list[Product]:
     return named + renamed
 
 
+def encoder_paths(model_dir: Path) -> list[Path]:
+    """Return the IR of an exported encoder, which is in one file or cut in two."""
+    rest = model_dir / ENCODER_REST_FILE
+    return [model_dir / ENCODER_FILE, *([rest] if rest.is_file() else [])]
+
+
 def runnable_precisions() -> list[str]:
     """Return the precisions in which this processor runs what is not quantized."""
     capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -143,10 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print a table for encoder and decoder; 1 when a quantized product runs in float."""
     arguments = build_parser().parse_args(argv)
     all_as_meant = True
-    for file in (ENCODER_FILE, ENCODER_REST_FILE, DECODER_FILE):
-        path = arguments.model_dir / file
-        if file == ENCODER_REST_FILE and not path.is_file():
-            continue
+    for path in (*encoder_paths(arguments.model_dir), arguments.model_dir / DECODER_FILE):
         if not path.is_file():
             print(f"{path} must be an exported model, is missing", file=sys.stderr)
             return 2
