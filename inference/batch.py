@@ -15,6 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .cases import CASE_SUFFIX, Case, read_case, write_label_map
 from .errors import InvalidCaseError, ModelError
 from .files import write_bytes
@@ -46,6 +49,13 @@ class Outputs:
     measures_memory: bool = False
 
 
+@dataclass(frozen=True)
+class _Segmented:
+    pixels: NDArray[np.uint8]
+    prompts: Prompts
+    label_map: LabelMap
+
+
 class CaseRun:
     """One case on its way, first in the reading thread, then in the main and the writing one.
 
@@ -60,8 +70,7 @@ class CaseRun:
         self.record = CaseRecord(path.name)
         self._stopwatch = Stopwatch()
         self._case: Case | None = None
-        self._prompts: Prompts | None = None
-        self._label_map: LabelMap | None = None
+        self._segmented: _Segmented | None = None
 
     def read(self) -> CaseRun:
         """Read the file."""
@@ -75,14 +84,16 @@ class CaseRun:
         Raises:
             ModelError: no case can be run.
         """
-        if self._case is None:
+        case, self._case = self._case, None
+        if case is None:
             return
         with self._attempt():
-            pixels = self._case.pixels
-            self._prompts = prompts = check_prompts(pixels, self._case.boxes)
+            pixels = case.pixels
+            prompts = check_prompts(pixels, case.boxes)
             for note in prompts.notes:
                 logger.warning("%s: %s", self.path, note)
-            self._label_map = segmenter.segment_checked(pixels, prompts, stopwatch=self._stopwatch)
+            label_map = segmenter.segment_checked(pixels, prompts, stopwatch=self._stopwatch)
+            self._segmented = _Segmented(pixels, prompts, label_map)
             self.record = replace(
                 self.record,
                 notes=prompts.notes,
@@ -94,12 +105,12 @@ class CaseRun:
 
     def write(self, outputs: Outputs) -> CaseRecord:
         """Write what was found and let go of it; return what happened to the case."""
-        if self._label_map is not None:
+        segmented, self._segmented = self._segmented, None
+        if segmented is not None:
             with self._attempt(), self._stopwatch.step("write"):
-                write_label_map(outputs.output_dir / self.path.name, self._label_map)
-        if self.record.error is None and outputs.overlay_dir is not None:
-            self._draw(outputs.overlay_dir)
-        self._case = self._label_map = None
+                write_label_map(outputs.output_dir / self.path.name, segmented.label_map)
+            if self.record.error is None and outputs.overlay_dir is not None:
+                self._draw(segmented, outputs.overlay_dir)
         peak = self.record.peak_memory_bytes or peak_memory_bytes()
         return replace(self.record, seconds=self._stopwatch.seconds, peak_memory_bytes=peak)
 
@@ -120,16 +131,13 @@ class CaseRun:
             total_s = self.record.total_s + time.perf_counter() - started
             self.record = replace(self.record, total_s=total_s)
 
-    def _draw(self, folder: Path) -> None:
+    def _draw(self, segmented: _Segmented, folder: Path) -> None:
         """Draw the picture of a case whose label map is safe."""
-        assert self._case is not None
-        assert self._prompts is not None
-        assert self._label_map is not None
-        prompts = self._prompts
+        prompts = segmented.prompts
         draw = draw_volume_montage if prompts.is_volume else draw_image_overlay
         try:
             picture = draw(
-                self._case.pixels, prompts.boxes, self._label_map, objects=prompts.objects
+                segmented.pixels, prompts.boxes, segmented.label_map, objects=prompts.objects
             )
             name = f"{self.path.name.removesuffix(CASE_SUFFIX)}.png"
             write_bytes(folder / name, encode_png(picture))

@@ -136,15 +136,20 @@ class CompiledNetwork:
         config = _compile_config(core, settings)
         cache = _cache(core, config, manifest=self.manifest, folder=settings.cache_dir)
         files = [ENCODER_FILE, ENCODER_REST_FILE, DECODER_FILE]
-        # Compiling takes one core each, and hashing 50 MB goes on beside it.
         pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
         try:
             jobs = {
-                file: pool.submit(_compile, core, model_dir / file, config=config, cache=cache)
+                file: pool.submit(
+                    _compile,
+                    core,
+                    model_dir / file,
+                    config=config,
+                    cache=cache,
+                    manifest=self.manifest,
+                )
                 for file in files
                 if file != ENCODER_REST_FILE or file in self.manifest.sha256
             }
-            _verify(model_dir, self.manifest)
             self._encoder = [
                 job.result().model for file, job in jobs.items() if file != DECODER_FILE
             ]
@@ -218,13 +223,6 @@ class CompiledNetwork:
         return _outputs(self._decoder_request)[LOW_RES_LOGITS_NAME]
 
 
-def _verify(model_dir: Path, manifest: Manifest) -> None:
-    for name, expected in manifest.sha256.items():
-        digest = file_sha256(model_dir / name)
-        if digest != expected:
-            raise ModelError(f"{model_dir / name} must have SHA-256 {expected}, got {digest}")
-
-
 def _compile_config(core: openvino.Core, settings: Settings) -> dict[str, Any]:
     offered = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     has_bf16 = "BF16" in offered
@@ -259,7 +257,12 @@ def _cache(
 
 
 def _compile(
-    core: openvino.Core, path: Path, *, config: dict[str, Any], cache: ModelCache | None
+    core: openvino.Core,
+    path: Path,
+    *,
+    config: dict[str, Any],
+    cache: ModelCache | None,
+    manifest: Manifest,
 ) -> _Compiled:
     blob = cache.load(path.stem) if cache else None
     if blob is not None:
@@ -267,10 +270,23 @@ def _compile(
             return _Compiled(core.import_model(blob, DEVICE, config), is_new=False)
         except RuntimeError as error:
             logger.warning("Cached model of %s is compiled anew: %s", path.name, error)
+    _verify(path, manifest)
     try:
         return _Compiled(core.compile_model(str(path), DEVICE, config), is_new=True)
     except RuntimeError as error:
         raise ModelError(f"Model file {path} cannot be compiled: {error}") from error
+
+
+def _verify(path: Path, manifest: Manifest) -> None:
+    """Check a graph and its weights against the manifest.
+
+    What was compiled before was checked then, and the cache names it after the manifest's digests.
+    """
+    for file in (path, path.with_suffix(".bin")):
+        expected = manifest.sha256.get(file.name)
+        digest = expected and file_sha256(file)
+        if digest != expected:
+            raise ModelError(f"{file} must have SHA-256 {expected}, got {digest}")
 
 
 def _store(cache: ModelCache, name: str, job: Future[_Compiled]) -> None:

@@ -6,15 +6,15 @@ damage, and sets the locale of the whole process to C when two threads use it (s
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 
+from .archive import deflate
 from .files import write_bytes
 
 logger = logging.getLogger(__name__)
 
-DIGEST_BYTES = hashlib.sha256().digest_size  # of the rest, at the beginning of a file
+CHECKSUM_BYTES = 4  # of the rest, at the beginning of a file
 
 
 class ModelCache:
@@ -35,8 +35,8 @@ class ModelCache:
             content = path.read_bytes()
         except OSError:
             return None
-        digest, blob = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-        if hashlib.sha256(blob).digest() != digest:
+        checksum, blob = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
+        if _checksum(blob) != checksum:
             logger.warning("Cached model %s is damaged, and compiled anew", path)
             return None
         return blob
@@ -45,9 +45,14 @@ class ModelCache:
         """Keep a compiled model; where that fails, the next start compiles again."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(self._path(name), hashlib.sha256(blob).digest() + blob)
+            write_bytes(self._path(name), _checksum(blob) + blob)
         except OSError as error:
             logger.info("Model is not cached: %s", error)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.blob"
+
+
+def _checksum(blob: bytes) -> bytes:
+    """Return the CRC-32: against damage; whoever may write here may write any digest."""
+    return int(deflate.crc32(blob)).to_bytes(CHECKSUM_BYTES, "big")

@@ -147,14 +147,13 @@ def _embeddings(
     originals = first_equal_slices(slices, [visit.z for visit in visits])
     visits_left = Counter(originals[visit.z] for visit in visits)
     store = EmbeddingStore()
-    started: set[int] = set()
     # The order of the counter's keys is that of the first visits.
     with closing(_in_thread(embed, visits_left)) as embeddings, closing(store):
         for visit in visits:
             z = originals[visit.z]
-            encoded = store.take(z) if z in started else next(embeddings)
-            assert encoded is not None
-            started.add(z)
+            encoded = store.take(z)
+            if encoded is None:
+                encoded = next(embeddings)
             visits_left[z] -= 1
             if visits_left[z]:
                 store.put(z, encoded)

@@ -23,8 +23,8 @@ LAYERS = [
     {"segmenter", "progress"},
     {"cases", "overlay", "pipeline", "prompts"},
     {"model", "variant", "memory", "volume", "preprocess", "postprocess"},
-    {"archive", "embeddings", "model_cache", "timing", "windows"},
-    {"files", "geometry", "processor"},
+    {"embeddings", "model_cache", "timing", "windows"},
+    {"archive", "files", "geometry", "processor"},
     {"contract", "config", "errors", "version"},
 ]
 

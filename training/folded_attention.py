@@ -36,16 +36,21 @@ class FirstReading(nn.Module):
 
 
 class Reading(nn.Module):
-    """Attention from tokens to pixels that are `normed` * scale + shift."""
+    """Attention from tokens to pixels that are `normed` * scale + shift.
+
+    Scale and shift are in the weights: OpenVINO would take a scale of what has been mixed for one
+    of the pixels.
+    """
 
     def __init__(self, trained: Attention, scale: Tensor, shift: Tensor) -> None:
         super().__init__()
         self.trained = trained
-        self.register_buffer("scale", scale.detach().clone())
-        self.register_buffer("shift", shift.detach().clone())
         self.register_buffer("key_weight", _by_output_head(trained.k_proj))  # (H, 16, 256)
-        value_weight = _by_output_head(trained.v_proj).transpose(1, 2).contiguous()
-        self.register_buffer("value_weight", value_weight)  # (H, 256, 16)
+        with torch.no_grad():
+            value_weight = _by_output_head(trained.v_proj).transpose(1, 2) * scale[:, None]
+            value_bias = trained.v_proj(shift)
+        self.register_buffer("value_weight", value_weight.contiguous())  # (H, 256, 16)
+        self.register_buffer("value_bias", value_bias)  # (128,)
 
     def forward(self, tokens: Tensor, keys: Tensor, normed: Tensor) -> Tensor:
         """Attend from (N, T, 256) to (N, P, 256); keys have the position added."""
@@ -61,9 +66,9 @@ class Reading(nn.Module):
 
     def mix(self, scores: Tensor, normed: Tensor) -> Tensor:
         """Mix pixels (N, P, 256) by scores (N, P, H * T): (N, T, 256)."""
-        mixed = _softmax_of_pixels(scores) @ normed * self.scale + self.shift  # (N, H * T, 256)
+        mixed = _softmax_of_pixels(scores) @ normed  # (N, H * T, 256)
         values = mixed.unflatten(1, (HEADS, -1)) @ self.value_weight  # (N, H, T, 16)
-        return self.trained.out_proj(values.transpose(1, 2).flatten(2) + self.trained.v_proj.bias)
+        return self.trained.out_proj(values.transpose(1, 2).flatten(2) + self.value_bias)
 
 
 class LastReading(Reading):
@@ -73,13 +78,14 @@ class LastReading(Reading):
         super().__init__(trained, scale, shift)
         with torch.no_grad():
             shift_of_keys = (shift + position) @ trained.k_proj.weight.T
+            self.key_weight.mul_(scale)
         self.register_buffer("shift_of_keys", shift_of_keys)  # (1, P, 128)
         self.register_buffer("own_columns", _same_head(HEADS, INNER // HEADS, 1))
 
     def forward(self, tokens: Tensor, normed: Tensor) -> Tensor:
         """Attend from (N, 1, 256) to (N, P, 256)."""
         q = self.queries(tokens)
-        scores = normed @ (self.fold(q) * self.scale).transpose(1, 2)  # (N, P, H)
+        scores = normed @ self.fold(q).transpose(1, 2)  # (N, P, H)
         return self.mix(
             scores + self.shift_of_keys @ (q.flatten(1)[..., None] * self.own_columns), normed
         )

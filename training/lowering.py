@@ -8,6 +8,7 @@ rounded here and stored, and the clip of an activation of fewer than 8 bits move
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 # Operations that only move values, between a quantization and the product that it is for.
 MOVES = {"Concat", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze"}
 MOVES |= {"Transpose", "Unsqueeze"}
+# Of these those that add no values of their own.
+REARRANGEMENTS = {"Identity", "Reshape", "Transpose"}
 
 
 class _Graph:
@@ -30,6 +33,11 @@ class _Graph:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.graph = model.graph
         self.made_by = {name: node for node in self.graph.node for name in node.output}
+        self.outputs = {item.name for item in self.graph.output}
+        self.read_by: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in self.graph.node:
+            for name in node.input:
+                self.read_by[name].append(node)
         self.constants = {item.name: numpy_helper.to_array(item) for item in self.graph.initializer}
 
     def rounded_weight(self, node: onnx.NodeProto) -> NDArray[Any]:
@@ -43,8 +51,16 @@ class _Graph:
         limits = np.iinfo(zero_point.dtype)
         return steps.clip(limits.min, limits.max).astype(zero_point.dtype)
 
-    def stored_weight(self, node: onnx.NodeProto | None) -> NDArray[np.float32] | None:
+    def readers(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Return what reads a node's output, rearranged or as it is; itself if the graph does."""
+        found = [node] if node.output[0] in self.outputs else []
+        for reader in self.read_by[node.output[0]]:
+            found += self.readers(reader) if reader.op_type in REARRANGEMENTS else [reader]
+        return found
+
+    def stored_weight(self, matmul: onnx.NodeProto) -> NDArray[np.float32] | None:
         """Return the (in, out) weight of a linear layer whose integers are stored."""
+        node = self.made_by.get(matmul.input[1]) if matmul.op_type == "MatMul" else None
         if node is not None and node.op_type == "Transpose":
             node = self.made_by.get(node.input[0])
         if node is None or node.op_type != "DequantizeLinear" or len(node.input) > 2:
@@ -130,30 +146,25 @@ def _shift_linear_inputs(graph: _Graph) -> list[onnx.NodeProto]:
     """Take the zero points of linear layers' inputs into their biases.
 
     (q - z) s W + b is q s W + (b - z s sum W). The plugin does the same after the product, but as
-    an operation of its own over the whole output where an activation function follows.
+    an operation of its own over the whole output where an activation function or a quantization
+    follows: the queries, keys and values of a window attention take twice the time.
     """
     added = []
-    for matmul in graph.graph.node:
-        if matmul.op_type != "MatMul":
+    for dequantize in graph.graph.node:
+        if dequantize.op_type != "DequantizeLinear" or len(dequantize.input) < 3:
             continue
-        dequantize, weight = (graph.made_by.get(name) for name in matmul.input)
-        if dequantize is None or dequantize.op_type != "DequantizeLinear":
-            continue
-        values = graph.stored_weight(weight)
-        if values is None or len(dequantize.input) < 3:
-            continue
+        readers = graph.readers(dequantize)
+        weights = [graph.stored_weight(reader) for reader in readers]
         scale, zero_point = (graph.constants[name] for name in dequantize.input[1:3])
-        if not zero_point.any():
+        if not zero_point.any() or any(weight is None for weight in weights):
             continue
-        shift = (-float(zero_point) * float(scale) * values.sum(0)).astype(np.float32)
-        name = f"{matmul.output[0]}_unshifted"
-        graph.graph.initializer.append(numpy_helper.from_array(shift, f"{name}_shift"))
-        unshifted = onnx.helper.make_node(
-            "DequantizeLinear", dequantize.input[:2], [f"{name}_input"]
-        )
-        matmul.input[0] = unshifted.output[0]
-        product, matmul.output[0] = matmul.output[0], name
-        added += [unshifted, onnx.helper.make_node("Add", [name, f"{name}_shift"], [product])]
+        del dequantize.input[2]
+        for matmul, weight in zip(readers, weights, strict=True):
+            shift = (-float(zero_point) * float(scale) * weight.sum(0)).astype(np.float32)
+            name = f"{matmul.output[0]}_unshifted"
+            graph.graph.initializer.append(numpy_helper.from_array(shift, f"{name}_shift"))
+            product, matmul.output[0] = matmul.output[0], name
+            added.append(onnx.helper.make_node("Add", [name, f"{name}_shift"], [product]))
     return added
 
 

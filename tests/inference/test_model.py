@@ -73,16 +73,38 @@ def test_a_graph_that_is_none_is_a_model_error(tmp_path):
         CompiledNetwork(folder, Settings())
 
 
-@pytest.mark.parametrize("has_cache", [False, True], ids=["no-cache", "cache"])
-def test_changed_weights_are_refused(tmp_path, has_cache):
-    folder = shutil.copytree(default_model_dir("float"), tmp_path / "model")
-    settings = Settings(cache_dir=tmp_path / "cache" if has_cache else None)
-    CompiledNetwork(folder, settings).wait()  # the files are mapped into memory until then
-    weights = bytearray((folder / "decoder.bin").read_bytes())
+def change_weights(path):
+    weights = bytearray(path.read_bytes())
     weights[1 << 20] ^= 1
-    (folder / "decoder.bin").write_bytes(weights)
-    with pytest.raises(ModelError, match=r"decoder\.bin must have SHA-256"):
-        CompiledNetwork(folder, settings)
+    path.write_bytes(weights)
+
+
+def run_once(folder):
+    network = CompiledNetwork(folder, Settings())
+    encoded = network.encode(np.zeros((1, 3, 256, 256), dtype=np.float32))
+    network.decode(encoded, np.array([[10, 20, 100, 120]], dtype=np.float32))
+
+
+@pytest.mark.parametrize("name", ["encoder.bin", "encoder_rest.bin", "decoder.bin"])
+def test_changed_weights_are_refused(tmp_path, name):
+    folder = shutil.copytree(default_model_dir("float"), tmp_path / "model")
+    run_once(folder)
+    change_weights(folder / name)
+    with pytest.raises(ModelError, match=rf"{re.escape(name)} must have SHA-256"):
+        run_once(folder)
+
+
+def test_the_cache_serves_the_weights_that_the_manifest_names(tmp_path):
+    folder = shutil.copytree(default_model_dir("float"), tmp_path / "model")
+    settings = Settings(cache_dir=tmp_path / "cache")
+    image = np.random.default_rng(0).random((1, 3, 256, 256), dtype=np.float32)
+    network = CompiledNetwork(folder, settings)
+    expected = network.encode(image)
+    network.wait()  # the files are mapped into memory until then
+    change_weights(folder / "encoder_rest.bin")
+    found = CompiledNetwork(folder, settings).encode(image)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
 
 
 def test_the_cache_tells_one_model_from_another(tmp_path):

@@ -22,7 +22,7 @@ def test_what_is_stored_is_loaded(tmp_path):
     }
 
 
-@pytest.mark.parametrize("place", [0, 31, 32, -1])
+@pytest.mark.parametrize("place", [0, 3, 4, -1])
 def test_a_changed_byte_is_noticed(tmp_path, caplog, place):
     cache = ModelCache(tmp_path)
     cache.store("encoder", b"some compiled model")
@@ -34,7 +34,7 @@ def test_a_changed_byte_is_noticed(tmp_path, caplog, place):
 
 
 def test_a_short_file_is_noticed(tmp_path):
-    (tmp_path / "encoder.blob").write_bytes(b"short")
+    (tmp_path / "encoder.blob").write_bytes(b"one")
     assert ModelCache(tmp_path).load("encoder") is None
 
 

@@ -166,13 +166,50 @@ def test_the_zero_point_of_a_linear_input_goes_into_the_bias():
         np.testing.assert_allclose(found, expected, atol=TOLERANCE)
 
 
-def test_what_else_reads_the_input_of_a_linear_layer_still_sees_its_zero_point():
+def zero_points_kept(lowered):
+    return [len(node.input) > 2 for node in nodes_of(lowered, "DequantizeLinear")]
+
+
+def test_a_zero_point_that_something_else_reads_stays():
     model = linear_model(after=[("Add", ["product", "x_rounded"], "y", {})])
     lowered = lower_qcdq(model)
     found = evaluate(lowered, X_OF_LINEAR)
     np.testing.assert_allclose(found, evaluate(model, X_OF_LINEAR), atol=TOLERANCE)
-    zero_points = [len(node.input) > 2 for node in nodes_of(lowered, "DequantizeLinear")]
-    assert sorted(zero_points) == [False, False, True]
+    assert sorted(zero_points_kept(lowered)) == [False, True]
+
+
+def linear_layers_of_moved_values(move, **constants):
+    """Two linear layers whose input, once quantized, is moved."""
+    nodes = [
+        *QUANTIZED_X,
+        move,
+        *QUANTIZED_WEIGHT,
+        ("Transpose", ["w_rounded"], "w_turned", {"perm": [1, 0]}),
+        ("MatMul", ["x_moved", "w_turned"], "product", {}),
+        ("MatMul", ["x_moved", "w_turned"], "product_2", {}),
+        ("Mul", ["product", "product_2"], "y", {}),
+    ]
+    return written(nodes, X_CONSTANTS | WEIGHT_CONSTANTS | constants, shape=[2, 3])
+
+
+def test_the_zero_point_of_rearranged_values_goes_into_the_biases_of_all_that_read_them():
+    move = ("Reshape", ["x_rounded", "shape"], "x_moved", {})
+    model = linear_layers_of_moved_values(move, shape=np.array([1, 2, 3]))
+    lowered = lower_qcdq(model)
+    assert not any(zero_points_kept(lowered))
+    assert len(nodes_of(lowered, "Add")) == 2
+    found = evaluate(lowered, X_OF_LINEAR)
+    np.testing.assert_allclose(found, evaluate(model, X_OF_LINEAR), atol=TOLERANCE)
+    assert np.abs(found).max() > 1
+
+
+def test_the_zero_point_of_values_that_are_padded_behind_it_stays():
+    move = ("Pad", ["x_rounded", "pads"], "x_moved", {})
+    model = linear_layers_of_moved_values(move, pads=np.array([0, 0, 1, 0]))
+    lowered = lower_qcdq(model)
+    assert sorted(zero_points_kept(lowered)) == [False, True]
+    found = evaluate(lowered, X_OF_LINEAR)
+    np.testing.assert_allclose(found, evaluate(model, X_OF_LINEAR), atol=TOLERANCE)
 
 
 def test_the_input_of_a_convolution_keeps_its_zero_point():

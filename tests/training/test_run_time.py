@@ -70,7 +70,7 @@ def convolutions(path, scale):
     dense = np.random.default_rng(1).normal(size=(CHANNELS, 3, 3, 3)).astype(np.float32)
     parts = [
         ([helper.make_node("Conv", ["x", "dense"], ["first"])], {"dense": dense}),
-        quantized("rounded", "first", scale, zero_point=128),
+        quantized("rounded", "first", scale, zero_point=100),  # with 128 some run in i8
         weight("w", (CHANNELS, CHANNELS, 3, 3)),
         ([helper.make_node("Conv", ["rounded", "w"], ["y"])], {}),
     ]
