@@ -26,6 +26,7 @@ from benchmarks.speed_tables import (
 from benchmarks.tables import (
     accuracy_section,
     data_section,
+    masks_section,
     provenance,
     scores_by_modality,
     trained_steps,
@@ -107,6 +108,8 @@ def results_page(records: Mapping[str, Mapping[str, Any]]) -> str:
     for name, section in (("scaling", scaling_section), ("layers", layers_section)):
         if name in records:
             sections += section(records[name])
+    if "masks" in records:
+        sections += masks_section(records["masks"])
     if "accuracy" in records:
         sections += [*accuracy_section(records["accuracy"]), _plot("accuracy")]
     sections += _ablation_sections(records)

@@ -73,6 +73,14 @@ def records(tmp_path, monkeypatch):
     layers = {"linear layers, int8": 40.0, "moving values": 9.0}
     models = {"before": {"encoder": layers}, "now": {"encoder": {"linear layers, int8": 30.0}}}
     write_record(folder / "layers.json", {"precision": "bf16", "models": models})
+    counted = {"cases": 1, "pixels": 1000, "differing": 3, "worst_share": 0.003}
+    services = {
+        "f32": {
+            "differences": {"CT": counted, "US": counted | {"differing": 7}},
+            "scores": {"before": document(0.8), "now": document(0.79)},
+        }
+    }
+    write_record(folder / "masks.json", {"services": services})
     write_record(folder / "figures.json", {"dsc": {}, "terms": "CC0."})
     methods = {"baseline": document(0.8), "ours": document(0.9)}
     write_record(folder / "accuracy.json", {"methods": methods})
@@ -120,6 +128,8 @@ def test_the_page_has_every_section(records, tmp_path, capsys):
         "| linear layers, int8 | 40.0 | 30.0 |",
         "| moving values | 9.0 |  |",
         "| sum | 49.0 | 30.0 |",
+        "| CT | 1 | 1000 | 3 | 3.0e-03 | 80.00 | 79.00 | 80.00 | 79.00 |",
+        "- now: -1.00 (CT)",
         "| CT | 1 | 80.00 | 90.00 |",
         "| mean of modalities |  | 60.00 | 67.50 |",
         "- ours: +5.00 (US)",
