@@ -27,6 +27,7 @@ RUN python -m compileall -q inference \
     && mkdir cache \
     && python -c "from pathlib import Path; from inference import Segmenter, Settings; \
 Segmenter(settings=Settings(cache_dir=Path('cache').resolve())).network.wait()" \
+    && test "$(find cache -name '*.blob' | wc -l)" = 3 \
     && chmod -R a+rX cache
 
 USER qmedsam

@@ -27,7 +27,7 @@ from benchmarks.table8 import SPECS, CaseSpec, build_case
 from inference import __version__
 from inference.cli import at_least
 from inference.contract import MANIFEST_FILE
-from inference.model import file_sha256
+from inference.manifest import file_sha256
 from inference.progress import ProgressBar
 from training.checkpoint import SHA256 as CHECKPOINT_SHA256
 
@@ -39,7 +39,7 @@ DEFAULT_RECORD = RESULTS_DIR / "cases.json"
 SERVICES = {"f32": ("float", "f32"), "bf16": ("float", "bf16"), "int8": ("int8", "auto")}
 
 
-def run_service(folder: Path, checkout: Path, variant: str, precision: str) -> Run:
+def run_service(folder: Path, checkout: Path, *, variant: str, precision: str) -> Run:
     """Run the service of a checkout once on the case in `folder`/in."""
     with tempfile.TemporaryDirectory() as outputs:
         return Run(
@@ -80,8 +80,9 @@ def measure_case(
         for name in arguments.service:
             variant, precision = SERVICES[name]
             weights = file_sha256(checkout / "models" / variant / MANIFEST_FILE)
-            run = partial(run_service, folder, checkout, variant, precision)
-            methods[f"{title} {name}"] = (run, {"weights": weights})
+            run = partial(run_service, folder, checkout, variant=variant, precision=precision)
+            kept = {"weights": weights, "checkout": str(checkout.resolve())}
+            methods[f"{title} {name}"] = (run, kept)
     sampling = {"weights": CHECKPOINT_SHA256, "most_slices": str(arguments.most_slices)}
     methods[BASELINE_TITLE] = (partial(run_baseline, folder, arguments.most_slices), sampling)
     for name, (run, parameters) in methods.items():

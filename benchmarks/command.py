@@ -10,7 +10,7 @@ from pathlib import Path
 
 from inference import InferenceError
 from training.checkpoint import CheckpointError
-from training.export import ExportError
+from training.export_check import ExportError
 from training.scores import EvaluationError
 from training.volumes import DataError
 

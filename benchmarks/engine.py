@@ -33,7 +33,8 @@ from inference.contract import (
     LITE_MEDSAM_IMAGE_SIZE,
     MEDSAM_IMAGE_SIZE,
 )
-from inference.model import CompiledNetwork, read_manifest
+from inference.manifest import read_manifest
+from inference.model import CompiledNetwork
 from inference.variant import default_model_dir
 from training.checkpoint import load_lite_medsam, load_medsam
 from training.network import PromptableNetwork, build_medsam

@@ -17,7 +17,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from benchmarks.command import add_record_option, run_command
+from benchmarks.command import add_record_option, keep_record, run_command
 from benchmarks.record import RESULTS_DIR, write_record
 from inference.cli import at_least
 from inference.contract import (
@@ -142,7 +142,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Profile the model, print its layers and write the record."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    keep_record(parser, arguments, ["model_dir", "precision"])
+    if arguments.before is None and arguments.json == DEFAULT_RECORD:
+        parser.error(f"Without --before it needs a --json of its own: {DEFAULT_RECORD} has both")
 
     def body() -> int:
         folders = {"before": arguments.before} if arguments.before else {}

@@ -3,7 +3,7 @@
     python -m benchmarks.masks --before ../before
 
 Both run by `predict.sh` on the same cases, the float model in f32 and the int8 model as a user
-gets it. Label maps are kept in the work folder and not made again.
+gets it. Label maps are kept in the work folder and not made again while the models are the same.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ import numpy as np
 
 from benchmarks.cases import SERVICES
 from benchmarks.command import keep_record, run_command
-from benchmarks.measured import RunError
+from benchmarks.measured import check_status
 from benchmarks.process import ROOT, run_predict_script
 from benchmarks.record import RESULTS_DIR, write_record
-from benchmarks.split import add_data_options, case_paths
+from benchmarks.split import WEIGHTS_MARK, add_data_options, case_paths
 from inference.cases import CASE_SUFFIX
+from inference.contract import MANIFEST_FILE
+from inference.files import write_bytes
+from inference.manifest import file_sha256
 from inference.progress import ProgressBar
 from training.metrics import MODES
 from training.score_tables import scores_document
@@ -34,7 +37,22 @@ DEFAULT_RECORD = RESULTS_DIR / "masks.json"
 COMPARED = ("f32", "int8")  # of the services
 
 
-def predict(checkout: Path, inputs: Path, outputs: Path, service: str) -> None:
+def claim(folder: Path, checkout: Path, *, service: str) -> None:
+    """Make a folder for the label maps of a checkout, or go on in it.
+
+    Raises:
+        FileExistsError: what is there is of another checkout or model.
+    """
+    weights = checkout / "models" / SERVICES[service][0] / MANIFEST_FILE
+    wanted = f"{checkout.resolve()} {file_sha256(weights)}"
+    mark = folder / WEIGHTS_MARK
+    if folder.is_dir() and not (mark.is_file() and mark.read_text() == wanted):
+        raise FileExistsError(f"{folder} holds label maps of another model; delete it")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(mark, wanted.encode())
+
+
+def predict(checkout: Path, inputs: Path, *, outputs: Path, service: str) -> None:
     """Write the label maps of a folder of cases, unless they are there.
 
     Raises:
@@ -45,9 +63,7 @@ def predict(checkout: Path, inputs: Path, outputs: Path, service: str) -> None:
         return
     variant, precision = SERVICES[service]
     options = ["--quiet", "--variant", variant, "--precision", precision]
-    run = run_predict_script(inputs, outputs, folder=checkout, options=options)
-    if run.status:
-        raise RunError(f"{checkout} ended with status {run.status}: {run.output.strip()[-500:]}")
+    check_status(run_predict_script(inputs, outputs, folder=checkout, options=options))
 
 
 def count_differences(before: Path, now: Path) -> tuple[int, int]:
@@ -125,8 +141,10 @@ def main(argv: list[str] | None = None) -> int:
         for service in COMPARED:
             folders = {name: arguments.work_dir / f"{name}-{service}" for name in checkouts}
             for name, checkout in checkouts.items():
+                claim(folders[name], checkout, service=service)
                 for inputs in modalities:
-                    predict(checkout, inputs, folders[name] / inputs.name, service)
+                    outputs = folders[name] / inputs.name
+                    predict(checkout, inputs, outputs=outputs, service=service)
                     bar.advance(f"{name}, {service}: {inputs.name}")
             differences, scores = compare_service(folders, paths)
             services[service] = {"differences": differences, "scores": scores}

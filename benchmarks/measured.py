@@ -21,6 +21,13 @@ class RunError(OSError):
     """A process failed for another reason than its memory."""
 
 
+def check_status(finished: Finished) -> None:
+    """Raise a `RunError` where a process did not end well."""
+    if finished.status:
+        end = finished.output.strip()[-500:]
+        raise RunError(f"Process ended with status {finished.status}: {end}")
+
+
 @dataclass(frozen=True)
 class Run:
     """One run: its process, and what the baseline did not do of the work.
@@ -49,11 +56,11 @@ class Run:
             RunError: it failed for another reason.
         """
         status, output = self.finished.status, self.finished.output
-        if status == 0:
-            return False
-        if status in KILLED_STATUSES or any(words in output for words in NO_MEMORY_WORDS):
+        had_too_little = any(words in output for words in NO_MEMORY_WORDS)
+        if status and (status in KILLED_STATUSES or had_too_little):
             return True
-        raise RunError(f"Process ended with status {status}: {output.strip()[-500:]}")
+        check_status(self.finished)
+        return False
 
 
 @dataclass(frozen=True)

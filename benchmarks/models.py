@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inference.contract import MANIFEST_FILE
 from inference.errors import ModelError
-from inference.model import file_sha256, read_manifest
+from inference.manifest import file_sha256, read_manifest
 
 # The float model as a user would export it: the graphs of the ONNX files.
 PLAIN_DIR, PLAIN_TITLE = Path("runs/plain"), "as exported"

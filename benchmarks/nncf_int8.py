@@ -34,19 +34,22 @@ from inference.contract import (
     CONTRACT_VERSION,
     DECODER_FILE,
     ENCODER_FILE,
+    ENCODER_REST_FILE,
     IMAGE_NAME,
     LITE_MEDSAM_IMAGE_SIZE,
     MANIFEST_FILE,
     WINDOWS_NAME,
 )
 from inference.geometry import ModelFrame
-from inference.model import CompiledNetwork, file_sha256, read_manifest
+from inference.manifest import file_sha256, read_manifest
+from inference.model import CompiledNetwork
 from inference.preprocess import preprocess_image
 from inference.prompts import check_prompts
 from inference.volume import boxes_2d, fixed_visits, image_visits
 from inference.windows import WHOLE, window_pixels
 from training.checkpoint import DEFAULT_PATH
 from training.export import export_network, load_source, put_in_place
+from training.export_check import ExportError
 from training.inference_graphs import plain_graphs
 
 logger = logging.getLogger(__name__)
@@ -120,7 +123,15 @@ def quantize_model(model_dir: Path, samples: Sequence[Sample], output_dir: Path)
         model_dir: exported in f32, with the graphs of its ONNX files.
         samples: of `calibration_samples`.
         output_dir: gets the model and its manifest.
+
+    Raises:
+        ExportError: `model_dir` has an encoder in two parts.
     """
+    if (model_dir / ENCODER_REST_FILE).is_file():
+        raise ExportError(
+            f"{model_dir} must have the graphs of its ONNX files, got an encoder cut in two; "
+            "export it with --plain"
+        )
     manifest = read_manifest(model_dir)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output_dir.parent) as name:

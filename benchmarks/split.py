@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.command import add_record_option
 from inference.cases import Case, read_case, write_label_map
 from inference.files import write_bytes
-from inference.model import file_sha256
+from inference.manifest import file_sha256
 from inference.progress import ProgressBar
 
 DEFAULT_ROOT = Path("../shared/data/val")

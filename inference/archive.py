@@ -65,7 +65,7 @@ def read_array(stream: IO[bytes], archive: zipfile.ZipFile, member: str) -> NDAr
 
 def archive_of(member: str, array: NDArray[Any]) -> bytes:
     """Return a .npz archive with one array in it; `member` includes `.npy`."""
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
     header, values = head.getvalue(), array.reshape(-1).view(np.uint8).data

@@ -50,10 +50,9 @@ class Outputs:
 
 
 @dataclass(frozen=True)
-class _Segmented:
+class _Prompted:
     pixels: NDArray[np.uint8]
     prompts: Prompts
-    label_map: LabelMap
 
 
 class CaseRun:
@@ -70,7 +69,8 @@ class CaseRun:
         self.record = CaseRecord(path.name)
         self._stopwatch = Stopwatch()
         self._case: Case | None = None
-        self._segmented: _Segmented | None = None
+        self._label_map: LabelMap | None = None
+        self._drawn: _Prompted | None = None  # kept where a picture is wanted
 
     def read(self) -> CaseRun:
         """Read the file."""
@@ -78,7 +78,7 @@ class CaseRun:
             self._case = read_case(self.path)
         return self
 
-    def segment(self, segmenter: Segmenter) -> None:
+    def segment(self, segmenter: Segmenter, outputs: Outputs) -> None:
         """Check what was read and segment it.
 
         Raises:
@@ -92,8 +92,9 @@ class CaseRun:
             prompts = check_prompts(pixels, case.boxes)
             for note in prompts.notes:
                 logger.warning("%s: %s", self.path, note)
-            label_map = segmenter.segment_checked(pixels, prompts, stopwatch=self._stopwatch)
-            self._segmented = _Segmented(pixels, prompts, label_map)
+            self._label_map = segmenter.segment_checked(pixels, prompts, stopwatch=self._stopwatch)
+            if outputs.overlay_dir is not None:
+                self._drawn = _Prompted(pixels, prompts)
             self.record = replace(
                 self.record,
                 notes=prompts.notes,
@@ -105,12 +106,13 @@ class CaseRun:
 
     def write(self, outputs: Outputs) -> CaseRecord:
         """Write what was found and let go of it; return what happened to the case."""
-        segmented, self._segmented = self._segmented, None
-        if segmented is not None:
+        label_map, drawn = self._label_map, self._drawn
+        self._label_map = self._drawn = None
+        if label_map is not None:
             with self._attempt(), self._stopwatch.step("write"):
-                write_label_map(outputs.output_dir / self.path.name, segmented.label_map)
-            if self.record.error is None and outputs.overlay_dir is not None:
-                self._draw(segmented, outputs.overlay_dir)
+                write_label_map(outputs.output_dir / self.path.name, label_map)
+            if self.record.error is None and drawn is not None and outputs.overlay_dir is not None:
+                self._draw(drawn, label_map, folder=outputs.overlay_dir)
         peak = self.record.peak_memory_bytes or peak_memory_bytes()
         return replace(self.record, seconds=self._stopwatch.seconds, peak_memory_bytes=peak)
 
@@ -131,14 +133,12 @@ class CaseRun:
             total_s = self.record.total_s + time.perf_counter() - started
             self.record = replace(self.record, total_s=total_s)
 
-    def _draw(self, segmented: _Segmented, folder: Path) -> None:
+    def _draw(self, drawn: _Prompted, label_map: LabelMap, *, folder: Path) -> None:
         """Draw the picture of a case whose label map is safe."""
-        prompts = segmented.prompts
+        prompts = drawn.prompts
         draw = draw_volume_montage if prompts.is_volume else draw_image_overlay
         try:
-            picture = draw(
-                segmented.pixels, prompts.boxes, segmented.label_map, objects=prompts.objects
-            )
+            picture = draw(drawn.pixels, prompts.boxes, label_map, objects=prompts.objects)
             name = f"{self.path.name.removesuffix(CASE_SUFFIX)}.png"
             write_bytes(folder / name, encode_png(picture))
         except Exception as error:
@@ -164,6 +164,7 @@ class ReadAhead:
             if index + 1 < len(self._paths):
                 self._reading = self._start(index + 1)
             yield run
+        self._thread.shutdown()
 
     def _start(self, index: int) -> Future[CaseRun]:
         return self._thread.submit(CaseRun(self._paths[index]).read)
@@ -182,7 +183,8 @@ def run_batch(
         segmenter: to use.
         cases: of which the first is being read.
         outputs: what to write; the folders exist.
-        on_case: is told of each case, in order, when it is done or has failed.
+        on_case: is told of each case, in order and in a thread of its own, when it is done or has
+            failed.
 
     Returns:
         What happened to each case, in order.
@@ -192,21 +194,21 @@ def run_batch(
     """
     records = []
 
-    def finish(record: CaseRecord) -> None:
-        records.append(record)
-        on_case(record)
+    def finish(run: CaseRun) -> None:
+        records.append(run.write(outputs))
+        on_case(records[-1])
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="write") as thread:
-        writing: Future[CaseRecord] | None = None
+        writing: Future[None] | None = None
         for run in cases:
             if outputs.measures_memory:
                 reset_peak_memory()
-            run.segment(segmenter)
+            run.segment(segmenter, outputs)
             if writing is not None:
-                finish(writing.result())
-            writing = thread.submit(run.write, outputs)
+                writing.result()  # at most one label map waits
+            writing = thread.submit(finish, run)
         if writing is not None:
-            finish(writing.result())
+            writing.result()
     return records
 
 

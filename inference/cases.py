@@ -28,6 +28,7 @@ READ_ERRORS = (
     NotImplementedError,  # a compression method that zipfile does not know
     RuntimeError,  # an encrypted member
     MemoryError,  # a header that promises more than fits
+    OverflowError,  # or more than can be counted
     zipfile.BadZipFile,
     zlib.error,
     DeflateError,

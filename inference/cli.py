@@ -1,7 +1,8 @@
 """The command: arguments, logging and exit status.
 
 Standard error takes all messages; standard output stays free. Whatever is wrong with the folders
-or the model is found before the first case.
+is found before the first case, and so is what is wrong with the model, but for its decoder, which
+is waited for when it is needed.
 """
 
 from __future__ import annotations
@@ -251,7 +252,7 @@ def _usable_cache(folder: Path | None) -> Path | None:
     try:
         return None if folder is None else make_writable(folder)
     except OSError as error:
-        if folder is not None and folder.is_dir():
+        if folder is not None and os.path.isdir(folder):  # `Path.is_dir` may raise, too
             return folder  # it may have been filled for this processor
         logger.info("No cache of compiled models: %s", error)
         return None

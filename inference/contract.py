@@ -22,9 +22,8 @@ WINDOWS_NAME = "windows"
 LOW_RES_LOGITS_NAME = "low_res_logits"
 
 ENCODER_FILE = "encoder.xml"
-ENCODER_REST_FILE = (
-    "encoder_rest.xml"  # where the encoder is cut in two, takes what the first gives
-)
+# Where the encoder is cut in two, this one takes what the first gives.
+ENCODER_REST_FILE = "encoder_rest.xml"
 DECODER_FILE = "decoder.xml"
 MANIFEST_FILE = "manifest.json"
 

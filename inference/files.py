@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
 from pathlib import Path
 
 
@@ -25,8 +24,9 @@ def make_writable(folder: Path) -> Path:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it appears whole or not at all."""
-    # A name of any length fits, and threads write side by side.
-    temporary = path.with_name(f".{os.getpid()}-{threading.get_native_id()}.tmp")
+    # A name of any length fits; threads write side by side, and containers, whose numbers of
+    # processes are the same.
+    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)

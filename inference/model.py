@@ -22,18 +22,17 @@ from numpy.typing import NDArray
 from .config import Settings
 from .contract import (
     BOXES_NAME,
-    CONTRACT_VERSION,
     DECODER_FILE,
     ENCODER_FILE,
     ENCODER_REST_FILE,
     IMAGE_NAME,
     LOW_RES_LOGITS_NAME,
-    MANIFEST_FILE,
     WINDOWS_NAME,
 )
 from .embeddings import EncodedImage
 from .errors import ModelError
 from .geometry import Boxes
+from .manifest import Manifest, file_sha256, read_manifest
 from .model_cache import ModelCache
 from .processor import processor_flags
 from .windows import WHOLE, Window, window_pixels
@@ -59,61 +58,9 @@ DEVICE = "CPU"
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What the exporter wrote about a model.
-
-    Attributes:
-        name: of the network.
-        precision: in which the weights are stored.
-        image_size: side of the model frame in pixels.
-        sha256: digest of each file by its name.
-    """
-
-    name: str
-    precision: str
-    image_size: int
-    sha256: dict[str, str]
-
-
-@dataclass(frozen=True)
 class _Compiled:
     model: openvino.CompiledModel
     is_new: bool  # and not out of the cache
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def read_manifest(model_dir: Path) -> Manifest:
-    """Read the manifest of a model folder and check that its files are there.
-
-    Raises:
-        ModelError: the manifest or a file is missing or malformed, or of another contract.
-    """
-    path = model_dir / MANIFEST_FILE
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        version = document["contract_version"]
-        manifest = Manifest(
-            name=str(document["name"]),
-            precision=str(document["precision"]),
-            image_size=int(document["image_size"]),
-            sha256=dict(document["sha256"]),
-        )
-    except OSError as error:
-        raise ModelError(f"Model folder {model_dir} has no readable {MANIFEST_FILE}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} is not a manifest: {error!r}") from error
-    if version != CONTRACT_VERSION:
-        raise ModelError(f"{path} must have contract version {CONTRACT_VERSION}, got {version}")
-    needed = {ENCODER_FILE, DECODER_FILE, *manifest.sha256}
-    missing = sorted(name for name in needed if not (model_dir / name).is_file())
-    if missing:
-        raise ModelError(f"Model folder {model_dir} lacks {', '.join(missing)}")
-    return manifest
 
 
 class CompiledNetwork:
@@ -214,6 +161,9 @@ class CompiledNetwork:
 
         Returns:
             low_res_logits (N, h, w), four for each pixel of the window along a side.
+
+        Raises:
+            ModelError: this processor cannot run the decoder, or its files have changed.
         """
         pixels = window_pixels([WHOLE] * len(boxes) if windows is None else windows)
         inputs: dict[str, NDArray[Any]] = {**encoded, BOXES_NAME: boxes, WINDOWS_NAME: pixels}
@@ -283,15 +233,19 @@ def _verify(path: Path, manifest: Manifest) -> None:
     What was compiled before was checked then, and the cache names it after the manifest's digests.
     """
     for file in (path, path.with_suffix(".bin")):
-        expected = manifest.sha256.get(file.name)
-        digest = expected and file_sha256(file)
+        expected, digest = manifest.sha256[file.name], file_sha256(file)
         if digest != expected:
             raise ModelError(f"{file} must have SHA-256 {expected}, got {digest}")
 
 
 def _store(cache: ModelCache, name: str, job: Future[_Compiled]) -> None:
-    if job.exception() is None and job.result().is_new:
+    """Keep what has been compiled, where that is possible; the model runs in any case."""
+    if job.exception() is not None or not job.result().is_new or not cache.is_writable():
+        return
+    try:
         cache.store(name, job.result().model.export_model().getvalue())
+    except (OSError, RuntimeError, MemoryError) as error:
+        logger.info("Compiled %s is not cached: %s", name, error)
 
 
 def _outputs(request: openvino.InferRequest) -> dict[str, NDArray[np.float32]]:

@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 from .archive import deflate
-from .files import write_bytes
+from .files import make_writable, write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +41,23 @@ class ModelCache:
             return None
         return blob
 
-    def store(self, name: str, blob: bytes) -> None:
-        """Keep a compiled model; where that fails, the next start compiles again."""
+    def is_writable(self) -> bool:
+        """Whether something can be stored; a model is put into bytes only then."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(self._path(name), _checksum(blob) + blob)
+            make_writable(self._folder)
         except OSError as error:
-            logger.info("Model is not cached: %s", error)
+            logger.info("Compiled models are not cached: %s", error)
+            return False
+        return True
+
+    def store(self, name: str, blob: bytes) -> None:
+        """Keep a compiled model.
+
+        Raises:
+            OSError: it cannot be written; the next start compiles again.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(self._path(name), _checksum(blob) + blob)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.blob"

@@ -105,17 +105,18 @@ def segment_slices(
         with stopwatch.step("encode"):
             return network.encode(tensor)
 
-    for visit, encoded in _embeddings(slices, visits, embed):
-        prompts = _prompts(visit, own_prompts, found=found, follow=follow, frame=frame)
-        decoded = _decode(network, encoded, prompts, block_size=block_size, stopwatch=stopwatch)
-        for row, low_res_logits, window in decoded:
-            with stopwatch.step("postprocess"):
-                index = visit.objects[row]
-                mask = stages.to_window(low_res_logits, frame, window)
-                canvas.paint(visit.z, mask, index + 1)
-                box = mask.box() if visit.step else None
-                if box is not None:
-                    found[index, visit.z] = box
+    with closing(_embeddings(slices, visits, embed)) as embeddings:
+        for visit, encoded in embeddings:
+            prompts = _prompts(visit, own_prompts, found=found, follow=follow, frame=frame)
+            decoded = _decode(network, encoded, prompts, block_size=block_size, stopwatch=stopwatch)
+            for row, low_res_logits, window in decoded:
+                with stopwatch.step("postprocess"):
+                    index = visit.objects[row]
+                    mask = stages.to_window(low_res_logits, frame, window)
+                    canvas.paint(visit.z, mask, index + 1)
+                    box = mask.box() if visit.step else None
+                    if box is not None:
+                        found[index, visit.z] = box
     return canvas.label_map
 
 
@@ -139,7 +140,7 @@ def _embeddings(
     slices: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
     visits: Sequence[Visit],
     embed: Callable[[int], EncodedImage],
-) -> Iterator[tuple[Visit, EncodedImage]]:
+) -> Generator[tuple[Visit, EncodedImage]]:
     """Yield each visit with its slice encoded, which is done once and kept while needed.
 
     A thread encodes the next slice meanwhile. Of slices that are equal the first is encoded.

@@ -26,7 +26,7 @@ class CaseRecord:
         notes: what was corrected in the input.
         shape: of the pixels.
         boxes: how many.
-        slices: how many were needed, each of which was encoded once.
+        slices: how many were needed; each was encoded once, equal ones together.
         seconds: by step.
         total_s: wall time of reading, segmenting and writing it. Steps of a case overlap, and so do
             cases: the next slice is encoded while one is decoded, the next case read meanwhile.

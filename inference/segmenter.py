@@ -85,6 +85,7 @@ class Segmenter:
 
         Raises:
             InvalidCaseError: a type, shape or value is wrong.
+            ModelError: the decoder cannot be run.
         """
         pixels = np.asarray(image_or_volume)
         prompts = check_prompts(pixels, np.asarray(boxes))

@@ -24,7 +24,7 @@ LAYERS = [
     {"cases", "overlay", "pipeline", "prompts"},
     {"model", "variant", "memory", "volume", "preprocess", "postprocess"},
     {"embeddings", "model_cache", "timing", "windows"},
-    {"archive", "files", "geometry", "processor"},
+    {"archive", "files", "geometry", "manifest", "processor"},
     {"contract", "config", "errors", "version"},
 ]
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from inference.model import file_sha256
+from inference.manifest import file_sha256
 from training.network import PromptableNetwork, build_lite_medsam, build_medsam, count_parameters
 
 logger = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.sam_heads import CHANNELS, HEADS, Attention, split_heads
+from training.sam_heads import CHANNELS, HEADS, MASK_TOKENS, Attention, split_heads
 
-TOKENS = 7  # of a box: five of the decoder's own and two corners
+TOKENS = 1 + MASK_TOKENS + 2  # of a box: of the decoder's own one more than masks, two corners
 INNER = CHANNELS // 2  # channels inside the attentions between tokens and pixels
 LARGEST_EXPONENT = 80.0  # exp(88) overflows float32
 
@@ -74,7 +74,9 @@ class Reading(nn.Module):
 class LastReading(Reading):
     """`Reading` for one token, whose keys are never made."""
 
-    def __init__(self, trained: Attention, scale: Tensor, shift: Tensor, position: Tensor) -> None:
+    def __init__(
+        self, trained: Attention, scale: Tensor, *, shift: Tensor, position: Tensor
+    ) -> None:
         super().__init__(trained, scale, shift)
         with torch.no_grad():
             shift_of_keys = (shift + position) @ trained.k_proj.weight.T

@@ -2,7 +2,8 @@
 
 The ONNX files hold the plain network: image to embedding, embedding and boxes to logits. Inference
 runs what computes the same in less time: the folded decoder where the decoder is float, with what
-it reads of an image as further outputs of the encoder. Both decode windows of the embedding only.
+it reads of an image as further outputs of the encoder. The folded decoder decodes windows of the
+embedding only; a plain one decodes it whole and cuts them out, so that both take the same inputs.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def with_windows(decoder: openvino.Model) -> openvino.Model:
 
 
 def _exported(
-    graph: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], *, is_quantized: bool
+    graph: nn.Module, inputs: dict[str, Tensor], *, outputs: Sequence[str], is_quantized: bool
 ) -> openvino.Model:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"

@@ -23,7 +23,7 @@ PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 # Operations that only move values, between a quantization and the product that it is for.
 MOVES = {"Concat", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze"}
 MOVES |= {"Transpose", "Unsqueeze"}
-# Of these those that add no values of their own.
+# Of these those that keep all values, through which a zero point is followed.
 REARRANGEMENTS = {"Identity", "Reshape", "Transpose"}
 
 
@@ -115,8 +115,8 @@ def lower_qcdq(model: onnx.ModelProto) -> onnx.ModelProto:
                 moved.add(clip.output[0])
                 added += _clip_in_front(graph, quantize, clip)
             node.input[0] = quantize.output[0]
-    added += _shift_linear_inputs(_Graph(lowered))
     _insert_and_prune(lowered, added)
+    _insert_and_prune(lowered, _shift_linear_inputs(_Graph(lowered)))
     onnx.checker.check_model(lowered)
     return lowered
 
@@ -156,7 +156,7 @@ def _shift_linear_inputs(graph: _Graph) -> list[onnx.NodeProto]:
         readers = graph.readers(dequantize)
         weights = [graph.stored_weight(reader) for reader in readers]
         scale, zero_point = (graph.constants[name] for name in dequantize.input[1:3])
-        if not zero_point.any() or any(weight is None for weight in weights):
+        if not zero_point.any() or not weights or any(weight is None for weight in weights):
             continue
         del dequantize.input[2]
         for matmul, weight in zip(readers, weights, strict=True):

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.model import file_sha256
+from inference.manifest import file_sha256
 from training.augment import Augmentation
 from training.checkpoint import DEFAULT_PATH, CheckpointError
 from training.data import SliceDataset

@@ -26,7 +26,7 @@ def test_a_point_is_the_median_time_and_the_largest_memory(monkeypatch):
     runs = iter([Finished(0, 3.0, 7_000_000, ""), Finished(0, 1.0, 9_000_000, "")])
 
     def fake_run(inputs, outputs, *, options):
-        assert options == ["--quiet", "--precision", "bf16"]
+        assert options == ["--quiet", "--variant", "int8", "--precision", "bf16"]
         with np.load(inputs / "case.npz") as case:
             assert case["imgs"].shape == (2, 3)
         return next(runs)

@@ -60,9 +60,21 @@ def test_what_is_there_is_not_made_again_and_a_failure_ends_it(data, tmp_path, m
 
     monkeypatch.setattr(masks, "run_predict_script", fake_run)
     with pytest.raises(RunError, match="status 1: something is wrong"):
-        masks.predict(tmp_path / "old", data / "CT", tmp_path / "out", "f32")
+        masks.predict(tmp_path / "old", data / "CT", outputs=tmp_path / "out", service="f32")
     assert asked == [(tmp_path / "old", "float")]
     (tmp_path / "out").mkdir()
     write_label_map(tmp_path / "out" / "case.npz", TRUTH)
-    masks.predict(tmp_path / "old", data / "CT", tmp_path / "out", "f32")
+    masks.predict(tmp_path / "old", data / "CT", outputs=tmp_path / "out", service="f32")
     assert len(asked) == 1
+
+
+def test_label_maps_of_another_model_are_not_taken(tmp_path):
+    manifest = tmp_path / "old" / "models" / "float" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("one")
+    folder = tmp_path / "out"
+    for _ in range(2):
+        masks.claim(folder, tmp_path / "old", service="f32")
+    manifest.write_text("another")
+    with pytest.raises(FileExistsError, match="another model"):
+        masks.claim(folder, tmp_path / "old", service="f32")

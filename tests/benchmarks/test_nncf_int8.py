@@ -8,7 +8,7 @@ import pytest
 from benchmarks.models import has_onnx
 from benchmarks.nncf_int8 import calibration_samples, quantize_model
 from inference import Segmenter
-from inference.model import read_manifest
+from inference.manifest import read_manifest
 from tests.conftest import EXAMPLES, ROOT
 from training.checkpoint import DEFAULT_PATH
 from training.export import export_network, load_source

@@ -7,8 +7,7 @@ import openvino
 import pytest
 from openvino import opset13 as ops
 
-from benchmarks.layers import model_milliseconds
-from benchmarks.scaling import encoder_multiply_accumulates, multiply_accumulates, product_model
+from benchmarks.scaling import encoder_multiply_accumulates, int8_product, multiply_accumulates
 from inference.variant import default_model_dir
 
 pytestmark = pytest.mark.model
@@ -67,7 +66,7 @@ def test_an_image_takes_as_many_in_int8_as_in_float():
 
 
 def test_the_product_in_int8_runs_in_int8():
-    compiled = openvino.Core().compile_model(product_model(64, 64, 64, is_int8=True), "CPU")
+    compiled = openvino.Core().compile_model(int8_product(64, 64, 64), "CPU")
     kinds = {
         node.get_rt_info()["layerType"].astype(str): node.get_rt_info()["runtimePrecision"].astype(
             str
@@ -76,11 +75,3 @@ def test_the_product_in_int8_runs_in_int8():
     }
     linear = [precision for kind, precision in kinds.items() if kind.startswith("FullyConnected")]
     assert linear in (["u8"], ["i8"])
-
-
-def test_all_layers_of_a_model_are_counted():
-    parts = model_milliseconds(default_model_dir("int8"), "f32", 1)
-    for part in ("encoder", "decoder"):
-        assert parts[part]["linear layers, int8" if part == "encoder" else "linear layers"] > 0
-        assert all(value > 0 for value in parts[part].values())
-    assert "fused attention, int8" in parts["encoder"]

@@ -46,7 +46,7 @@ def test_what_numpy_writes_is_read(array, save):
     buffer = io.BytesIO()
     save(buffer, other=np.ones(3), a=array)
     found = read(buffer.getvalue())
-    assert found.dtype == array.dtype
+    assert (found.dtype, found.shape) == (array.dtype, array.shape)
     np.testing.assert_array_equal(found, array)
 
 
@@ -58,7 +58,7 @@ def test_numpy_reads_what_is_written(array, tmp_path):
         assert opened.testzip() is None
     with np.load(tmp_path / "a.npz") as opened:
         assert opened.files == ["segs"]
-        assert opened["segs"].dtype == array.dtype
+        assert (opened["segs"].dtype, opened["segs"].shape) == (array.dtype, array.shape)
         np.testing.assert_array_equal(opened["segs"], array)
 
 

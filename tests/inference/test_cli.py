@@ -15,7 +15,7 @@ import pytest
 from inference import ModelError, __version__, batch, cli, segmenter
 from inference.cases import read_case
 from inference.cli import DONE, NOTHING_RAN, SOME_FAILED, default_cache_dir, main
-from inference.model import Manifest
+from inference.manifest import Manifest
 from tests.conftest import FakeNetwork
 
 
@@ -299,6 +299,17 @@ def test_an_output_folder_that_cannot_be_made_means_nothing_ran(folders, tmp_pat
     (tmp_path / "file").write_text("")
     assert run((folders[0], tmp_path / "file" / "out")) == NOTHING_RAN
     assert "cannot be written" in caplog.text
+
+
+def test_a_cache_folder_out_of_reach_is_not_used(folders, monkeypatch):
+    """Neither being made nor being asked whether it is there may end the run."""
+
+    def refuse(path, *_, **__):
+        raise PermissionError(f"{path} is out of reach")
+
+    monkeypatch.setattr(cli, "make_writable", refuse)
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    assert cli._usable_cache(Path("/root/none/cache")) is None
 
 
 def test_an_unusable_cache_folder_is_not_used(folders, tmp_path):

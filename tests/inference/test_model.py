@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import locale
+import logging
 import re
 import shutil
 
@@ -13,9 +14,17 @@ import pytest
 
 from inference import ModelError, Segmenter, Settings, model
 from inference.cases import read_case
-from inference.contract import DECODER_FILE, ENCODER_FILE, MANIFEST_FILE
-from inference.model import CompiledNetwork, read_manifest
+from inference.contract import (
+    DECODER_FILE,
+    EMBEDDING_SIZE,
+    ENCODER_FILE,
+    MANIFEST_FILE,
+    UPSCALING,
+)
+from inference.manifest import read_manifest
+from inference.model import CompiledNetwork
 from inference.variant import default_model_dir
+from inference.windows import SIDES, Window
 from tests.conftest import EXAMPLES
 
 pytestmark = pytest.mark.model
@@ -139,6 +148,25 @@ def test_outputs_outlive_the_next_inference(segmenter):
         np.testing.assert_array_equal(encoded[name], values)
 
 
+@pytest.mark.parametrize("variant", ["float", "int8"])
+def test_windows_hold_what_the_whole_does(variant):
+    network = CompiledNetwork(default_model_dir(variant), Settings(precision="f32"))
+    image = np.random.default_rng(0).random((1, 3, 256, 256), dtype=np.float32)
+    encoded = network.encode(image)
+    boxes = np.array([[10, 20, 100, 120], [150, 130, 230, 250]], dtype=np.float32)
+    whole = network.decode(encoded, boxes)
+    for side in SIDES:
+        rest = EMBEDDING_SIZE - side
+        windows = [Window(rest // 3, 0, side), Window(rest, rest // 2, side)]
+        found = network.decode(encoded, boxes, windows)
+        for one, logits, window in zip(found, whole, windows, strict=True):
+            rows, columns = (
+                slice(UPSCALING * start, UPSCALING * (start + side))
+                for start in (window.top, window.left)
+            )
+            np.testing.assert_allclose(one, logits[rows, columns], atol=1e-3)
+
+
 def test_block_size_does_not_change_the_masks_of_the_real_model(segmenter):
     case = read_case(EXAMPLES / "2DBox_Microscopy_ihc.npz")
     expected = segmenter.segment(case.pixels, case.boxes)
@@ -189,10 +217,41 @@ def test_one_cache_folder_serves_two_precisions(tmp_path):
 def test_a_cached_model_gives_the_same_masks(tmp_path):
     case = read_case(EXAMPLES / "2DBox_Fundus_retina.npz")
     settings = Settings(precision="f32", cache_dir=tmp_path)
-    first, second = (
-        Segmenter(settings=settings).segment(case.pixels, case.boxes) for _ in range(2)
-    )
-    np.testing.assert_array_equal(first, second)
+    label_maps = []
+    for _ in range(2):
+        segmenter = Segmenter(settings=settings)
+        label_maps.append(segmenter.segment(case.pixels, case.boxes))
+        segmenter.network.wait()
+    np.testing.assert_array_equal(*label_maps)
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(model.ModelCache, "store", lambda *_: pytest.fail("was put into bytes"))
+    CompiledNetwork(
+        default_model_dir("float"), Settings(cache_dir=tmp_path / "file" / "cache")
+    ).wait()
+
+
+def test_a_compiled_model_that_cannot_be_kept_serves_all_the_same(tmp_path, monkeypatch, caplog):
+    def refuse(self, name, blob):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(model.ModelCache, "store", refuse)
+    caplog.set_level(logging.INFO)
+    CompiledNetwork(default_model_dir("float"), Settings(cache_dir=tmp_path)).wait()
+    assert caplog.text.count("is not cached: disk full") == 3
+
+
+@pytest.mark.parametrize("name", ["encoder.xml", "encoder_rest.bin", "decoder.bin"])
+def test_a_manifest_without_a_digest_is_refused(tmp_path, name):
+    """The cache names compiled models after them."""
+    folder = shutil.copytree(default_model_dir("float"), tmp_path / "model")
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    del manifest["sha256"][name]
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match=rf"must have the SHA-256 of {re.escape(name)}"):
+        read_manifest(folder)
 
 
 def test_a_cached_model_is_not_compiled_again(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from inference.geometry import ModelFrame
 from inference.postprocess import EMPTY_WINDOW, LabelCanvas, MaskWindow, logits_to_window
+from inference.windows import SIDES, Window
 from tests.conftest import full_mask
 
 # Values this close to the threshold may fall on either side in another order of operations.
@@ -75,6 +76,42 @@ def test_no_positive_logit_gives_an_empty_window():
     window = logits_to_window(np.zeros((256, 256), dtype=np.float32), ModelFrame((99, 99), 256))
     assert window is EMPTY_WINDOW
     assert window.box() is None
+
+
+@pytest.mark.parametrize("original_hw", [(512, 400), (60, 256), (256, 37), (24, 24)], ids=str)
+@pytest.mark.parametrize("spread", [3, 60, 400], ids=["small", "cut by the window", "everywhere"])
+def test_a_decoded_window_is_drawn_as_the_whole_would_be_without_what_is_outside(
+    original_hw, spread
+):
+    frame = ModelFrame(original_hw, 256)
+    for seed, side in enumerate(SIDES):
+        logits = blob(seed, spread)
+        window = Window(7 * (64 - side) // 13, 5 * (64 - side) // 13, side)
+        rows, columns = (
+            slice(4 * start, 4 * (start + side)) for start in (window.top, window.left)
+        )
+        found = full_mask(logits_to_window(logits[rows, columns], frame, window), original_hw)
+        expected = full_frame_logits(logits.astype(np.float64), frame)
+        # Which logit a pixel is nearest to decides whether it is inside.
+        axes = []
+        for axis, part in enumerate((rows, columns)):
+            ratio = frame.resized_hw[axis] / original_hw[axis]
+            nearest = (np.arange(original_hw[axis]) + 0.5) * ratio
+            axes.append((nearest > part.start + 0.5) & (nearest < part.stop - 0.5))
+        inside = np.outer(*axes)
+        clear = inside & (np.abs(expected) > ROUNDING)
+        np.testing.assert_array_equal(found[clear], (expected > 0)[clear])
+        beyond = ~np.outer(*(_reached(axis, original_hw, frame, window) for axis in (0, 1)))
+        assert not found[beyond].any()
+
+
+def _reached(axis, original_hw, frame, window):
+    """Which pixels of an axis lie above the values of a window."""
+    start, stop = 4 * (window.top, window.left)[axis], 4 * ((window.top, window.left)[axis])
+    stop += 4 * window.side
+    ratio = frame.resized_hw[axis] / original_hw[axis]
+    position = (np.arange(original_hw[axis]) + 0.5) * ratio
+    return (position > start - 1e-6) & (position < stop + 1e-6)
 
 
 def test_logits_in_the_padding_are_ignored():

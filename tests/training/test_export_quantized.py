@@ -16,16 +16,15 @@ from onnx import TensorProto, helper  # noqa: E402
 from openvino.tools.ovc import convert_model  # noqa: E402
 
 from inference.contract import DECODER_FILE, ENCODER_FILE, MANIFEST_FILE  # noqa: E402
-from inference.model import file_sha256, read_manifest  # noqa: E402
-from training import export, fake_quant  # noqa: E402
+from inference.manifest import file_sha256, read_manifest  # noqa: E402
+from training import export, export_check, fake_quant  # noqa: E402
 from training.calibration import set_ranges  # noqa: E402
-from training.export import (  # noqa: E402
+from training.export import Source, export_network  # noqa: E402
+from training.export_check import (  # noqa: E402
     EMBEDDING_TOLERANCE,
     LOGIT_TOLERANCE,
     QUANTIZED_LOGIT_TOLERANCE,
     ExportError,
-    Source,
-    export_network,
 )
 from training.network import build_medsam  # noqa: E402
 from training.quant_config import PARTS, QuantConfig  # noqa: E402
@@ -132,10 +131,10 @@ def set_up(monkeypatch, *, precisions, embedding=0.0, logits=0.0, meant=None):
     count = sum(product.is_quantized for product in found) if meant is None else meant
     monkeypatch.setattr(export, "count_quantized_products", lambda _: count)
     # Embedding and logits of the exported model and of its network.
-    monkeypatch.setattr(export, "_outputs", lambda *_: (("e", "l"), ("e", "l")))
-    monkeypatch.setattr(export, "relative_distance", lambda found, _: distances[found])
+    monkeypatch.setattr(export_check, "_outputs", lambda *_: (("e", "l"), ("e", "l")))
+    monkeypatch.setattr(export_check, "relative_distance", lambda found, _: distances[found])
     monkeypatch.setattr(
-        export, "largest_difference", lambda *_: pytest.fail("the measure of float networks")
+        export_check, "largest_difference", lambda *_: pytest.fail("the measure of float networks")
     )
 
 

@@ -11,6 +11,7 @@ from torch import nn  # noqa: E402
 from tests.training.networks import small_encoder  # noqa: E402
 from training.folded_attention import LARGEST_EXPONENT, Reading, Writing  # noqa: E402
 from training.folded_decoder import FoldedDecoder, ImageTerms  # noqa: E402
+from training.layers import LayerNorm2d  # noqa: E402
 from training.network import PromptableNetwork  # noqa: E402
 from training.sam_heads import Attention  # noqa: E402
 from training.tiny_vit import to_tokens  # noqa: E402
@@ -28,7 +29,7 @@ def network() -> PromptableNetwork:
     torch.manual_seed(0)
     network = PromptableNetwork(small_encoder(), 256).eval()
     for module in network.modules():
-        if isinstance(module, nn.LayerNorm):
+        if isinstance(module, nn.LayerNorm | LayerNorm2d):
             nn.init.uniform_(module.weight, 0.5, 2)
             nn.init.normal_(module.bias)
         elif isinstance(module, nn.Linear):

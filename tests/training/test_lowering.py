@@ -178,6 +178,19 @@ def test_a_zero_point_that_something_else_reads_stays():
     assert sorted(zero_points_kept(lowered)) == [False, True]
 
 
+def test_a_zero_point_stays_that_a_further_quantization_reads():
+    nodes, constants = clipped_x()
+    again = [
+        (kind, ["x_rounded" if name == "x" else name for name in inputs], output, attributes)
+        for kind, inputs, output, attributes in nodes
+    ]
+    again[0] = (*again[0][:2], "again_steps", again[0][3])
+    again[1] = ("Clip", ["again_steps", "x_low", "x_high"], "x_clipped", {})
+    model = written([*QUANTIZED_X, *again], constants, shape=[7])
+    x = [-100, -3.5, -0.3, 0, 0.26, 0.9, 100]
+    np.testing.assert_array_equal(evaluate(lower_qcdq(model), x), evaluate(model, x))
+
+
 def linear_layers_of_moved_values(move, **constants):
     """Two linear layers whose input, once quantized, is moved."""
     nodes = [

@@ -14,7 +14,7 @@ from openvino import opset15 as ops
 
 from inference.contract import DECODER_FILE, ENCODER_FILE
 from training import export
-from training.export import ExportError
+from training.export_check import ExportError
 from training.lowering import read_lowered
 from training.run_time import Product, main, products_table, run_time_products
 
