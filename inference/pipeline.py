@@ -1,11 +1,13 @@
 """Image or volume, boxes and a network to a label map; arrays in, arrays out.
 
-Every needed image is encoded once, while the one before it is decoded; its boxes are decoded in
-blocks, and each mask is drawn into the label map before the next block is decoded.
+Every needed image is encoded once, and prepared and encoded while masks of the one before it are
+drawn; its boxes are decoded in blocks, and each mask is drawn into the label map before the next
+block is decoded.
 """
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -99,16 +101,17 @@ def segment_slices(
     canvas = LabelCanvas((len(slices), *original_hw), len(boxes))
     found: dict[tuple[int, int], Box] = {}
 
+    turns = _Turns(network, stopwatch)
+
     def embed(z: int) -> EncodedImage:
         with stopwatch.step("preprocess"):
             tensor = stages.prepare(slices[z], network.image_size)
-        with stopwatch.step("encode"):
-            return network.encode(tensor)
+        return turns.encode(tensor)
 
     with closing(_embeddings(slices, visits, embed)) as embeddings:
         for visit, encoded in embeddings:
             prompts = _prompts(visit, own_prompts, found=found, follow=follow, frame=frame)
-            decoded = _decode(network, encoded, prompts, block_size=block_size, stopwatch=stopwatch)
+            decoded = _decode(turns, encoded, prompts=prompts, block_size=block_size)
             for row, low_res_logits, window in decoded:
                 with stopwatch.step("postprocess"):
                     index = visit.objects[row]
@@ -192,18 +195,36 @@ def _prompts(
     return prompts
 
 
+class _Turns:
+    """Lets one call at a time into a network, and takes its seconds.
+
+    Each call runs on all cores: two at once take longer than one after the other, 5 % of a volume's
+    time on two cores.
+    """
+
+    def __init__(self, network: Network, stopwatch: Stopwatch) -> None:
+        self._network = network
+        self._stopwatch = stopwatch
+        self._turn = threading.Lock()
+        self.image_size = network.image_size
+
+    def encode(self, image: NDArray[np.float32]) -> EncodedImage:
+        with self._turn, self._stopwatch.step("encode"):
+            return self._network.encode(image)
+
+    def decode(
+        self, encoded: EncodedImage, boxes: Boxes, windows: Sequence[Window]
+    ) -> NDArray[np.float32]:
+        with self._turn, self._stopwatch.step("decode"):
+            return self._network.decode(encoded, boxes, windows)
+
+
 def _decode(
-    network: Network,
-    encoded: EncodedImage,
-    prompts: Boxes,
-    *,
-    block_size: int,
-    stopwatch: Stopwatch,
+    network: _Turns, encoded: EncodedImage, *, prompts: Boxes, block_size: int
 ) -> Iterator[tuple[int, NDArray[np.float32], Window]]:
     """Yield the row of each prompt, in any order, its low_res_logits and where they are."""
     windows = [window_around(prompt, network.image_size) for prompt in prompts]
     for rows in decoding_blocks(windows, block_size):
         chosen = [windows[row] for row in rows]
-        with stopwatch.step("decode"):
-            low_res_logits = network.decode(encoded, prompts[rows], chosen)
+        low_res_logits = network.decode(encoded, prompts[rows], chosen)
         yield from zip(rows, low_res_logits, chosen, strict=True)

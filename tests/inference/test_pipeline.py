@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import tracemalloc
 
@@ -10,7 +11,7 @@ import pytest
 
 from inference import pipeline
 from inference.geometry import ModelFrame
-from inference.pipeline import first_equal_slices, segment_slices
+from inference.pipeline import Stages, first_equal_slices, segment_slices
 from inference.postprocess import logits_to_window
 from inference.preprocess import preprocess_image
 from inference.timing import Stopwatch
@@ -252,24 +253,47 @@ def test_slices_of_one_checksum_are_not_taken_for_equal(monkeypatch):
     assert first_equal_slices(volume, [0, 1, 2]) == {0: 0, 1: 1, 2: 0}
 
 
-def test_the_next_slice_is_encoded_while_one_is_decoded(fake_network, monkeypatch):
+def test_the_next_slice_is_encoded_while_a_mask_is_drawn(fake_network):
     boxes = np.array([[1, 1, 0, 20, 20, 4]], dtype=np.float32)
-    visits = fixed_visits(boxes, [0])
 
-    decode = fake_network.decode
-
-    def decode_late(encoded, prompts, windows):
+    def draw_late(logits, frame, window):
         """Wait until the slice after this one is encoded."""
-        needed = min(5, len(fake_network.decoded) + 2)
+        needed = min(5, len(fake_network.decoded) + 1)
         deadline = time.monotonic() + 10
         while len(fake_network.encoded) < needed and time.monotonic() < deadline:
             time.sleep(0.001)
         assert len(fake_network.encoded) >= needed
-        return decode(encoded, prompts, windows)
+        return logits_to_window(logits, frame, window)
 
-    monkeypatch.setattr(fake_network, "decode", decode_late)
-    segment(fake_network, random_volume(5), boxes[:, [0, 1, 3, 4]], visits)
+    segment_slices(
+        fake_network,
+        random_volume(5),
+        boxes=boxes[:, [0, 1, 3, 4]],
+        visits=fixed_visits(boxes, [0]),
+        block_size=4,
+        stopwatch=Stopwatch(),
+        stages=Stages(to_window=draw_late),
+    )
     assert len(fake_network.decoded) == 5
+
+
+def test_one_call_at_a_time_enters_the_network(fake_network, monkeypatch):
+    inside = threading.Lock()
+
+    def alone(call):
+        def called(*arguments):
+            assert inside.acquire(blocking=False)
+            time.sleep(0.005)
+            inside.release()
+            return call(*arguments)
+
+        return called
+
+    for name in ("encode", "decode"):
+        monkeypatch.setattr(fake_network, name, alone(getattr(fake_network, name)))
+    boxes = random_boxes(3, 8)
+    segment(fake_network, random_volume(8), boxes[:, [0, 1, 3, 4]], fixed_visits(boxes, range(3)))
+    assert len(fake_network.encoded) > 3
 
 
 def test_what_goes_wrong_in_the_encoder_is_raised(fake_network, monkeypatch):
