@@ -75,7 +75,7 @@ def curves_plot(record: Entry) -> Figure:
         for axes, label in zip(column, ("seconds", "peak memory, MB"), strict=True):
             axes.set_xlabel(kind)
             axes.set_ylabel(label)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
             axes.grid(alpha=0.3)
             axes.legend(frameon=False)
     return figure
