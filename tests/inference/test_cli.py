@@ -301,7 +301,7 @@ def test_an_output_folder_that_cannot_be_made_means_nothing_ran(folders, tmp_pat
     assert "cannot be written" in caplog.text
 
 
-def test_a_cache_folder_out_of_reach_is_not_used(folders, monkeypatch):
+def test_a_cache_folder_out_of_reach_is_not_used(tmp_path, monkeypatch):
     """Neither being made nor being asked whether it is there may end the run."""
 
     def refuse(path, *_, **__):
@@ -309,7 +309,7 @@ def test_a_cache_folder_out_of_reach_is_not_used(folders, monkeypatch):
 
     monkeypatch.setattr(cli, "make_writable", refuse)
     monkeypatch.setattr(Path, "is_dir", refuse)
-    assert cli._usable_cache(Path("/root/none/cache")) is None
+    assert cli._usable_cache(tmp_path / "cache") is None
 
 
 def test_an_unusable_cache_folder_is_not_used(folders, tmp_path):
