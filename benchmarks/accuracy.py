@@ -96,14 +96,16 @@ def score_methods(
     documents = {}
     for method in methods:
         folder = predict_cases(method, paths, work_dir)
-        pairs = [
-            Pair(path.parent.name, path, folder / path.parent.name / path.name) for path in paths
-        ]
-        workers = len(os.sched_getaffinity(0))
-        cases = score_pairs(pairs, MODES, workers=workers, title=f"score {method.title}")
-        documents[method.title] = scores_document(cases)
+        documents[method.title] = score_folder(folder, paths, title=method.title)
         print(f"{method.title}\n\n{modality_table(documents[method.title])}\n", flush=True)
     return documents
+
+
+def score_folder(folder: Path, paths: Sequence[Path], *, title: str) -> dict[str, Any]:
+    """Score the label maps `folder`/<Modality>/ of cases, as `scores_document`."""
+    pairs = [Pair(path.parent.name, path, folder / path.parent.name / path.name) for path in paths]
+    workers = len(os.sched_getaffinity(0))
+    return scores_document(score_pairs(pairs, MODES, workers=workers, title=f"score {title}"))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -81,8 +81,8 @@ def measure_case(
             variant, precision = SERVICES[name]
             weights = file_sha256(checkout / "models" / variant / MANIFEST_FILE)
             run = partial(run_service, folder, checkout, variant=variant, precision=precision)
-            kept = {"weights": weights, "checkout": str(checkout.resolve())}
-            methods[f"{title} {name}"] = (run, kept)
+            origin = {"weights": weights, "checkout": str(checkout.resolve())}
+            methods[f"{title} {name}"] = (run, origin)
     sampling = {"weights": CHECKPOINT_SHA256, "most_slices": str(arguments.most_slices)}
     methods[BASELINE_TITLE] = (partial(run_baseline, folder, arguments.most_slices), sampling)
     for name, (run, parameters) in methods.items():

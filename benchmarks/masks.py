@@ -9,7 +9,6 @@ gets it. Label maps are kept in the work folder and not made again while the mod
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.accuracy import score_folder
 from benchmarks.cases import SERVICES
 from benchmarks.command import keep_record, run_command
 from benchmarks.measured import check_status
@@ -29,9 +29,7 @@ from inference.contract import MANIFEST_FILE
 from inference.files import write_bytes
 from inference.manifest import file_sha256
 from inference.progress import ProgressBar
-from training.metrics import MODES
-from training.score_tables import scores_document
-from training.scores import PREDICTION_KEY, Pair, score_pairs
+from training.scores import PREDICTION_KEY
 
 DEFAULT_RECORD = RESULTS_DIR / "masks.json"
 COMPARED = ("f32", "int8")  # of the services
@@ -103,12 +101,7 @@ def compare_service(
         entry["pixels"] += pixels
         entry["differing"] += differing
         entry["worst_share"] = max(entry["worst_share"], differing / pixels)
-    scores = {}
-    for name, folder in folders.items():
-        pairs = [Pair(p.parent.name, p, folder / p.parent.name / p.name) for p in paths]
-        workers = len(os.sched_getaffinity(0))
-        cases = score_pairs(pairs, MODES, workers=workers, title=f"score {name}")
-        scores[name] = scores_document(cases)
+    scores = {name: score_folder(folder, paths, title=name) for name, folder in folders.items()}
     return dict(by_modality), scores
 
 
