@@ -3,6 +3,7 @@
     python -m benchmarks.ablations volume-prompt      # which box prompts which slice
     python -m benchmarks.ablations preprocessing      # interpolation, and the order of padding
     python -m benchmarks.ablations threshold          # before or after the logits are upsampled
+    python -m benchmarks.ablations window             # how far round a box is decoded
     python -m benchmarks.ablations models --model A=DIR --model B=DIR
 
 The last compares exported models, for what is varied in training: samplers, quantization schemes.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ from inference.preprocess import (
     resize_long_side,
     to_tensor,
 )
-from inference.windows import WHOLE, Window
+from inference.windows import MARGIN, WHOLE, Window, window_around
 
 INTERPOLATIONS = {
     "area": cv2.INTER_AREA,
@@ -107,11 +109,39 @@ def stage_methods(precision: Precision, variants: dict[str, Stages]) -> list[Met
     return [*methods, service_method(settings, title="as served")]
 
 
+def window_methods(precision: Precision) -> list[Method]:
+    """Return both models with windows of several margins round each box; see `window_around`."""
+    methods = []
+    for variant in ("float", "int8"):
+        settings = Settings(variant=variant, precision=precision)
+        model = "int8" if variant == "int8" else ""
+        for name, stages in WINDOWS.items():
+            methods.append(
+                service_method(
+                    settings,
+                    title=f"{variant}, {name}",
+                    model=model,
+                    stages=stages,
+                    stages_name=name,
+                )
+            )
+        title = f"{variant}, as served"
+        methods.append(service_method(settings, title=title, model=model))
+    return methods
+
+
 PREPROCESSING = {
     **{f"{name}, pad after": pad_after(code) for name, code in INTERPOLATIONS.items()},
     **{f"{name}, pad before": pad_before(code) for name, code in INTERPOLATIONS.items()},
 }
 THRESHOLD = {"threshold, then upsample": Stages(to_window=threshold_first)}
+WINDOWS = {
+    "whole": Stages(window=lambda box, image_size: WHOLE),
+    **{
+        f"margin {margin}": Stages(window=partial(window_around, margin=margin))
+        for margin in range(MARGIN)
+    },
+}
 
 
 def _resized(image: NDArray[np.uint8], image_size: int, interpolation: int) -> NDArray[np.uint8]:
@@ -119,7 +149,7 @@ def _resized(image: NDArray[np.uint8], image_size: int, interpolation: int) -> N
     return resize_long_side(as_rgb(image), frame, interpolation)
 
 
-ABLATIONS = ("volume-prompt", "preprocessing", "threshold", "models")
+ABLATIONS = ("volume-prompt", "preprocessing", "threshold", "window", "models")
 
 
 def ablation_methods(
@@ -132,6 +162,8 @@ def ablation_methods(
         return "all", stage_methods(precision, PREPROCESSING)
     if name == "threshold":
         return "all", stage_methods(precision, THRESHOLD)
+    if name == "window":
+        return "all", window_methods(precision)
     return "all", [
         service_method(Settings(precision=precision), title=title, model=title, model_dir=folder)
         for title, folder in models.items()

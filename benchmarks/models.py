@@ -28,9 +28,10 @@ def is_made_from(quantized: Path, model_dir: Path) -> bool:
 def is_exported(model_dir: Path) -> bool:
     """Say whether a folder holds a model that this version of inference can run."""
     try:
-        return bool(read_manifest(model_dir))
+        read_manifest(model_dir)
     except ModelError:
         return False
+    return True
 
 
 def has_onnx(model_dir: Path) -> bool:

@@ -63,13 +63,14 @@ def run_predict_script(
     *,
     folder: Path = ROOT,
     options: Sequence[str] = (),
+    cache: Path | None = None,
     limit_bytes: int | None = None,
 ) -> Finished:
-    """Run `sh predict.sh` of a checkout on a folder, without a cache of compiled models."""
+    """Run `sh predict.sh` of a checkout on a folder; `cache` is of compiled models, None is off."""
     variables = {
         "INPUT_DIR": str(inputs.resolve()),
         "OUTPUT_DIR": str(outputs.resolve()),
-        "QMEDSAM_CACHE_DIR": "",
+        "QMEDSAM_CACHE_DIR": "" if cache is None else str(cache.resolve()),
     }
     command = ["sh", "predict.sh", *options]
     return run_fresh(command, folder=folder, variables=variables, limit_bytes=limit_bytes)

@@ -22,9 +22,11 @@ from benchmarks.speed_tables import (
     engines_section,
     layers_section,
     scaling_section,
+    start_section,
 )
 from benchmarks.tables import (
     accuracy_section,
+    case_losses,
     data_section,
     masks_section,
     provenance,
@@ -38,9 +40,9 @@ DEFAULT_PAGE = Path("docs/results.md")
 IMAGE_DIR = "images"  # beside the page
 DPI = 110
 PLOTS = {
-    "engines-amx": engines_plot,
     "engines": engines_plot,
-    "engines-no-amx": engines_plot,
+    "engines-before": engines_plot,
+    "engines-before-no-amx": engines_plot,
     "cases": cases_plot,
     "accuracy": accuracy_plot,
     "curves": curves_plot,
@@ -61,6 +63,11 @@ ABLATIONS = {
         "Logits are upsampled and then thresholded as served; the paper thresholds the 256-pixel "
         "logits and resizes the binary mask.",
     ),
+    "window": (
+        "Windows round boxes",
+        "How much of the embedding is decoded for a box: the whole, or a square that holds the box "
+        "and a margin of pixels of the embedding, 2 as served; what lies outside is background.",
+    ),
     "models": (
         "Quantization",
         "The service with models quantized in different ways. `paper` is QMedSAM's scheme, 8 bits "
@@ -69,9 +76,9 @@ ABLATIONS = {
     ),
 }
 ENGINES = {
-    "engines-amx": "Engines (Table 5)",
-    "engines": "Engines before the decoder was folded (Tables 5 and 6)",
-    "engines-no-amx": "Engines before the decoder was folded, processor with VNNI and without AMX",
+    "engines": "Engines (Table 5)",
+    "engines-before": "Engines before the decoder was folded (Tables 5 and 6)",
+    "engines-before-no-amx": "Engines before the decoder was folded, VNNI without AMX",
 }
 FIGURES = {
     "good": "Good cases: image and boxes, truth, float baseline, service (Figure 2 of the paper); "
@@ -105,6 +112,8 @@ def results_page(records: Mapping[str, Mapping[str, Any]]) -> str:
             sections += [*engines_section(records[name], title), _plot(name)]
     if "cases" in records:
         sections += [*cases_section(records["cases"]), _plot("cases")]
+    if "start" in records:
+        sections += start_section(records["start"])
     if "curves" in records:
         sections += [*curves_section(records["curves"]), _plot("curves")]
     for name, section in (("scaling", scaling_section), ("layers", layers_section)):
@@ -132,6 +141,8 @@ def _ablation_sections(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if record is not None:
             methods = record["methods"]
             sections += [f"### {title}", text, *scores_by_modality(methods)]
+            if name == "window":
+                sections.append(case_losses(methods, of="whole"))
             if name == "models":
                 sections += [*worst_changes(methods), *trained_steps(record["training"])]
             sections.append(provenance(record, f"Precision {record['precision']}."))

@@ -25,16 +25,20 @@ PAPER_S = {
 
 def engines_section(record: Entry, title: str) -> list[str]:
     """Return a section on engines: Tables 5 and 6."""
+    graphs = (
+        ' "As exported" are the graphs of the ONNX files, which NNCF quantizes, too; "as served" '
+        "is the same float network as it ships, whose decoder is given the whole embedding here "
+        "and not the window of the box."
+        if any("as served" in row["precision"] for row in record["rows"])
+        else ""
+    )
     sections = [
         f"## {title}",
         "One image and one box; medians over all runs, with the range of the whole. The speed-up "
-        'is against PyTorch in f32. "As exported" are the graphs of the ONNX files, which NNCF '
-        'quantizes, too; "as served" is the same float network as it ships, whose decoder is given '
-        "the whole embedding here and not the window of the box. "
-        "int8 is post-training quantization unless it says QAT; "
-        '"rest" is the precision of what stays in floating point. For ONNX Runtime NNCF quantized '
-        "the ONNX graph, without SmoothQuant and from fewer images: that row is for speed. The "
-        "paper's seconds are of another machine, its int8 is by QAT.",
+        f"is against PyTorch in f32.{graphs} int8 is post-training quantization unless it says "
+        'QAT; "rest" is the precision of what stays in floating point. For ONNX Runtime NNCF '
+        "quantized the ONNX graph, without SmoothQuant and from fewer images: that row is for "
+        "speed. The paper's seconds are of another machine, its int8 is by QAT.",
     ]
     for network in dict.fromkeys(row["network"] for row in record["rows"]):
         rows = [row for row in record["rows"] if row["network"] == network]
@@ -70,6 +74,22 @@ def _paper(row: Entry) -> str:
     return f"{PAPER_S[key]:.3f} s"
 
 
+def start_section(record: Entry) -> list[str]:
+    """Return the section on what a process with one image takes."""
+    rows = [
+        [row["service"], f"{row['cold_s']:.2f} s", f"{row['cached_s']:.2f} s"]
+        for row in record["rows"]
+    ]
+    return [
+        "## One small image",
+        "An image of 256x256 with one box in a fresh process, whole wall time, without a cache of "
+        "compiled models and with one. `f32` and `bf16` are the float model, `int8` is the int8 "
+        "model as a user gets it here.",
+        markdown_table(["service", "no cache", "cache"], rows),
+        provenance(record, f"Medians of {record['runs']} runs."),
+    ]
+
+
 def cases_section(record: Entry) -> list[str]:
     """Return the section on cases: Table 8."""
     cases = record["cases"]
@@ -102,7 +122,7 @@ def cases_section(record: Entry) -> list[str]:
     text = f"Medians of {most} runs; no run after the first began past {record['budget_s']:g} s."
     before = (
         " `before` is the service as it was before its decoder was folded, its model cut in two "
-        "and its steps overlapped."
+        "and its steps overlapped (commit 6fba49a)."
         if any(name.startswith("before") for name in services)
         else ""
     )

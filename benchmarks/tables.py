@@ -12,6 +12,7 @@ SCORES = (
     ("NSD as the challenge computes it", "official", "nsd"),
     ("NSD, contours and spacing right", "correct", "nsd"),
 )
+LARGEST_CASE_LOSS = 0.1  # DSC that a change for speed may cost a case
 Entry = Mapping[str, Any]
 
 
@@ -70,8 +71,9 @@ def masks_section(record: Entry) -> list[str]:
     return [
         "## Masks before and after the changes for speed",
         "Label maps of the validation split by the service as it was before its decoder was folded "
-        "(`before`, as in the table of cases) and as it is: `f32` is the float model in f32, "
-        "where only the order of sums differs and what lies far outside a box is not decoded; "
+        "(`before`, commit 6fba49a, as in the table of cases) and as it is: `f32` is the float "
+        "model in f32, where only the order of sums differs and what lies far outside a box is not "
+        "decoded; "
         "`int8` the int8 model as a user gets it here, where a sum in another order may round an "
         "activation to the next step. NSD as the challenge computes it.",
         *parts,
@@ -145,3 +147,31 @@ def worst_changes(methods: Mapping[str, Entry]) -> list[str]:
             worst = min(changes, key=lambda name: changes[name])
             lines.append(f"- {title}: {changes[worst]:+.2f} ({worst})")
     return [f"Worst modality against {base_title}, DSC:", "\n".join(lines)] if lines else []
+
+
+def case_losses(methods: Mapping[str, Entry], of: str) -> str:
+    """Say of each method in how many cases it loses against that of its model that is named `of`.
+
+    Args:
+        methods: by titles "model, what is varied".
+        of: what is varied in the one that the others are held against.
+    """
+    lines = []
+    for title, found in methods.items():
+        model, varied = title.split(", ")
+        if varied == of:
+            continue
+        whole = methods[f"{model}, {of}"]["cases"]
+        losses = {
+            f"{now['modality']} {now['case']}": 100
+            * (was["correct"]["dsc"] - now["correct"]["dsc"])
+            for was, now in zip(whole, found["cases"], strict=True)
+            if was["correct"]["dsc"] is not None
+        }
+        worst = max(losses, key=lambda name: losses[name])
+        more = sum(loss > LARGEST_CASE_LOSS for loss in losses.values())
+        lines.append(f"- {title}: {more} of {len(losses)}; {losses[worst]:.2f} ({worst})")
+    text = (
+        f"Cases that lose more than {LARGEST_CASE_LOSS} DSC against {of}; the largest loss of one:"
+    )
+    return "\n\n".join([text, "\n".join(lines)])

@@ -100,7 +100,7 @@ class CaseRun:
                 notes=prompts.notes,
                 shape=pixels.shape,
                 boxes=len(prompts.boxes),
-                slices=_encoded_slices(prompts),
+                slices=_needed_slices(prompts),
                 peak_memory_bytes=peak_memory_bytes(),
             )
 
@@ -164,6 +164,9 @@ class ReadAhead:
             if index + 1 < len(self._paths):
                 self._reading = self._start(index + 1)
             yield run
+
+    def close(self) -> None:
+        """Give the thread back."""
         self._thread.shutdown()
 
     def _start(self, index: int) -> Future[CaseRun]:
@@ -212,7 +215,7 @@ def run_batch(
     return records
 
 
-def _encoded_slices(prompts: Prompts) -> int:
+def _needed_slices(prompts: Prompts) -> int:
     if prompts.is_volume:
         return len(fixed_visits(prompts.boxes, prompts.objects))
     return min(1, len(prompts.objects))

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from .batch import Outputs, ReadAhead, run_batch
@@ -60,7 +61,18 @@ def main(argv: list[str] | None = None) -> int:
     try:
         paths = _cases(arguments)
         outputs = _outputs(arguments)
-        cases = ReadAhead(paths)  # the first is read while the model is compiled
+    except InferenceError as error:
+        logger.error("%s", error)
+        return NOTHING_RAN
+    with closing(ReadAhead(paths)) as cases:  # the first is read while the model is compiled
+        return _run(arguments, cases, outputs=outputs, started=started)
+
+
+def _run(
+    arguments: argparse.Namespace, cases: ReadAhead, *, outputs: Outputs, started: float
+) -> int:
+    """Segment all cases and report; return the exit status."""
+    try:
         segmenter = Segmenter(arguments.model_dir, _settings(arguments))
     except InferenceError as error:
         logger.error("%s", error)
@@ -69,13 +81,13 @@ def main(argv: list[str] | None = None) -> int:
     network = segmenter.network
     logger.info(
         "%d cases, %s with %s weights, the rest %s, %d threads",
-        len(paths),
+        len(cases),
         network.manifest.name,
         network.manifest.precision,
         network.precision,
         network.threads,
     )
-    bar = ProgressBar(len(paths), None if arguments.quiet else sys.stderr)
+    bar = ProgressBar(len(cases), None if arguments.quiet else sys.stderr)
 
     def on_case(record: CaseRecord) -> None:
         bar.advance(record.name)
@@ -146,8 +158,8 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
         "--variant",
         choices=VARIANTS,
         default=Settings.variant,
-        help="which of the models that ship; auto is what the processor runs fastest: int8 where "
-        "it has VNNI (default: %(default)s)",
+        help="which of the models that ship; auto is int8 where the processor has VNNI, else float "
+        "(default: %(default)s)",
     )
     model.add_argument(
         "--model-dir", type=Path, metavar="DIR", help="an exported model instead of those that ship"
@@ -201,7 +213,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         threads=arguments.threads,
         block_size=arguments.block_size,
         volume_prompt=arguments.volume_prompt,
-        cache_dir=_usable_cache(arguments.cache_dir),
+        cache_dir=arguments.cache_dir,
     )
 
 
@@ -246,16 +258,6 @@ def _writable(folder: Path) -> Path:
         return make_writable(folder)
     except OSError as error:
         raise UsageError(f"Folder {folder} cannot be written: {error}") from error
-
-
-def _usable_cache(folder: Path | None) -> Path | None:
-    try:
-        return None if folder is None else make_writable(folder)
-    except OSError as error:
-        if folder is not None and os.path.isdir(folder):  # `Path.is_dir` may raise, too
-            return folder  # it may have been filled for this processor
-        logger.info("No cache of compiled models: %s", error)
-        return None
 
 
 def _block_size(text: str) -> int | None:

@@ -144,9 +144,9 @@ class CompiledNetwork:
             What the decoder reads of it, by name.
         """
         first, *rest = self._encoder_requests
-        first.infer({IMAGE_NAME: image}, share_inputs=True)
+        first.infer({IMAGE_NAME: image}, share_inputs=True, share_outputs=True)
         for request in rest:
-            request.infer()
+            request.infer(share_outputs=True)
         return _outputs(self._encoder_requests[-1])
 
     def decode(
@@ -169,7 +169,7 @@ class CompiledNetwork:
         inputs: dict[str, NDArray[Any]] = {**encoded, BOXES_NAME: boxes, WINDOWS_NAME: pixels}
         if self._decoder_request is None:
             self._decoder_request = self._decoder.result().model.create_infer_request()
-        self._decoder_request.infer(inputs, share_inputs=True)
+        self._decoder_request.infer(inputs, share_inputs=True, share_outputs=True)
         return _outputs(self._decoder_request)[LOW_RES_LOGITS_NAME]
 
 

@@ -51,12 +51,11 @@ class ModelCache:
         return True
 
     def store(self, name: str, blob: bytes) -> None:
-        """Keep a compiled model.
+        """Keep a compiled model where `is_writable`.
 
         Raises:
             OSError: it cannot be written; the next start compiles again.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
         write_bytes(self._path(name), _checksum(blob) + blob)
 
     def _path(self, name: str) -> Path:

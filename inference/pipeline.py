@@ -8,7 +8,6 @@ block is decoded.
 from __future__ import annotations
 
 import threading
-import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .archive import deflate
 from .embeddings import EmbeddingStore, EncodedImage
 from .geometry import Box, Boxes, ModelFrame
 from .postprocess import LabelCanvas, LabelMap, MaskWindow, logits_to_window
@@ -36,11 +36,13 @@ class Stages:
 
     Attributes:
         prepare: image and side S of the model frame to (1, 3, S, S).
+        window: box (4,) of the model frame, and S, to the part of the embedding to decode.
         to_window: low_res_logits of one object, and the part of the embedding that they are of,
             to its mask in the original frame.
     """
 
     prepare: Callable[[NDArray[np.uint8], int], NDArray[np.float32]] = preprocess_image
+    window: Callable[[Box, int], Window] = window_around
     to_window: Callable[[NDArray[np.float32], ModelFrame, Window], MaskWindow] = logits_to_window
 
 
@@ -111,7 +113,8 @@ def segment_slices(
     with closing(_embeddings(slices, visits, embed)) as embeddings:
         for visit, encoded in embeddings:
             prompts = _prompts(visit, own_prompts, found=found, follow=follow, frame=frame)
-            decoded = _decode(turns, encoded, prompts=prompts, block_size=block_size)
+            windows = [stages.window(prompt, network.image_size) for prompt in prompts]
+            decoded = _decode(turns, encoded, prompts, windows=windows, block_size=block_size)
             for row, low_res_logits, window in decoded:
                 with stopwatch.step("postprocess"):
                     index = visit.objects[row]
@@ -133,9 +136,10 @@ def first_equal_slices(
     firsts: dict[int, int] = {}
     for z in chosen:
         if z not in firsts:
-            checksum = zlib.crc32(np.ascontiguousarray(slices[z]).data)
+            checksum = deflate.crc32(np.ascontiguousarray(slices[z]).data)
             first = by_checksum.setdefault(checksum, z)
-            firsts[z] = first if np.array_equal(slices[first], slices[z]) else z
+            is_same = first == z or np.array_equal(slices[first], slices[z])
+            firsts[z] = first if is_same else z
     return firsts
 
 
@@ -206,7 +210,6 @@ class _Turns:
         self._network = network
         self._stopwatch = stopwatch
         self._turn = threading.Lock()
-        self.image_size = network.image_size
 
     def encode(self, image: NDArray[np.float32]) -> EncodedImage:
         with self._turn, self._stopwatch.step("encode"):
@@ -220,10 +223,14 @@ class _Turns:
 
 
 def _decode(
-    network: _Turns, encoded: EncodedImage, *, prompts: Boxes, block_size: int
+    network: _Turns,
+    encoded: EncodedImage,
+    prompts: Boxes,
+    *,
+    windows: Sequence[Window],
+    block_size: int,
 ) -> Iterator[tuple[int, NDArray[np.float32], Window]]:
     """Yield the row of each prompt, in any order, its low_res_logits and where they are."""
-    windows = [window_around(prompt, network.image_size) for prompt in prompts]
     for rows in decoding_blocks(windows, block_size):
         chosen = [windows[row] for row in rows]
         low_res_logits = network.decode(encoded, prompts[rows], chosen)

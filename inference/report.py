@@ -46,7 +46,7 @@ class CaseRecord:
 
 @dataclass(frozen=True)
 class Start:
-    """What came before the first case: imports, and loading the model.
+    """What came before the first case: arguments, folders, and the encoder.
 
     Attributes:
         seconds: since the command began to run.

@@ -1,4 +1,4 @@
-"""Which of the models that ship this processor runs fastest.
+"""Which of the models that ship suits this processor.
 
 8-bit products are quicker than those in float where one instruction multiplies and adds four of
 them (VNNI; processors with AMX have it too). Without it the runtime adds pairs of products in 16

@@ -57,6 +57,15 @@ def test_thresholding_first_cuts_the_padding_off():
     [
         ("volume-prompt", "3D", ["fixed", "propagate", "hybrid"]),
         ("threshold", "all", ["threshold, then upsample", "as served"]),
+        (
+            "window",
+            "all",
+            [
+                f"{variant}, {window}"
+                for variant in ("float", "int8")
+                for window in ("whole", "margin 0", "margin 1", "as served")
+            ],
+        ),
     ],
 )
 def test_an_ablation_compares_the_variants_of_one_choice(name, kind, titles):
@@ -68,7 +77,7 @@ def test_an_ablation_compares_the_variants_of_one_choice(name, kind, titles):
 def test_what_is_served_is_predicted_once_for_all_ablations():
     keys = [
         {method.key for method in ablation_methods(name, "bf16", {})[1]}
-        for name in ("volume-prompt", "preprocessing", "threshold")
+        for name in ("volume-prompt", "preprocessing", "threshold", "window")
     ]
     served = service_method(Settings(precision="bf16"), title="any")
     assert set.intersection(*keys) == {served.key} == {"service-bf16-fixed"}

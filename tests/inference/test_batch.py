@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from inference.batch import Outputs, ReadAhead, run_batch
+from inference.errors import ModelError
 from inference.pipeline import segment_slices
 from inference.prompts import Prompts
 from inference.volume import image_visits
@@ -49,6 +51,11 @@ def folders(tmp_path):
     return SimpleNamespace(paths=sorted(inputs.iterdir()), outputs=Outputs(outputs))
 
 
+def run_all(folders, segmenter, on_case=lambda record: None):
+    with closing(ReadAhead(folders.paths)) as cases:
+        return run_batch(segmenter, cases, outputs=folders.outputs, on_case=on_case)
+
+
 def labels_of(path: Path) -> set[int]:
     with np.load(path) as archive:
         return set(np.unique(archive["segs"]).tolist()) - {0}
@@ -56,9 +63,7 @@ def labels_of(path: Path) -> set[int]:
 
 def test_each_case_gets_its_own_label_map_and_is_told_in_order(folders):
     told = []
-    records = run_batch(
-        FakeSegmenter(), ReadAhead(folders.paths), outputs=folders.outputs, on_case=told.append
-    )
+    records = run_all(folders, FakeSegmenter(), told.append)
     assert told == records
     assert [record.name for record in records] == ["1.npz", "2.npz", "3.npz"]
     for count in (1, 2, 3):
@@ -78,20 +83,13 @@ def test_a_case_that_is_done_is_told_while_the_next_is_segmented(folders):
         if number == 1:
             assert told.wait(10), "the first case is not told of while the second is segmented"
 
-    records = run_batch(
-        FakeSegmenter(on_segmenting),
-        ReadAhead(folders.paths),
-        outputs=folders.outputs,
-        on_case=lambda record: told.set(),
-    )
+    records = run_all(folders, FakeSegmenter(on_segmenting), lambda record: told.set())
     assert [record.error for record in records] == [None] * 3
 
 
 def test_a_label_map_that_cannot_be_written_fails_its_case_alone(folders, caplog):
     (folders.outputs.output_dir / "2.npz").mkdir()
-    records = run_batch(
-        FakeSegmenter(), ReadAhead(folders.paths), outputs=folders.outputs, on_case=lambda _: None
-    )
+    records = run_all(folders, FakeSegmenter())
     assert [record.error is None for record in records] == [True, False, True]
     assert "IsADirectoryError" in records[1].error
     assert "2.npz: failed unexpectedly" in caplog.text
@@ -104,7 +102,15 @@ def test_a_label_map_that_cannot_be_written_fails_its_case_alone(folders, caplog
 
 def test_no_thread_is_left(folders):
     before = threading.active_count()
-    run_batch(
-        FakeSegmenter(), ReadAhead(folders.paths), outputs=folders.outputs, on_case=lambda _: None
-    )
+    run_all(folders, FakeSegmenter())
+    assert threading.active_count() == before
+
+
+def test_a_model_that_fails_leaves_no_thread(folders):
+    def fail(number):
+        raise ModelError("broken")
+
+    before = threading.active_count()
+    with pytest.raises(ModelError, match="broken"):
+        run_all(folders, FakeSegmenter(fail))
     assert threading.active_count() == before

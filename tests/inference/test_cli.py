@@ -301,45 +301,6 @@ def test_an_output_folder_that_cannot_be_made_means_nothing_ran(folders, tmp_pat
     assert "cannot be written" in caplog.text
 
 
-def test_a_cache_folder_out_of_reach_is_not_used(tmp_path, monkeypatch):
-    """Neither being made nor being asked whether it is there may end the run."""
-
-    def refuse(path, *_, **__):
-        raise PermissionError(f"{path} is out of reach")
-
-    monkeypatch.setattr(cli, "make_writable", refuse)
-    monkeypatch.setattr(Path, "is_dir", refuse)
-    assert cli._usable_cache(tmp_path / "cache") is None
-
-
-def test_an_unusable_cache_folder_is_not_used(folders, tmp_path):
-    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    (tmp_path / "file").write_text("")
-    assert run(folders, "--cache-dir", str(tmp_path / "file" / "cache")) == DONE
-
-
-def test_a_cache_folder_that_cannot_be_written_may_have_been_filled(folders, tmp_path, monkeypatch):
-    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    (tmp_path / "filled").mkdir()
-    given = []
-
-    def refuse(folder):
-        if folder.name == "filled":
-            raise PermissionError("read-only")
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    class Listening(FakeCompiledNetwork):
-        def __init__(self, model_dir, settings) -> None:
-            super().__init__(model_dir, settings)
-            given.append(settings.cache_dir)
-
-    monkeypatch.setattr(cli, "make_writable", refuse)
-    monkeypatch.setattr(segmenter, "CompiledNetwork", Listening)
-    assert run(folders, "--cache-dir", str(tmp_path / "filled")) == DONE
-    assert given == [tmp_path / "filled"]
-
-
 def test_a_model_that_fails_while_cases_run_ends_the_run(folders, monkeypatch, caplog):
     class Failing(FakeCompiledNetwork):
         def decode(self, encoded, boxes, windows):

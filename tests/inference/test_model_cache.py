@@ -13,6 +13,7 @@ from inference.model_cache import ModelCache
 def test_what_is_stored_is_loaded(tmp_path):
     cache = ModelCache(tmp_path / "deep" / "key")
     assert cache.load("encoder") is None
+    assert cache.is_writable()
     cache.store("encoder", b"one")
     cache.store("decoder", b"")
     assert (cache.load("encoder"), cache.load("decoder")) == (b"one", b"")
@@ -36,6 +37,13 @@ def test_a_changed_byte_is_noticed(tmp_path, caplog, place):
 def test_a_short_file_is_noticed(tmp_path):
     (tmp_path / "encoder.blob").write_bytes(b"one")
     assert ModelCache(tmp_path).load("encoder") is None
+
+
+def test_a_folder_out_of_reach_is_empty_and_not_writable(tmp_path):
+    (tmp_path / "file").write_text("")
+    cache = ModelCache(tmp_path / "file" / "key")
+    assert cache.load("encoder") is None
+    assert not cache.is_writable()
 
 
 def test_where_nothing_can_be_written_nothing_is_stored(tmp_path, monkeypatch, caplog):

@@ -247,7 +247,7 @@ def test_equal_slices_are_encoded_once(fake_network):
 
 
 def test_slices_of_one_checksum_are_not_taken_for_equal(monkeypatch):
-    monkeypatch.setattr(pipeline.zlib, "crc32", lambda values: 7)
+    monkeypatch.setattr(pipeline.deflate, "crc32", lambda values: 7)
     volume = random_volume(3)
     volume[2] = volume[0]
     assert first_equal_slices(volume, [0, 1, 2]) == {0: 0, 1: 1, 2: 0}
