@@ -14,8 +14,8 @@ PROC_SELF = Path("/proc/self")
 
 # Growth of resident memory per box in a block, measured on the exported decoder in f32.
 DECODER_BYTES_PER_BOX = 40 << 20
-# By precision: larger blocks are little quicker for their memory. A box takes in blocks of 1, 2, 4, 8
-# and 16 on two cores, with the smallest window and with the whole embedding:
+# By precision: larger blocks are little quicker for their memory. A box takes in blocks of 1, 2, 4,
+# 8 and 16 on two cores, with the smallest window and with the whole embedding:
 #   f32   9.3, 6.9, 6.4, 6.4, 7.1 ms and 13.8, 11.8, 11.2, 11.4, 11.8 ms
 #   bf16  6.8, 4.4, 3.5, 3.1, 3.1 ms and 8.8, 6.3, 5.3, 4.9, 5.1 ms
 LARGEST_BLOCK = {"f32": 2, "bf16": 4}
