@@ -10,8 +10,10 @@ from __future__ import annotations
 import io
 import math
 import struct
+import warnings
 import zipfile
 import zlib
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -25,6 +27,7 @@ except ImportError:  # a processor or an installation without it
 deflate: Any = isal_zlib or zlib
 DeflateError: type[Exception] = deflate.error
 
+LONGEST_HEADER = 1 << 16  # bytes
 RAW_DEFLATE = -15  # without a header, as in a zip archive
 LEVEL = 1  # ISA-L's higher ones take longer; zlib's take longer and save little on label maps
 LARGEST_MEMBER = (1 << 32) - 2  # bytes; beyond it a zip archive has other fields
@@ -35,32 +38,65 @@ EPOCH = 0, (1 << 5) | 1  # time and date of all members: midnight, 1 January 198
 HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,  # the same but for names of fields in UTF-8
 }
 
 
-def read_array(stream: IO[bytes], archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
+@dataclass(frozen=True)
+class ArrayHeader:
+    """What an array says of itself before its values.
+
+    Attributes:
+        shape: of the array.
+        dtype: of its values.
+        is_fortran: the first axis is the one that runs fastest.
+        bytes_read: its own length.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    is_fortran: bool
+    bytes_read: int
+
+
+def read_header(stream: IO[bytes], archive: zipfile.ZipFile, member: str) -> ArrayHeader:
+    """Read the header of an array, and no more of the member than that; see `read_array`."""
+    info = archive.getinfo(member)
+    if _is_read_by_zipfile(info):
+        with archive.open(info) as opened:
+            return _header(opened.read(LONGEST_HEADER))
+    packed = _packed(stream, info, LONGEST_HEADER)
+    return _header(deflate.decompressobj(RAW_DEFLATE).decompress(packed, LONGEST_HEADER))
+
+
+def read_array(
+    stream: IO[bytes], archive: zipfile.ZipFile, member: str, *, most_bytes: int
+) -> NDArray[Any]:
     """Read one array; it cannot be written to.
 
     Args:
         stream: the file that `archive` reads.
         archive: open.
         member: its name in the archive, `.npy` included.
+        most_bytes: that it may be inflated to.
 
     Raises:
-        ValueError: the member is no array, or one of objects.
+        ValueError: the member is no array, or one of objects, or too large.
         zipfile.BadZipFile: it is damaged.
         KeyError, OSError, RuntimeError, zlib.error, ...: as of `zipfile`.
     """
-    content = _inflated(stream, archive, archive.getinfo(member))
-    head = io.BytesIO(content[: 1 << 16])
-    version = np.lib.format.read_magic(head)
-    if version not in HEADER_READERS:
-        return np.asarray(np.lib.format.read_array(io.BytesIO(content), allow_pickle=False))
-    shape, is_fortran, dtype = HEADER_READERS[version](head)
-    if dtype.hasobject:
-        raise ValueError("Object arrays cannot be loaded")
-    array = np.frombuffer(content, dtype, count=math.prod(shape), offset=head.tell())
-    return array.reshape(shape, order="F" if is_fortran else "C")
+    info = archive.getinfo(member)
+    if info.file_size > most_bytes:
+        raise ValueError(
+            f"It inflates to {info.file_size} bytes, and {most_bytes} are the most that this "
+            "process's memory limit allows"
+        )
+    content = _inflated(stream, archive, info)
+    header = _header(content[:LONGEST_HEADER])
+    array = np.frombuffer(
+        content, header.dtype, count=math.prod(header.shape), offset=header.bytes_read
+    )
+    return array.reshape(header.shape, order="F" if header.is_fortran else "C")
 
 
 def archive_of(member: str, array: NDArray[Any]) -> bytes:
@@ -87,19 +123,55 @@ def archive_of(member: str, array: NDArray[Any]) -> bytes:
     return b"".join([local, *packed, central, end])
 
 
+def _header(content: bytes) -> ArrayHeader:
+    head = io.BytesIO(content)
+    version = np.lib.format.read_magic(head)
+    if version not in HEADER_READERS:
+        raise ValueError(f"Its format must be version 1.0 to 3.0, got {version[0]}.{version[1]}")
+    try:
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # of Python 2, whose headers are read as well
+            shape, is_fortran, dtype = HEADER_READERS[version](head)
+    except Exception as error:  # NumPy evaluates it, which fails in many ways
+        raise ValueError(f"Its header is malformed: {error}") from error
+    if dtype.hasobject:
+        raise ValueError("Arrays of objects are not loaded, as they could run code")
+    if any(side < 0 for side in shape):
+        raise ValueError(f"Its shape must not be negative, got {shape}")
+    return ArrayHeader(shape, dtype, is_fortran, head.tell())
+
+
 def _inflated(stream: IO[bytes], archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    is_encrypted = info.flag_bits & 1
-    if info.compress_type != zipfile.ZIP_DEFLATED or is_encrypted:
+    if _is_read_by_zipfile(info):
         return archive.read(info)
+    packed = _packed(stream, info, info.compress_size)
+    # A member that inflates to more than it says is cut off, and found out by its checksum.
+    content = deflate.decompressobj(RAW_DEFLATE).decompress(packed, info.file_size + 1)
+    if len(content) != info.file_size or deflate.crc32(content) != info.CRC:
+        raise zipfile.BadZipFile(f"Bad CRC-32 for file {info.filename!r}")
+    return bytes(content)
+
+
+def _is_read_by_zipfile(info: zipfile.ZipInfo) -> bool:
+    """Say whether a member has nothing to inflate, or is encrypted and refused there.
+
+    Raises:
+        ValueError: it is compressed in another way than NumPy does; Python's readers of these
+            inflate without a limit.
+    """
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"It must be stored or deflated, got method {info.compress_type}")
+    is_encrypted = bool(info.flag_bits & 1)
+    return info.compress_type == zipfile.ZIP_STORED or is_encrypted
+
+
+def _packed(stream: IO[bytes], info: zipfile.ZipInfo, most_bytes: int) -> bytes:
+    """Return the first bytes of a member as they are in the file."""
     stream.seek(info.header_offset)
     local = stream.read(LOCAL_HEADER.size)
     if len(local) < LOCAL_HEADER.size or not local.startswith(b"PK\3\4"):
         raise zipfile.BadZipFile(f"No header of {info.filename!r} where the directory says")
     name_length, extra_length = LOCAL_HEADER.unpack(local)[-2:]
     stream.seek(name_length + extra_length, io.SEEK_CUR)
-    packed = stream.read(info.compress_size)
-    # A member that inflates to more than it says is cut off, and found out by its checksum.
-    content = deflate.decompressobj(RAW_DEFLATE).decompress(packed, info.file_size + 1)
-    if len(content) != info.file_size or deflate.crc32(content) != info.CRC:
-        raise zipfile.BadZipFile(f"Bad CRC-32 for file {info.filename!r}")
-    return bytes(content)
+    return stream.read(min(info.compress_size, most_bytes))

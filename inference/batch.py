@@ -18,7 +18,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .cases import CASE_SUFFIX, Case, read_case, write_label_map
+from .cases import (
+    CASE_SUFFIX,
+    Case,
+    is_label_map_of,
+    read_case,
+    read_label_map_shape,
+    write_label_map,
+)
+from .config import OnError
 from .errors import InvalidCaseError, ModelError
 from .files import write_bytes
 from .memory import peak_memory_bytes, reset_peak_memory
@@ -42,11 +50,16 @@ class Outputs:
         overlay_dir: folder of the pictures; None draws none.
         measures_memory: begin a new memory peak with each case. The kernel's figure of the whole
             process begins anew too, so that this is off unless it is asked for.
+        on_error: `empty` leaves a label map of background for a case that failed, where the shape
+            of its pixels can be read; `skip` leaves none.
+        keeps_earlier: a whole label map that is there already is kept, and its case not run again.
     """
 
     output_dir: Path
     overlay_dir: Path | None = None
     measures_memory: bool = False
+    on_error: OnError = "skip"
+    keeps_earlier: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,10 +75,13 @@ class CaseRun:
 
     Args:
         path: of the case.
+        outputs: what to write; the folders exist.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, outputs: Outputs) -> None:
         self.path = path
+        self._outputs = outputs
+        self._target = outputs.output_dir / path.name
         self.record = CaseRecord(path.name)
         self._stopwatch = Stopwatch()
         self._case: Case | None = None
@@ -73,12 +89,15 @@ class CaseRun:
         self._drawn: _Prompted | None = None  # kept where a picture is wanted
 
     def read(self) -> CaseRun:
-        """Read the file."""
+        """Read the file, unless there is nothing to do."""
+        if self._outputs.keeps_earlier and is_label_map_of(self._target, self.path):
+            self.record = replace(self.record, is_kept=True)
+            return self
         with self._attempt(), self._stopwatch.step("read"):
             self._case = read_case(self.path)
         return self
 
-    def segment(self, segmenter: Segmenter, outputs: Outputs) -> None:
+    def segment(self, segmenter: Segmenter) -> None:
         """Check what was read and segment it.
 
         Raises:
@@ -93,7 +112,7 @@ class CaseRun:
             for note in prompts.notes:
                 logger.warning("%s: %s", self.path, note)
             self._label_map = segmenter.segment_checked(pixels, prompts, stopwatch=self._stopwatch)
-            if outputs.overlay_dir is not None:
+            if self._outputs.overlay_dir is not None:
                 self._drawn = _Prompted(pixels, prompts)
             self.record = replace(
                 self.record,
@@ -104,17 +123,33 @@ class CaseRun:
                 peak_memory_bytes=peak_memory_bytes(),
             )
 
-    def write(self, outputs: Outputs) -> CaseRecord:
+    def write(self) -> CaseRecord:
         """Write what was found and let go of it; return what happened to the case."""
         label_map, drawn = self._label_map, self._drawn
         self._label_map = self._drawn = None
         if label_map is not None:
             with self._attempt(), self._stopwatch.step("write"):
-                write_label_map(outputs.output_dir / self.path.name, label_map)
-            if self.record.error is None and drawn is not None and outputs.overlay_dir is not None:
-                self._draw(drawn, label_map, folder=outputs.overlay_dir)
+                write_label_map(self._target, label_map)
+            folder = self._outputs.overlay_dir
+            if self.record.error is None and drawn is not None and folder is not None:
+                self._draw(drawn, label_map, folder=folder)
+        elif self.record.error is not None and self._outputs.on_error == "empty":
+            self._write_empty()
         peak = self.record.peak_memory_bytes or peak_memory_bytes()
         return replace(self.record, seconds=self._stopwatch.seconds, peak_memory_bytes=peak)
+
+    def _write_empty(self) -> None:
+        """Leave a label map of background, so that whoever counts label maps finds one."""
+        shape = read_label_map_shape(self.path)
+        if shape is None:
+            return
+        try:
+            write_label_map(self._target, np.zeros(shape, dtype=np.uint8))
+        except Exception as error:
+            logger.error("%s: no empty label map either: %s", self.path, error)
+            return
+        logger.warning("%s: an empty label map is written in its place", self.path)
+        self.record = replace(self.record, is_empty=True)
 
     @contextmanager
     def _attempt(self) -> Iterator[None]:
@@ -148,9 +183,15 @@ class CaseRun:
 
 
 class ReadAhead:
-    """Reads cases in order, each while the one before is worked on, and the first at once."""
+    """Reads cases in order, each while the one before is worked on, and the first at once.
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    Args:
+        paths: of the cases.
+        outputs: what to write of them; the folders exist.
+    """
+
+    def __init__(self, paths: Sequence[Path], outputs: Outputs) -> None:
+        self.outputs = outputs
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
         self._paths = list(paths)
         self._reading = self._start(0)
@@ -170,49 +211,41 @@ class ReadAhead:
         self._thread.shutdown()
 
     def _start(self, index: int) -> Future[CaseRun]:
-        return self._thread.submit(CaseRun(self._paths[index]).read)
+        return self._thread.submit(CaseRun(self._paths[index], self.outputs).read)
 
 
 def run_batch(
     segmenter: Segmenter,
     cases: ReadAhead,
     *,
-    outputs: Outputs,
     on_case: Callable[[CaseRecord], None],
-) -> list[CaseRecord]:
+) -> None:
     """Segment every case.
 
     Args:
         segmenter: to use.
         cases: of which the first is being read.
-        outputs: what to write; the folders exist.
         on_case: is told of each case, in order and in a thread of its own, when it is done or has
             failed.
-
-    Returns:
-        What happened to each case, in order.
 
     Raises:
         ModelError: the model cannot be run.
     """
-    records = []
 
     def finish(run: CaseRun) -> None:
-        records.append(run.write(outputs))
-        on_case(records[-1])
+        on_case(run.write())
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="write") as thread:
         writing: Future[None] | None = None
         for run in cases:
-            if outputs.measures_memory:
+            if cases.outputs.measures_memory:
                 reset_peak_memory()
-            run.segment(segmenter, outputs)
+            run.segment(segmenter)
             if writing is not None:
                 writing.result()  # at most one label map waits
             writing = thread.submit(finish, run)
         if writing is not None:
             writing.result()
-    return records
 
 
 def _needed_slices(prompts: Prompts) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import lzma
+import math
+import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -12,10 +15,12 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from .archive import DeflateError, archive_of, read_array
+from .archive import LARGEST_MEMBER, DeflateError, archive_of, read_array, read_header
 from .errors import InvalidCaseError
 from .files import write_bytes
+from .memory import largest_array_bytes
 from .postprocess import LabelMap
+from .prompts import label_map_shape
 
 CASE_SUFFIX = ".npz"
 PIXELS_KEY, BOXES_KEY, LABELS_KEY = "imgs", "boxes", "segs"
@@ -29,10 +34,10 @@ READ_ERRORS = (
     RuntimeError,  # an encrypted member
     MemoryError,  # a header that promises more than fits
     OverflowError,  # or more than can be counted
+    struct.error,
     zipfile.BadZipFile,
     zlib.error,
     DeflateError,
-    lzma.LZMAError,
 )
 
 
@@ -64,13 +69,54 @@ def read_case(path: Path) -> Case:
     Raises:
         InvalidCaseError: the file cannot be read or lacks a member; the message tells which.
     """
+    with _opened(path) as (stream, archive):
+        limit = largest_array_bytes()
+        boxes = _member(stream, archive, BOXES_KEY, limit)
+        return Case(_member(stream, archive, PIXELS_KEY, limit), boxes)
+
+
+def read_label_map_shape(path: Path) -> tuple[int, ...] | None:
+    """Return the shape that the label map of a case must have, from the headers of its members.
+
+    The case may be wrong in any other way; None where its headers do not tell, or tell of more
+    than fits in memory.
+    """
+    try:
+        with _opened(path) as (stream, archive):
+            shape = read_header(stream, archive, f"{PIXELS_KEY}.npy").shape
+            try:
+                columns = read_header(stream, archive, f"{BOXES_KEY}.npy").shape[-1:]
+            except READ_ERRORS:
+                columns = ()
+    except (InvalidCaseError, *READ_ERRORS):
+        return None
+    found = label_map_shape(shape, columns[0] if columns else None)
+    return found if found and 0 < math.prod(found) <= largest_array_bytes() else None
+
+
+def is_label_map_of(path: Path, case: Path) -> bool:
+    """Say whether a file holds a whole label map of a case."""
+    try:
+        with _opened(path) as (stream, archive):
+            label_map = _member(stream, archive, LABELS_KEY, LARGEST_MEMBER)
+    except InvalidCaseError:
+        return False
+    is_labels = label_map.dtype in (np.uint8, np.uint16)
+    return is_labels and label_map.shape == read_label_map_shape(case)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[IO[bytes], zipfile.ZipFile]]:
+    """Open an archive; what goes wrong with it is an InvalidCaseError."""
     if not path.is_file():  # a pipe would be waited for
-        raise InvalidCaseError("File must be a regular file")
+        found = "something else" if path.exists() else "nothing"
+        raise InvalidCaseError(f"File must be a regular file, got {found}")
     try:
         with path.open("rb") as stream:
             if not zipfile.is_zipfile(stream):
                 raise InvalidCaseError("File must be a .npz archive, got none or a part of one")
-            return _read_members(stream)
+            with zipfile.ZipFile(stream) as archive:
+                yield stream, archive
     except READ_ERRORS as error:
         raise InvalidCaseError(f"File must be a readable .npz archive, got: {error}") from error
 
@@ -80,15 +126,9 @@ def write_label_map(path: Path, label_map: LabelMap) -> None:
     write_bytes(path, archive_of(f"{LABELS_KEY}.npy", label_map))
 
 
-def _read_members(stream: IO[bytes]) -> Case:
-    with zipfile.ZipFile(stream) as archive:
-        return Case(
-            _member(stream, archive, PIXELS_KEY),
-            _member(stream, archive, BOXES_KEY),
-        )
-
-
-def _member(stream: IO[bytes], archive: zipfile.ZipFile, key: str) -> NDArray[np.uint8]:
+def _member(
+    stream: IO[bytes], archive: zipfile.ZipFile, key: str, most_bytes: int
+) -> NDArray[np.uint8]:
     members = archive.namelist()
     if f"{key}.npy" not in members:
         if key in members:
@@ -96,6 +136,6 @@ def _member(stream: IO[bytes], archive: zipfile.ZipFile, key: str) -> NDArray[np
         names = ", ".join(member.removesuffix(".npy") for member in members) or "nothing"
         raise InvalidCaseError(f"File must have a member {key!r}, got {names}")
     try:
-        return read_array(stream, archive, f"{key}.npy")
+        return read_array(stream, archive, f"{key}.npy", most_bytes=most_bytes)
     except READ_ERRORS as error:
         raise InvalidCaseError(f"Member {key!r} cannot be read: {error}") from error

@@ -18,19 +18,20 @@ from pathlib import Path
 
 from .batch import Outputs, ReadAhead, run_batch
 from .cases import list_cases
-from .config import PRECISIONS, VARIANTS, VOLUME_PROMPTS, Settings
-from .errors import InferenceError, ModelError
-from .files import make_writable, write_bytes
+from .config import ON_ERROR, PRECISIONS, VARIANTS, VOLUME_PROMPTS, Settings
+from .errors import InferenceError
+from .files import make_writable, remove_leftovers, write_bytes
 from .memory import peak_memory_bytes
 from .progress import ProgressBar
 from .report import CaseRecord, Start, render_report
 from .segmenter import Segmenter
+from .signals import Stopped, stop_on_signals
 from .version import __version__
 
 logger = logging.getLogger(__name__)
 
 DONE, SOME_FAILED, NOTHING_RAN = 0, 1, 2
-CACHE_VARIABLE = "QMEDSAM_CACHE_DIR"
+CACHE_VARIABLE, ON_ERROR_VARIABLE = "QMEDSAM_CACHE_DIR", "QMEDSAM_ON_ERROR"
 
 
 class UsageError(InferenceError):
@@ -42,10 +43,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qmedsam",
         description="Segment every case (.npz with imgs and boxes) of a folder.",
-        epilog="Exit status: 0 all cases done, 1 some case failed, 2 nothing could run.",
+        epilog="Exit status: 0 all cases done, 1 some case failed, 2 nothing could run; stopped by "
+        "a signal, 128 and its number.",
     )
     _add_folders(parser)
     _add_settings(parser)
+    _add_faults(parser)
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("--verbose", action="store_true", help="say what is done")
     volume.add_argument("--quiet", action="store_true", help="say nothing but errors")
@@ -56,27 +59,33 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; see the exit status in its help."""
     started = time.perf_counter()
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.on_error not in ON_ERROR:  # of the environment, where no option is checked
+        parser.error(f"${ON_ERROR_VARIABLE} must be one of {ON_ERROR}, got {arguments.on_error!r}")
     _set_up_logging(arguments)
     try:
-        paths = _cases(arguments)
-        outputs = _outputs(arguments)
+        with stop_on_signals():
+            paths = _cases(arguments)
+            outputs = _outputs(arguments)
+            # The first case is read while the model is compiled.
+            with closing(ReadAhead(paths, outputs)) as cases:
+                return _run(arguments, cases, started=started)
     except InferenceError as error:
         logger.error("%s", error)
         return NOTHING_RAN
-    with closing(ReadAhead(paths)) as cases:  # the first is read while the model is compiled
-        return _run(arguments, cases, outputs=outputs, started=started)
+    except Stopped as stop:
+        logger.error("Stopped by %s before the first case", stop)
+        return stop.status
 
 
-def _run(
-    arguments: argparse.Namespace, cases: ReadAhead, *, outputs: Outputs, started: float
-) -> int:
-    """Segment all cases and report; return the exit status."""
-    try:
-        segmenter = Segmenter(arguments.model_dir, _settings(arguments))
-    except InferenceError as error:
-        logger.error("%s", error)
-        return NOTHING_RAN
+def _run(arguments: argparse.Namespace, cases: ReadAhead, *, started: float) -> int:
+    """Segment all cases and report; return the exit status.
+
+    Raises:
+        ModelError: the model cannot be run.
+    """
+    segmenter = Segmenter(arguments.model_dir, _settings(arguments))
     start = Start(time.perf_counter() - started, peak_memory_bytes())
     network = segmenter.network
     logger.info(
@@ -88,29 +97,35 @@ def _run(
         network.threads,
     )
     bar = ProgressBar(len(cases), None if arguments.quiet else sys.stderr)
+    records: list[CaseRecord] = []
+    stop: Stopped | None = None
 
     def on_case(record: CaseRecord) -> None:
+        records.append(record)
         bar.advance(record.name)
         logger.info("%s: %.2f s", record.name, record.total_s)
 
     try:
-        records = run_batch(segmenter, cases, outputs=outputs, on_case=on_case)
-    except ModelError as error:
-        logger.error("%s", error)
-        return NOTHING_RAN
+        run_batch(segmenter, cases, on_case=on_case)
+    except Stopped as caught:
+        stop = caught
     finally:
         bar.close()
         network.wait()
     failed = sum(record.error is not None for record in records)
     if failed:
         logger.error("%d of %d cases failed", failed, len(records))
+    if stop is not None:
+        logger.error("Stopped by %s after %d of %d cases", stop, len(records), len(cases))
+    status = SOME_FAILED if failed else DONE
     if arguments.report is not None:
         try:
-            write_bytes(arguments.report, render_report(segmenter, records, start).encode())
+            report = render_report(segmenter, records, start, str(stop) if stop else None)
+            write_bytes(arguments.report, report.encode())
         except OSError as error:
             logger.error("Report %s cannot be written: %s", arguments.report, error)
-            return SOME_FAILED
-    return SOME_FAILED if failed else DONE
+            status = SOME_FAILED
+    return status if stop is None else stop.status
 
 
 def default_cache_dir() -> Path | None:
@@ -171,6 +186,21 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for compiled models; only read when unwritable (default: "
         f"${CACHE_VARIABLE}, or qmedsam in the user's cache folder; an empty variable is off)",
+    )
+
+
+def _add_faults(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--on-error",
+        choices=ON_ERROR,
+        default=os.environ.get(ON_ERROR_VARIABLE, Outputs.on_error),
+        help="what a case leaves that cannot be segmented: nothing, or a label map of background "
+        f"where its shape can be read (default: ${ON_ERROR_VARIABLE}, or {Outputs.on_error})",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep the label maps that are there, and run the other cases",
     )
 
 
@@ -250,12 +280,16 @@ def _outputs(arguments: argparse.Namespace) -> Outputs:
         output_dir=_writable(arguments.output_dir),
         overlay_dir=None if overlay_dir is None else _writable(overlay_dir),
         measures_memory=report is not None,
+        on_error=arguments.on_error,
+        keeps_earlier=arguments.resume,
     )
 
 
 def _writable(folder: Path) -> Path:
     try:
-        return make_writable(folder)
+        make_writable(folder)
+        remove_leftovers(folder)
+        return folder
     except OSError as error:
         raise UsageError(f"Folder {folder} cannot be written: {error}") from error
 

@@ -12,9 +12,11 @@ from typing import Literal, get_args
 Variant = Literal["auto", "int8", "float"]
 Precision = Literal["auto", "f32", "bf16"]
 VolumePrompt = Literal["fixed", "propagate", "hybrid"]
+OnError = Literal["skip", "empty"]
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+ON_ERROR: tuple[OnError, ...] = get_args(OnError)
 VOLUME_PROMPTS: tuple[VolumePrompt, ...] = get_args(VolumePrompt)
 
 

@@ -1,7 +1,7 @@
 """Files that appear whole or not at all.
 
 They are written under a temporary name in the same folder and renamed, so that no reader ever sees
-half of one.
+half of one. Whoever writes one holds a lock on it: what a killed process left behind has none.
 """
 
 from __future__ import annotations
@@ -9,6 +9,13 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not on Linux
+    fcntl = None  # type: ignore[assignment]
+
+TEMPORARY_NAME = ".qmedsam-{}.tmp"
 
 
 def make_writable(folder: Path) -> Path:
@@ -23,12 +30,49 @@ def make_writable(folder: Path) -> Path:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all."""
+    """Write a file so that it appears whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there before stays.
+    """
+    try:
+        _write(path, content)
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise
+        _write(path, content)  # taken for a leftover before it was locked
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left of files in a folder; what is being written stays."""
+    if fcntl is None:
+        return
+    for path in folder.glob(TEMPORARY_NAME.format("*")):
+        try:
+            with path.open("rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+        except OSError:  # it is being written, or there are no locks here
+            continue
+
+
+def _write(path: Path, content: bytes) -> None:
     # A name of any length fits; threads write side by side, and containers, whose numbers of
     # processes are the same.
-    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
+    temporary = path.with_name(TEMPORARY_NAME.format(os.urandom(8).hex()))
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        with temporary.open("xb") as stream:
+            _lock(stream.fileno())
+            stream.write(content)
+            stream.flush()
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _lock(file: int) -> None:
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            return

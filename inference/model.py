@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -34,7 +35,7 @@ from .errors import ModelError
 from .geometry import Boxes
 from .manifest import Manifest, file_sha256, read_manifest
 from .model_cache import ModelCache
-from .processor import processor_flags
+from .processor import available_cores, processor_flags
 from .windows import WHOLE, Window, window_pixels
 
 # OpenVINO reports usage through this package where it can be imported, and uses a stub of its
@@ -185,9 +186,24 @@ def _compile_config(core: openvino.Core, settings: Settings) -> dict[str, Any]:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,
     }
-    if settings.threads:
-        config["INFERENCE_NUM_THREADS"] = settings.threads
+    threads = _threads(settings.threads)
+    if threads:
+        config["INFERENCE_NUM_THREADS"] = threads
     return config
+
+
+def _threads(wanted: int) -> int:
+    """Return how many threads to ask for, 0 for what the runtime chooses.
+
+    It goes by the cores that the process may run on; a container's quota it does not see, and more
+    threads than that are stopped in the middle of a layer.
+    """
+    cores = available_cores()
+    if wanted > cores:
+        logger.warning("%d threads are used, not %d: there are no more cores", cores, wanted)
+    if wanted:
+        return min(wanted, cores)
+    return cores if cores < (os.cpu_count() or 1) else 0
 
 
 def _cache(

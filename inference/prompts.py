@@ -85,16 +85,56 @@ def check_prompts(pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> Prom
     )
 
 
+def label_map_shape(shape: tuple[int, ...], columns: int | None) -> tuple[int, ...] | None:
+    """Return the shape of the label map of pixels, by that of the pixels alone and of boxes.
+
+    Args:
+        shape: of the pixels.
+        columns: of the boxes, four of an image and six of a volume; None or any other number
+            where they do not tell.
+
+    Returns:
+        (H, W) or (D, H, W); None where the pixels are neither an image nor a volume.
+    """
+    if len(shape) == 2:
+        return shape
+    if len(shape) != 3:
+        return None
+    is_image = shape[2] in IMAGE_CHANNELS and columns != VOLUME_COLUMNS
+    return shape[:2] if is_image else shape
+
+
 def _check_pixels(pixels: NDArray[np.uint8]) -> None:
     if pixels.dtype != np.uint8:
         raise InvalidCaseError(
-            f"Pixels must be uint8, 0 to 255, got {pixels.dtype}; "
-            "map the wanted intensity window to 0..255 first"
+            f"Pixels must be uint8, 0 to 255, got {pixels.dtype}{_conversion_hint(pixels)}"
         )
     if pixels.ndim not in (2, 3) or pixels.size == 0:
         raise InvalidCaseError(
             f"Pixels must be an image (H, W) or (H, W, 3) or a volume (D, H, W), got {pixels.shape}"
         )
+
+
+def _conversion_hint(pixels: NDArray[np.generic]) -> str:
+    """Say what the values are, and how they become 8 bits; nothing where they are no numbers."""
+    if pixels.dtype == np.bool_:
+        return ": multiply by 255"
+    if pixels.dtype.kind not in "iuf" or pixels.size == 0:
+        return ""
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return " with values that are not finite: replace them, then map the rest to 0..255"
+    found = f" from {low:g} to {high:g}"
+    if low >= 0 and high <= 1:
+        return f"{found}: multiply by 255 and round"
+    if low >= 0 and high <= np.iinfo(np.uint8).max:
+        return f"{found}: round and convert with astype(np.uint8)"
+    if low < 0:
+        return (
+            f"{found}: clip CT to the window that shows the structure (soft tissue: -160 to 240 "
+            "HU), other images to their 0.5th to 99.5th percentile, then map that to 0..255"
+        )
+    return f"{found}: clip to the 0.5th to 99.5th percentile, then map that to 0..255"
 
 
 def _as_rows(pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -113,7 +153,7 @@ def _as_rows(pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> NDArray[n
 
 
 def _can_be_image(pixels: NDArray[np.uint8]) -> bool:
-    return pixels.ndim == 2 or pixels.shape[2] in IMAGE_CHANNELS
+    return label_map_shape(pixels.shape, None) == pixels.shape[:2]
 
 
 def _check_match(pixels: NDArray[np.uint8], is_volume: bool) -> None:

@@ -23,6 +23,8 @@ class CaseRecord:
     Attributes:
         name: of the file.
         error: None when all went well; else what was wrong.
+        is_empty: it failed, and a label map of background was written in place of its own.
+        is_kept: its label map is of an earlier run.
         notes: what was corrected in the input.
         shape: of the pixels.
         boxes: how many.
@@ -35,6 +37,8 @@ class CaseRecord:
 
     name: str
     error: str | None = None
+    is_empty: bool = False
+    is_kept: bool = False
     notes: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
     boxes: int = 0
@@ -57,13 +61,16 @@ class Start:
     peak_memory_bytes: int
 
 
-def render_report(segmenter: Segmenter, records: list[CaseRecord], start: Start) -> str:
+def render_report(
+    segmenter: Segmenter, records: list[CaseRecord], start: Start, stopped_by: str | None = None
+) -> str:
     """Write a run as a JSON document.
 
     Args:
         segmenter: that ran it.
         records: of the cases, in order.
         start: what came before the first case.
+        stopped_by: name of the signal that ended the run; None where it went to its end.
     """
     failed = sum(record.error is not None for record in records)
     document = {
@@ -89,6 +96,8 @@ def render_report(segmenter: Segmenter, records: list[CaseRecord], start: Start)
         ),
         "cases_done": len(records) - failed,
         "cases_failed": failed,
+        "cases_kept": sum(record.is_kept for record in records),
+        "stopped_by": stopped_by,
         "cases": [asdict(_rounded(record)) for record in records],
     }
     return json.dumps(document, indent=2) + "\n"

@@ -21,11 +21,11 @@ LAYERS = [
     {"batch"},
     {"report"},
     {"segmenter", "progress"},
-    {"cases", "overlay", "pipeline", "prompts"},
-    {"model", "variant", "memory", "volume", "preprocess", "postprocess"},
+    {"cases", "overlay", "pipeline"},
+    {"model", "variant", "memory", "volume", "preprocess", "postprocess", "prompts"},
     {"embeddings", "model_cache", "timing", "windows"},
     {"archive", "files", "geometry", "manifest", "processor"},
-    {"contract", "config", "errors", "version"},
+    {"contract", "config", "errors", "version", "cgroups", "signals"},
 ]
 
 
@@ -35,7 +35,8 @@ def imports(path):
         if isinstance(node, ast.Import):
             yield from ((alias.name, False) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or "", node.level > 0
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            yield from ((name, node.level > 0) for name in names)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)

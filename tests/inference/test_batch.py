@@ -52,8 +52,15 @@ def folders(tmp_path):
 
 
 def run_all(folders, segmenter, on_case=lambda record: None):
-    with closing(ReadAhead(folders.paths)) as cases:
-        return run_batch(segmenter, cases, outputs=folders.outputs, on_case=on_case)
+    records = []
+
+    def keep(record):
+        records.append(record)
+        on_case(record)
+
+    with closing(ReadAhead(folders.paths, folders.outputs)) as cases:
+        run_batch(segmenter, cases, on_case=keep)
+    return records
 
 
 def labels_of(path: Path) -> set[int]:

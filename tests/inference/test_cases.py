@@ -51,7 +51,7 @@ def test_a_case_is_read(tmp_path):
         ),
         pytest.param(
             archive_bytes(imgs=np.array([{}], dtype=object), boxes=np.zeros((0, 4))),
-            "'imgs' cannot be read: Object arrays",
+            "'imgs' cannot be read: Arrays of objects",
             id="pickle",
         ),
     ],
@@ -67,7 +67,7 @@ def test_a_member_that_is_no_array_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "case.npz", "w") as archive:
         archive.writestr("imgs", "text")
         archive.writestr("boxes", "text")
-    with pytest.raises(InvalidCaseError, match="'imgs' must be an array, got bytes"):
+    with pytest.raises(InvalidCaseError, match="'boxes' must be an array, got bytes"):
         read_case(tmp_path / "case.npz")
 
 
@@ -78,6 +78,7 @@ def test_a_header_that_promises_more_than_fits_is_refused(tmp_path):
     )
     with zipfile.ZipFile(tmp_path / "case.npz", "w") as archive:
         archive.writestr("imgs.npy", header.getvalue())
+        archive.writestr("boxes.npy", npy_bytes())
     with pytest.raises(InvalidCaseError, match="'imgs' cannot be read"):
         read_case(tmp_path / "case.npz")
 

@@ -348,3 +348,71 @@ def test_the_version_is_printed(capsys):
         main(["--version"])
     assert stopped.value.code == 0
     assert capsys.readouterr().out.strip() == f"qmedsam {__version__}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "options", "names"),
+    [
+        (None, [], ["good.npz"]),
+        ("skip", [], ["good.npz"]),
+        ("empty", [], ["bad.npz", "good.npz"]),
+        ("empty", ["--on-error", "skip"], ["good.npz"]),
+    ],
+)
+def test_what_a_failed_case_leaves_comes_from_the_option_or_the_environment(
+    folders, tmp_path, monkeypatch, variable, options, names
+):
+    if variable is not None:
+        monkeypatch.setenv("QMEDSAM_ON_ERROR", variable)
+    write_case(folders[0] / "bad.npz", (40, 60, 3), [[1, 2, 30, np.nan]])
+    write_case(folders[0] / "good.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    report = tmp_path / "report.json"
+    assert run(folders, "--report", str(report), *options) == SOME_FAILED
+    assert sorted(path.name for path in folders[1].iterdir()) == names
+    bad, good = json.loads(report.read_text())["cases"]
+    assert "finite" in bad["error"]
+    assert bad["is_empty"] == ("bad.npz" in names)
+    assert not good["is_empty"]
+
+
+def test_an_environment_that_says_neither_is_refused(folders, monkeypatch, capsys):
+    monkeypatch.setenv("QMEDSAM_ON_ERROR", "ignore")
+    with pytest.raises(SystemExit, match="2"):
+        run(folders)
+    assert "$QMEDSAM_ON_ERROR must be one of" in capsys.readouterr().err
+
+
+def test_an_empty_label_map_that_cannot_be_written_is_said(folders, monkeypatch, caplog):
+    write_case(folders[0] / "bad.npz", (40, 60, 3), [[1, 2, 30, np.nan]])
+
+    def fail(path, label_map):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(batch, "write_label_map", fail)
+    assert run(folders, "--on-error", "empty") == SOME_FAILED
+    assert "bad.npz: no empty label map either: no space left" in caplog.text
+
+
+def test_label_maps_that_are_there_are_kept_if_they_are_whole(folders, tmp_path):
+    for name in ("a", "b", "c", "d"):
+        write_case(folders[0] / f"{name}.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    kept = np.full((40, 60), 9, dtype=np.uint8)
+    folders[1].mkdir()
+    np.savez_compressed(folders[1] / "a.npz", segs=kept)
+    np.savez_compressed(folders[1] / "b.npz", segs=kept[1:])
+    np.savez_compressed(folders[1] / "c.npz", segs=kept.astype(np.float32))
+    (folders[1] / "d.npz").write_bytes((folders[1] / "a.npz").read_bytes()[:-1])
+    report = tmp_path / "report.json"
+    assert run(folders, "--resume", "--report", str(report)) == DONE
+    assert [segs(folders, f"{name}.npz").max() for name in ("a", "b", "c", "d")] == [9, 1, 1, 1]
+    document = json.loads(report.read_text())
+    assert [case["is_kept"] for case in document["cases"]] == [True, False, False, False]
+    assert (document["cases_done"], document["cases_kept"]) == (4, 1)
+
+
+def test_without_resume_label_maps_are_made_anew(folders):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    folders[1].mkdir()
+    np.savez_compressed(folders[1] / "a.npz", segs=np.full((40, 60), 9, dtype=np.uint8))
+    assert run(folders) == DONE
+    assert segs(folders, "a.npz").max() == 1

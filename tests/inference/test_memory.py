@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from inference import memory
+from inference import cgroups, memory
 
 GIB = 1 << 30
 
@@ -18,8 +18,8 @@ def system(tmp_path, monkeypatch):
     proc, groups = tmp_path / "proc", tmp_path / "cgroup"
     proc.mkdir()
     groups.mkdir()
-    monkeypatch.setattr(memory, "PROC_SELF", proc)
-    monkeypatch.setattr(memory, "CGROUP_ROOT", groups)
+    monkeypatch.setattr(cgroups, "PROC_SELF", proc)
+    monkeypatch.setattr(cgroups, "ROOT", groups)
     (proc / "status").write_text("Name:\tpython\nVmHWM:\t  2048 kB\nVmRSS:\t  1024 kB\n")
     return proc, groups
 
@@ -61,14 +61,25 @@ def test_version_1_groups_are_read(system):
     ("limit", "expected"),
     [
         pytest.param(64 * GIB, memory.LARGEST_BLOCK["bf16"], id="plenty"),
-        pytest.param(4 * memory.DECODER_BYTES_PER_BOX + (1 << 20), 2, id="half-of-the-free"),
-        pytest.param(1 << 20, 1, id="nothing-free"),
+        pytest.param(GIB, memory.LARGEST_BLOCK["bf16"], id="little"),
+        pytest.param(
+            memory.BASE_BYTES + 5 * memory.DECODER_BYTES_PER_BOX, 2, id="half-of-what-is-left"
+        ),
+        pytest.param(1 << 20, 1, id="nothing-left"),
     ],
 )
-def test_the_block_size_follows_the_memory_limit(system, monkeypatch, limit, expected):
+def test_the_block_size_follows_the_memory_limit(monkeypatch, limit, expected):
     monkeypatch.setattr(memory, "memory_limit_bytes", lambda: limit)
     assert memory.automatic_block_size("bf16") == expected
     assert memory.automatic_block_size("f32") == min(expected, memory.LARGEST_BLOCK["f32"])
+
+
+@pytest.mark.parametrize(
+    ("limit", "fits"), [(GIB, (287, 512, 512)), (8 * GIB, (2000, 800, 800)), (GIB // 4, (0,))]
+)
+def test_what_a_case_may_hold_follows_the_memory_limit(monkeypatch, limit, fits):
+    monkeypatch.setattr(memory, "memory_limit_bytes", lambda: limit)
+    assert np.prod(fits) <= memory.largest_array_bytes() < limit / 4
 
 
 def test_the_peak_is_that_of_the_kernel(system):

@@ -335,3 +335,14 @@ def test_real_cases_are_segmented_well(val_data, variant, spleen):
             truth = archive["gts"] > 0
             found = segmenter.segment(archive["imgs"], archive["boxes"]) > 0
         assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > lowest, name
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cores", "used"), [(0, 1, 1), (1, 2, 1), (9, 2, 2)], ids=["quota", "fewer", "more"]
+)
+def test_no_more_threads_than_cores_are_used(monkeypatch, caplog, wanted, cores, used):
+    monkeypatch.setattr(model, "available_cores", lambda: cores)
+    monkeypatch.setattr(model.os, "cpu_count", lambda: 2)
+    network = CompiledNetwork(default_model_dir("float"), Settings(threads=wanted))
+    assert network.threads == used
+    assert ("2 threads are used, not 9" in caplog.text) == (wanted > cores)

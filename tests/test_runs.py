@@ -1,0 +1,201 @@
+"""Whole runs of the command with the model that ships, stopped, killed, side by side, without room.
+
+docs/robustness.md names these tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import EXAMPLES, ROOT
+
+pytestmark = pytest.mark.model
+
+CASES = 6
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def inputs(tmp_path) -> Path:
+    """Several small images, and a volume of many slices after the third."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(CASES):
+        pixels = generator.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        boxes = [[5, 5, 50, 40], [20, 10, 70, 55]]
+        if number == 3:
+            pixels = generator.integers(0, 256, (40, 60, 80), dtype=np.uint8)
+            boxes = [[5, 5, 0, 50, 40, 39]]
+        np.savez_compressed(folder / f"{number}.npz", imgs=pixels, boxes=boxes)
+    return folder
+
+
+@pytest.fixture
+def start(inputs, tmp_path, cache):
+    """Start the command in a process of its own."""
+    started = []
+
+    def begin(*options: str, outputs: Path = tmp_path / "out", **more) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "inference", "-i", inputs, "-o", outputs, *options]
+        environment = {**os.environ, "QMEDSAM_CACHE_DIR": str(cache)}
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=ROOT,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            **more,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path.name} does not come"
+        time.sleep(0.005)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, errors = process.communicate(timeout=120)
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("inside_a_case", [False, True], ids=["between", "inside"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_in_order(start, tmp_path, number, status, inside_a_case):
+    report = tmp_path / "report.json"
+    process = start("--report", str(report))
+    wait_for(tmp_path / "out" / ("2.npz" if inside_a_case else "0.npz"))
+    time.sleep(0.5 if inside_a_case else 0)
+    process.send_signal(number)
+    found, errors = finish(process)
+    assert found == status
+    done = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert done == [f"{case}.npz" for case in range(len(done))]  # nor a temporary file
+    assert 0 < len(done) < CASES
+    if inside_a_case:
+        assert len(done) == 3
+    assert f"Stopped by {number.name} after {len(done)} of {CASES} cases" in errors
+    document = json.loads(report.read_text())
+    assert document["stopped_by"] == number.name
+    assert [case["name"] for case in document["cases"]] == done
+
+
+def test_a_signal_while_the_model_is_loaded_ends_the_run(start, tmp_path):
+    process = start()
+    wait_for(tmp_path / "out")
+    process.send_signal(signal.SIGTERM)
+    status, errors = finish(process)
+    assert status == 143
+    assert "Stopped by SIGTERM" in errors
+    assert "Traceback" not in errors
+
+
+def test_what_was_killed_goes_on_where_it_was(start, tmp_path):
+    assert finish(start(outputs=tmp_path / "whole"))[0] == 0
+    process = start()
+    wait_for(tmp_path / "out" / "2.npz")
+    process.kill()
+    finish(process)
+    (tmp_path / "out" / ".qmedsam-0123456789abcdef.tmp").write_bytes(b"half")
+    (tmp_path / "out" / "1.npz").write_bytes(b"half")
+    kept = (tmp_path / "out" / "0.npz").stat()
+    report = tmp_path / "report.json"
+    assert finish(start("--resume", "--report", str(report)))[0] == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert (tmp_path / "out" / "0.npz").stat().st_mtime_ns == kept.st_mtime_ns
+    cases = json.loads(report.read_text())["cases"]
+    is_kept = {case["name"]: case["is_kept"] for case in cases}
+    assert is_kept["0.npz"]
+    assert is_kept["2.npz"]
+    assert not is_kept["1.npz"]
+    assert not is_kept["5.npz"]
+
+
+def test_two_processes_on_one_folder_both_finish(start, tmp_path):
+    assert finish(start(outputs=tmp_path / "whole"))[0] == 0
+    both = [start(), start()]
+    assert [finish(process)[0] for process in both] == [0, 0]
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_full_disk_fails_its_cases_and_leaves_nothing_half_written(start, tmp_path):
+    """Files may not grow beyond 100 bytes, which is less than a label map."""
+    import resource
+
+    process = start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
+    status, errors = finish(process)
+    assert status == 1
+    assert f"{CASES} of {CASES} cases failed" in errors
+    assert "File too large" in errors
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_disk_that_fills_up_keeps_what_was_written(start, tmp_path):
+    outputs = tmp_path / "small"
+    outputs.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(outputs)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        status, errors = finish(start(outputs=outputs))
+        assert status == 1
+        assert "No space left on device" in errors
+        written = sorted(path.name for path in outputs.iterdir())
+        assert 0 < len(written) < CASES
+        for name in written:
+            with np.load(outputs / name) as label_map:
+                assert label_map["segs"].any()
+    finally:
+        subprocess.run(["umount", str(outputs)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(start, tmp_path):
+    (tmp_path / "out").mkdir(mode=0o500)
+    status, errors = finish(start())
+    assert status == 2
+    assert "cannot be written" in errors
+
+
+def test_the_examples_need_no_socket_no_home_and_no_working_folder(tmp_path):
+    """As in a container of another user, with a root that is read-only."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "inference", "-i", EXAMPLES, "-o", tmp_path / "out"]
+    run = subprocess.run(
+        [str(part) for part in command],
+        cwd="/",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert len(list((tmp_path / "out").iterdir())) == len(list(EXAMPLES.iterdir()))
