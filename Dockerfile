@@ -11,11 +11,19 @@ LABEL org.opencontainers.image.title="QMedSAM Service" \
 # another processor a container that runs once would pay to fill it, and compiles without it.
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    QMEDSAM_CACHE_DIR=/workspace/cache
+    QMEDSAM_CACHE_DIR=/workspace/cache \
+    QMEDSAM_ON_ERROR=empty
 
 WORKDIR /workspace
 COPY requirements.txt ./
-RUN python -m pip install --no-cache-dir -r requirements.txt \
+# Without dependencies, whose only one that is not listed is OpenVINO's telemetry. Of OpenVINO the
+# processor's plugin and the reader of its own format are used; the rest, for other
+# devices, other formats and for building against it, is 90 MB.
+RUN python -m pip install --no-cache-dir --no-deps -r requirements.txt \
+    && openvino="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/openvino" \
+    && find "$openvino/libs" -name 'libopenvino_*' \
+        ! -name 'libopenvino_intel_cpu_plugin.so*' ! -name 'libopenvino_ir_frontend.so*' -delete \
+    && rm -r "$openvino/include" "$openvino/cmake" "$openvino/libs/cache.json" \
     && useradd --create-home --uid 1000 qmedsam \
     && mkdir inputs outputs \
     && chown qmedsam outputs
@@ -27,8 +35,8 @@ RUN python -m compileall -q inference \
     && mkdir cache \
     && python -c "from pathlib import Path; from inference import Segmenter, Settings; \
 Segmenter(settings=Settings(cache_dir=Path('cache').resolve())).network.wait()" \
-    && test "$(find cache -name '*.blob' | wc -l)" = 3 \
+    && set -- cache/*/*.blob && test "$#" = 3 \
     && chmod -R a+rX cache
 
-USER qmedsam
+USER 1000
 CMD ["/bin/bash", "-c", "sh predict.sh"]

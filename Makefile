@@ -1,6 +1,8 @@
 # make demo        examples through predict.sh: masks and pictures in demo/
 # make test        installs what the tests need, then runs all checks and all but the slow tests
 # make test-slow   the slow tests
+# make container-test   builds the image and runs it as the challenge does (docker, or buildah as root)
+# make fuzz        ten minutes of broken files into the reader
 # make model       models/float again, from the published checkpoint
 # make int8        models/int8 again: trains three stages on DATA (hours) and exports; goes on where
 #                  it was stopped
@@ -11,7 +13,7 @@ BIN := .venv/bin
 CHECKPOINT := checkpoints/lite_medsam.pth
 DATA := ../shared/data
 
-.PHONY: demo test test-slow check model int8 results clean
+.PHONY: demo test test-slow container-test fuzz check model int8 results clean
 
 demo: .venv/runtime
 	rm -rf demo
@@ -27,10 +29,21 @@ test: check $(CHECKPOINT)
 test-slow: .venv/tests $(CHECKPOINT)
 	$(BIN)/python -m pytest -m slow
 
+container-test: .venv/runtime
+	bash tests/container/run.sh
+
+FUZZ_S := 600
+fuzz: .venv/tests
+	$(BIN)/pip install --quiet -r tests/fuzz/requirements.txt
+	mkdir -p runs/fuzz
+	PYTHONPATH=. $(BIN)/python tests/fuzz/reader.py runs/fuzz tests/fuzz/corpus \
+		-max_total_time=$(FUZZ_S) -artifact_prefix=runs/fuzz/
+
 check: .venv/tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict inference
+	$(BIN)/hadolint Dockerfile
 
 model: .venv/tests $(CHECKPOINT)
 	$(BIN)/python -m training.export

@@ -14,14 +14,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plots import accuracy_plot, cases_plot, curves_plot, engines_plot
+from benchmarks.plots import (
+    accuracy_plot,
+    cases_plot,
+    curves_plot,
+    engines_plot,
+    soak_plot,
+)
 from benchmarks.record import RESULTS_DIR
 from benchmarks.speed_tables import (
     cases_section,
     curves_section,
     engines_section,
     layers_section,
+    limits_section,
     scaling_section,
+    soak_section,
     start_section,
 )
 from benchmarks.tables import (
@@ -46,6 +54,7 @@ PLOTS = {
     "cases": cases_plot,
     "accuracy": accuracy_plot,
     "curves": curves_plot,
+    "soak": soak_plot,
 }
 ABLATIONS = {
     "volume-prompt": (
@@ -116,7 +125,13 @@ def results_page(records: Mapping[str, Mapping[str, Any]]) -> str:
         sections += start_section(records["start"])
     if "curves" in records:
         sections += [*curves_section(records["curves"]), _plot("curves")]
-    for name, section in (("scaling", scaling_section), ("layers", layers_section)):
+    if "soak" in records:
+        sections += [*soak_section(records["soak"]), _plot("soak")]
+    for name, section in (
+        ("limits", limits_section),
+        ("scaling", scaling_section),
+        ("layers", layers_section),
+    ):
         if name in records:
             sections += section(records[name])
     if "masks" in records:

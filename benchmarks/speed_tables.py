@@ -233,3 +233,55 @@ def scaling_section(record: Entry) -> list[str]:
         markdown_table(header, rows),
         provenance(record),
     ]
+
+
+def limits_section(record: Entry) -> list[str]:
+    """Return the section on memory limits and CPU quotas."""
+    rows = [
+        [
+            row["case"],
+            f"{row['limit_mb']:.0f} MB",
+            "all" if row["cores"] is None else f"{row['cores']:g}",
+            f"{row['s']:.1f} s",
+            f"{row['peak_mb']:.0f} MB",
+            str(row["threads"]),
+            str(row["block_size"]),
+        ]
+        for row in record["rows"]
+    ]
+    header = ["case", "memory limit", "cores", "time", "peak memory", "threads", "block"]
+    return [
+        "## Limits",
+        "The largest cases under limits that a control group enforces, as those of a container: "
+        "memory, files that are read included, and time of the processor. No cache of compiled "
+        "models.",
+        markdown_table(header, rows),
+        provenance(record),
+    ]
+
+
+def soak_section(record: Entry) -> list[str]:
+    """Return the section on many cases in one process."""
+    points = record["points"]
+    tenth = len(points) // 10
+    header = ["cases done", "cases a second", "resident memory", "open files", "threads"]
+    rows = []
+    for first, last in ((tenth, 2 * tenth), (5 * tenth, 6 * tenth), (9 * tenth, 10 * tenth - 1)):
+        share = points[first : last + 1]
+        rate = (share[-1]["done"] - share[0]["done"]) / (share[-1]["s"] - share[0]["s"])
+        rows.append(
+            [
+                f"{share[0]['done']} to {share[-1]['done']}",
+                f"{rate:.1f}",
+                f"at most {max(point['resident_mb'] for point in share):.0f} MB",
+                f"at most {max(point['files'] for point in share):.0f}",
+                f"at most {max(point['threads'] for point in share):.0f}",
+            ]
+        )
+    return [
+        "## Long runs",
+        f"{record['cases']} small images and short volumes of several sizes in one process, looked "
+        "at from outside.",
+        markdown_table(header, rows),
+        provenance(record),
+    ]

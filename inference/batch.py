@@ -27,8 +27,8 @@ from .cases import (
     write_label_map,
 )
 from .config import OnError
-from .errors import InvalidCaseError, ModelError
-from .files import write_bytes
+from .errors import InvalidCaseError, ModelError, OutputError
+from .files import printable, write_bytes
 from .memory import peak_memory_bytes, reset_peak_memory
 from .overlay import draw_image_overlay, draw_volume_montage, encode_png
 from .postprocess import LabelMap
@@ -80,6 +80,7 @@ class CaseRun:
 
     def __init__(self, path: Path, outputs: Outputs) -> None:
         self.path = path
+        self._shown = printable(path)
         self._outputs = outputs
         self._target = outputs.output_dir / path.name
         self.record = CaseRecord(path.name)
@@ -110,7 +111,7 @@ class CaseRun:
             pixels = case.pixels
             prompts = check_prompts(pixels, case.boxes)
             for note in prompts.notes:
-                logger.warning("%s: %s", self.path, note)
+                logger.warning("%s: %s", self._shown, note)
             self._label_map = segmenter.segment_checked(pixels, prompts, stopwatch=self._stopwatch)
             if self._outputs.overlay_dir is not None:
                 self._drawn = _Prompted(pixels, prompts)
@@ -129,7 +130,7 @@ class CaseRun:
         self._label_map = self._drawn = None
         if label_map is not None:
             with self._attempt(), self._stopwatch.step("write"):
-                write_label_map(self._target, label_map)
+                self._write(label_map)
             folder = self._outputs.overlay_dir
             if self.record.error is None and drawn is not None and folder is not None:
                 self._draw(drawn, label_map, folder=folder)
@@ -138,17 +139,23 @@ class CaseRun:
         peak = self.record.peak_memory_bytes or peak_memory_bytes()
         return replace(self.record, seconds=self._stopwatch.seconds, peak_memory_bytes=peak)
 
+    def _write(self, label_map: LabelMap) -> None:
+        try:
+            write_label_map(self._target, label_map)
+        except OSError as error:
+            raise OutputError(f"Label map cannot be written: {error}") from error
+
     def _write_empty(self) -> None:
         """Leave a label map of background, so that whoever counts label maps finds one."""
         shape = read_label_map_shape(self.path)
         if shape is None:
             return
         try:
-            write_label_map(self._target, np.zeros(shape, dtype=np.uint8))
-        except Exception as error:
-            logger.error("%s: no empty label map either: %s", self.path, error)
+            self._write(np.zeros(shape, dtype=np.uint8))
+        except (OutputError, MemoryError) as error:
+            logger.error("%s: no empty label map either: %s", self._shown, error)
             return
-        logger.warning("%s: an empty label map is written in its place", self.path)
+        logger.warning("%s: an empty label map is written in its place", self._shown)
         self.record = replace(self.record, is_empty=True)
 
     @contextmanager
@@ -158,11 +165,11 @@ class CaseRun:
             yield
         except ModelError:
             raise
-        except InvalidCaseError as error:
-            logger.error("%s: %s", self.path, error)
+        except (InvalidCaseError, OutputError) as error:
+            logger.error("%s: %s", self._shown, error)
             self.record = replace(self.record, error=str(error))
         except Exception as error:
-            logger.exception("%s: failed unexpectedly", self.path)
+            logger.exception("%s: failed unexpectedly", self._shown)
             self.record = replace(self.record, error=f"{type(error).__name__}: {error}")
         finally:
             total_s = self.record.total_s + time.perf_counter() - started
@@ -177,7 +184,7 @@ class CaseRun:
             name = f"{self.path.name.removesuffix(CASE_SUFFIX)}.png"
             write_bytes(folder / name, encode_png(picture))
         except Exception as error:
-            logger.exception("%s: the label map is written, its picture failed", self.path)
+            logger.exception("%s: the label map is written, its picture failed", self._shown)
             message = f"Picture failed: {type(error).__name__}: {error}"
             self.record = replace(self.record, error=message)
 

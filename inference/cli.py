@@ -20,7 +20,7 @@ from .batch import Outputs, ReadAhead, run_batch
 from .cases import list_cases
 from .config import ON_ERROR, PRECISIONS, VARIANTS, VOLUME_PROMPTS, Settings
 from .errors import InferenceError
-from .files import make_writable, remove_leftovers, write_bytes
+from .files import make_writable, printable, remove_leftovers, write_bytes
 from .memory import peak_memory_bytes
 from .progress import ProgressBar
 from .report import CaseRecord, Start, render_report
@@ -103,7 +103,7 @@ def _run(arguments: argparse.Namespace, cases: ReadAhead, *, started: float) -> 
     def on_case(record: CaseRecord) -> None:
         records.append(record)
         bar.advance(record.name)
-        logger.info("%s: %.2f s", record.name, record.total_s)
+        logger.info("%s: %.2f s", printable(record.name), record.total_s)
 
     try:
         run_batch(segmenter, cases, on_case=on_case)

@@ -18,6 +18,12 @@ except ImportError:  # not on Linux
 TEMPORARY_NAME = ".qmedsam-{}.tmp"
 
 
+def printable(name: Path | str) -> str:
+    """Return a name as it is, or escaped where it would end a line or steer a terminal."""
+    text = str(name)
+    return text if text.isprintable() else ascii(text)
+
+
 def make_writable(folder: Path) -> Path:
     """Make a folder where there is none, and check that files can be written there.
 

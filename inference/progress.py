@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from typing import TextIO
 
+from .files import printable
+
 WIDTH = 30
 LINE_WIDTH = 100
 
@@ -33,7 +35,7 @@ class ProgressBar:
             return
         left_s = (time.monotonic() - self._started) / self._done * (self._total - self._done)
         bar = ("#" * (WIDTH * self._done // self._total)).ljust(WIDTH, ".")
-        line = f"[{bar}] {self._done}/{self._total}, {left_s:.0f} s left, {name}"
+        line = f"[{bar}] {self._done}/{self._total}, {left_s:.0f} s left, {printable(name)}"
         self._draw(f"\r\x1b[K{line[:LINE_WIDTH]}")
 
     def close(self) -> None:

@@ -63,6 +63,14 @@ def records(tmp_path, monkeypatch):
     failed["methods"]["PyTorch baseline f32"] = {**baseline, "is_out_of_memory": True}
     cases = {"most_slices": 4, "budget_s": 40, "cases": [case, failed]}
     write_record(folder / "cases.json", cases)
+    points = [
+        {"done": 10 * i, "s": 2.0 * i, "resident_mb": 400 + i, "files": 9, "threads": 7}
+        for i in range(1, 31)
+    ]
+    write_record(folder / "soak.json", {"cases": 310, "points": points})
+    limited = {"case": "3DBox_CT_0001", "limit_mb": 1073.7, "cores": 1.0, "s": 9.0}
+    limited |= {"peak_mb": 400, "threads": 1, "block_size": 4}
+    write_record(folder / "limits.json", {"rows": [limited, limited | {"cores": None}]})
     starts = [{"service": "int8", "cold_s": 1.06, "cached_s": 0.75}]
     write_record(folder / "start.json", {"runs": 9, "rows": starts})
     points = {"f32": (1.5, 380), "bf16": (1.0, 370)}
@@ -129,6 +137,9 @@ def test_the_page_has_every_section(records, tmp_path, capsys):
         "| 3DBox_CT_0001 | 500 MB | 400 MB | 900 MB |",
         "| 10 | 1.50 s | 380 MB | 1.00 s | 370 MB |",
         "| int8 | 1.06 s | 0.75 s |",
+        "| 40 to 70 | 5.0 | at most 407 MB | at most 9 | at most 7 |",
+        "| 3DBox_CT_0001 | 1074 MB | 1 | 9.0 s | 400 MB | 1 | 4 |",
+        "| 3DBox_CT_0001 | 1074 MB | all | 9.0 s | 400 MB | 1 | 4 |",
         "- int8, margin 0: 2 of 2; 1.00 (CT a)",
         "| int8, rest bf16 | 2 | 200 ms | 190 | 400 | 48 % |",
         "| linear layers, int8 | 40.0 | 30.0 |",
@@ -148,7 +159,7 @@ def test_the_page_has_every_section(records, tmp_path, capsys):
     assert "images/figure-good.png" in text
     assert "CC0." in text
     images = {path.name for path in (page.parent / "images").iterdir()}
-    plots = ("accuracy", "cases", "curves", "engines")
+    plots = ("accuracy", "cases", "curves", "engines", "soak")
     assert images == {f"results-{name}.png" for name in plots}
     for name in images:
         assert f"images/{name}" in text

@@ -390,7 +390,10 @@ def test_an_empty_label_map_that_cannot_be_written_is_said(folders, monkeypatch,
 
     monkeypatch.setattr(batch, "write_label_map", fail)
     assert run(folders, "--on-error", "empty") == SOME_FAILED
-    assert "bad.npz: no empty label map either: no space left" in caplog.text
+    assert (
+        "bad.npz: no empty label map either: Label map cannot be written: no space left"
+        in caplog.text
+    )
 
 
 def test_label_maps_that_are_there_are_kept_if_they_are_whole(folders, tmp_path):

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from inference import cli, memory, segmenter
+from inference import Segmenter, Settings, cli, memory, segmenter
 from inference.cases import read_label_map_shape
 from inference.cli import DONE, SOME_FAILED, main
 from tests.inference.test_cli import FakeCompiledNetwork
@@ -23,13 +23,13 @@ IMAGE = np.arange(40 * 60, dtype=np.uint8).reshape(40, 60)
 BOXES = np.array([[5, 5, 30, 20]])
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _fake_model(monkeypatch):
     monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
 
 
 @pytest.fixture
-def run(tmp_path, caplog):
+def run(tmp_path, caplog, _fake_model):
     """Run the command on the cases in `run.inputs`."""
     inputs, outputs = tmp_path / "in", tmp_path / "out"
     inputs.mkdir()
@@ -208,6 +208,17 @@ def test_odd_content_is_segmented_and_corrections_are_noted(run, pixels, boxes, 
     assert label_map.any() == bool(labels)
 
 
+@pytest.mark.model
+def test_odd_content_is_segmented_by_the_model_that_ships():
+    segmenter = Segmenter(settings=Settings(precision="f32"))
+    for name, (pixels, boxes, _, _) in ODD.items():
+        label_map = segmenter.segment(pixels, np.asarray(boxes))
+        columns = np.asarray(boxes).shape[1]
+        expected = pixels.shape if columns == 6 else pixels.shape[:2]
+        assert label_map.shape == expected, name
+        assert label_map.max(initial=0) <= len(boxes), name
+
+
 def test_an_archive_that_promises_more_than_memory_is_refused_unread(run, monkeypatch):
     monkeypatch.setattr(memory, "memory_limit_bytes", lambda: 1 << 30)
     (run.inputs / "a.npz").write_bytes(with_size(GOOD, b"imgs.npy", (1 << 32) - 2))
@@ -241,6 +252,14 @@ def test_any_name_goes_through(run, name):
     (run.inputs / name).write_bytes(GOOD)
     assert run.call() == DONE
     assert run.written().keys() == {name}
+
+
+def test_a_name_is_escaped_in_messages(run):
+    (run.inputs / "line\nbreak\x1b[2J.npz").write_bytes(b"")
+    assert run.call() == SOME_FAILED
+    error = run.log.records[0].getMessage()
+    assert error.isprintable()
+    assert "line\\nbreak\\x1b[2J.npz" in error
 
 
 def test_members_with_paths_for_names_are_not_unpacked(run, tmp_path):
