@@ -24,7 +24,7 @@ RUN python -m pip install --no-cache-dir --no-deps -r requirements.txt \
     && find "$openvino/libs" -name 'libopenvino_*' \
         ! -name 'libopenvino_intel_cpu_plugin.so*' ! -name 'libopenvino_ir_frontend.so*' -delete \
     && rm -r "$openvino/include" "$openvino/cmake" "$openvino/libs/cache.json" \
-    && useradd --create-home --uid 1000 qmedsam \
+    && useradd --no-create-home --uid 1000 qmedsam \
     && mkdir inputs outputs \
     && chown qmedsam outputs
 COPY LICENSE predict.sh ./

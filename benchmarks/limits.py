@@ -50,6 +50,9 @@ def control_groups(memory_bytes: int, cores: float | None) -> Iterator[list[Path
             wanted[ROOT_OF_GROUPS / name]["cpu.max"] = f"{quota} {PERIOD_US}"
     else:
         wanted = {ROOT_OF_GROUPS / "memory" / name: {"memory.limit_in_bytes": memory_bytes}}
+        swap = "memory.memsw.limit_in_bytes"  # where the kernel counts it
+        if (ROOT_OF_GROUPS / "memory" / swap).exists():
+            wanted[ROOT_OF_GROUPS / "memory" / name][swap] = memory_bytes
         if quota is not None:
             wanted[ROOT_OF_GROUPS / "cpu" / name] = {
                 "cpu.cfs_period_us": PERIOD_US,

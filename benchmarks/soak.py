@@ -51,11 +51,17 @@ def write_cases(folder: Path, count: int) -> None:
 
 
 def look_at(process: int) -> dict[str, float]:
-    """Return resident memory, open files and threads of a process that runs."""
+    """Return resident memory, open files and threads of a process.
+
+    Raises:
+        OSError: it has ended.
+    """
     folder = Path("/proc") / str(process)
     status = dict(
         line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line
     )
+    if "VmRSS" not in status:
+        raise ProcessLookupError(f"Process {process} has ended")
     return {
         "resident_mb": int(status["VmRSS"].split()[0]) * 1024 / 1e6,
         "files": len(list((folder / "fd").iterdir())),
@@ -82,10 +88,11 @@ def measure_soak(count: int) -> list[dict[str, float]]:
         for done in range(step, count, step):
             while not (outputs / f"{done - 1:05}.npz").exists() and process.poll() is None:
                 time.sleep(0.01)
-            if process.poll() is not None:
+            try:
+                seen = look_at(process.pid)
+            except OSError:  # it was quicker
                 break
-            point = {"done": done, "s": time.perf_counter() - begin, **look_at(process.pid)}
-            points.append(point)
+            points.append({"done": done, "s": time.perf_counter() - begin, **seen})
             bar.advance(f"{done} cases")
         bar.close()
         status, written = process.wait(), len(list(outputs.iterdir()))

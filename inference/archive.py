@@ -28,6 +28,8 @@ deflate: Any = isal_zlib or zlib
 DeflateError: type[Exception] = deflate.error
 
 LONGEST_HEADER = 1 << 16  # bytes
+LARGEST_DIRECTORY = 1 << 20  # bytes; 10,000 members and more
+LARGEST_END = (1 << 16) + 22 + 76  # bytes of comment, end of the directory and what precedes it
 RAW_DEFLATE = -15  # without a header, as in a zip archive
 LEVEL = 1  # ISA-L's higher ones take longer; zlib's take longer and save little on label maps
 LARGEST_MEMBER = (1 << 32) - 2  # bytes; beyond it a zip archive has other fields
@@ -57,6 +59,25 @@ class ArrayHeader:
     dtype: np.dtype[Any]
     is_fortran: bool
     bytes_read: int
+
+
+def check_directory(stream: IO[bytes]) -> None:
+    """Refuse an archive whose directory is large: `zipfile` makes objects of all its entries.
+
+    Raises:
+        ValueError: it is.
+    """
+    stream.seek(max(0, stream.seek(0, io.SEEK_END) - LARGEST_END))
+    end = stream.read()
+    is_last = end[-END_OF_DIRECTORY.size :].startswith(b"PK\5\6") and end.endswith(b"\0\0")
+    place = len(end) - END_OF_DIRECTORY.size if is_last else end.rfind(b"PK\5\6")
+    if place < 0:
+        return  # no archive
+    size = int.from_bytes(end[place + 12 : place + 16], "little")
+    if end[max(0, place - 20) : place].startswith(b"PK\6\7"):  # which has larger fields before it
+        size = max(size, int.from_bytes(end[place - 76 :][40:48], "little"))
+    if size > LARGEST_DIRECTORY:
+        raise ValueError(f"Its directory must be {LARGEST_DIRECTORY} bytes at most, got {size}")
 
 
 def read_header(stream: IO[bytes], archive: zipfile.ZipFile, member: str) -> ArrayHeader:
@@ -145,6 +166,9 @@ def _header(content: bytes) -> ArrayHeader:
 def _inflated(stream: IO[bytes], archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     if _is_read_by_zipfile(info):
         return archive.read(info)
+    longest = info.file_size + info.file_size // 1000 + 1024  # of what does not get smaller
+    if info.compress_size > longest:
+        raise zipfile.BadZipFile(f"{info.compress_size} bytes for {info.file_size} are too many")
     packed = _packed(stream, info, info.compress_size)
     # A member that inflates to more than it says is cut off, and found out by its checksum.
     content = deflate.decompressobj(RAW_DEFLATE).decompress(packed, info.file_size + 1)

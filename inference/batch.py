@@ -8,6 +8,7 @@ picture, touches another.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,7 +53,8 @@ class Outputs:
             process begins anew too, so that this is off unless it is asked for.
         on_error: `empty` leaves a label map of background for a case that failed, where the shape
             of its pixels can be read; `skip` leaves none.
-        keeps_earlier: a whole label map that is there already is kept, and its case not run again.
+        keeps_earlier: a whole label map that is there already is kept, and its case not run again,
+            whatever made it.
     """
 
     output_dir: Path
@@ -91,7 +93,7 @@ class CaseRun:
 
     def read(self) -> CaseRun:
         """Read the file, unless there is nothing to do."""
-        if self._outputs.keeps_earlier and is_label_map_of(self._target, self.path):
+        if self._outputs.keeps_earlier and self._is_done():
             self.record = replace(self.record, is_kept=True)
             return self
         with self._attempt(), self._stopwatch.step("read"):
@@ -131,13 +133,24 @@ class CaseRun:
         if label_map is not None:
             with self._attempt(), self._stopwatch.step("write"):
                 self._write(label_map)
-            folder = self._outputs.overlay_dir
-            if self.record.error is None and drawn is not None and folder is not None:
-                self._draw(drawn, label_map, folder=folder)
+            picture = self._picture()
+            if self.record.error is None and drawn is not None and picture is not None:
+                self._draw(drawn, label_map, picture)
         elif self.record.error is not None and self._outputs.on_error == "empty":
             self._write_empty()
         peak = self.record.peak_memory_bytes or peak_memory_bytes()
         return replace(self.record, seconds=self._stopwatch.seconds, peak_memory_bytes=peak)
+
+    def _is_done(self) -> bool:
+        picture = self._picture()
+        is_drawn = picture is None or os.path.exists(picture)
+        return is_drawn and is_label_map_of(self._target, self.path)
+
+    def _picture(self) -> Path | None:
+        folder = self._outputs.overlay_dir
+        return (
+            None if folder is None else folder / f"{self.path.name.removesuffix(CASE_SUFFIX)}.png"
+        )
 
     def _write(self, label_map: LabelMap) -> None:
         try:
@@ -175,14 +188,13 @@ class CaseRun:
             total_s = self.record.total_s + time.perf_counter() - started
             self.record = replace(self.record, total_s=total_s)
 
-    def _draw(self, drawn: _Prompted, label_map: LabelMap, *, folder: Path) -> None:
+    def _draw(self, drawn: _Prompted, label_map: LabelMap, target: Path) -> None:
         """Draw the picture of a case whose label map is safe."""
         prompts = drawn.prompts
         draw = draw_volume_montage if prompts.is_volume else draw_image_overlay
         try:
             picture = draw(drawn.pixels, prompts.boxes, label_map, objects=prompts.objects)
-            name = f"{self.path.name.removesuffix(CASE_SUFFIX)}.png"
-            write_bytes(folder / name, encode_png(picture))
+            write_bytes(target, encode_png(picture))
         except Exception as error:
             logger.exception("%s: the label map is written, its picture failed", self._shown)
             message = f"Picture failed: {type(error).__name__}: {error}"

@@ -15,14 +15,16 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from .archive import LARGEST_MEMBER, DeflateError, archive_of, read_array, read_header
+from .archive import DeflateError, archive_of, check_directory, read_array, read_header
 from .errors import InvalidCaseError
-from .files import write_bytes
-from .memory import largest_array_bytes
+from .files import printable, write_bytes
+from .memory import largest_array_bytes, largest_label_map_bytes
 from .postprocess import LabelMap
 from .prompts import label_map_shape
 
 CASE_SUFFIX = ".npz"
+MOST_BOX_BYTES = 1 << 24  # more than the most boxes take in any number type
+NAMED_MEMBERS = 10  # of an archive, in a message
 PIXELS_KEY, BOXES_KEY, LABELS_KEY = "imgs", "boxes", "segs"
 # What NumPy and zipfile raise on a file that is broken in one way or another.
 READ_ERRORS = (
@@ -70,9 +72,8 @@ def read_case(path: Path) -> Case:
         InvalidCaseError: the file cannot be read or lacks a member; the message tells which.
     """
     with _opened(path) as (stream, archive):
-        limit = largest_array_bytes()
-        boxes = _member(stream, archive, BOXES_KEY, limit)
-        return Case(_member(stream, archive, PIXELS_KEY, limit), boxes)
+        boxes = _member(stream, archive, BOXES_KEY, MOST_BOX_BYTES)
+        return Case(_member(stream, archive, PIXELS_KEY, largest_array_bytes()), boxes)
 
 
 def read_label_map_shape(path: Path) -> tuple[int, ...] | None:
@@ -91,30 +92,34 @@ def read_label_map_shape(path: Path) -> tuple[int, ...] | None:
     except (InvalidCaseError, *READ_ERRORS):
         return None
     found = label_map_shape(shape, columns[0] if columns else None)
-    return found if found and 0 < math.prod(found) <= largest_array_bytes() else None
+    return found if found and 0 < math.prod(found) <= largest_label_map_bytes() else None
 
 
 def is_label_map_of(path: Path, case: Path) -> bool:
-    """Say whether a file holds a whole label map of a case."""
+    """Say whether a file holds a whole label map of a case, and one that is not empty.
+
+    One that is empty may stand in place of a case that failed.
+    """
     try:
         with _opened(path) as (stream, archive):
-            label_map = _member(stream, archive, LABELS_KEY, LARGEST_MEMBER)
+            label_map = _member(stream, archive, LABELS_KEY, 2 * largest_label_map_bytes())
     except InvalidCaseError:
         return False
-    is_labels = label_map.dtype in (np.uint8, np.uint16)
+    is_labels = label_map.dtype in (np.uint8, np.uint16) and bool(label_map.any())
     return is_labels and label_map.shape == read_label_map_shape(case)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], zipfile.ZipFile]]:
     """Open an archive; what goes wrong with it is an InvalidCaseError."""
-    if not path.is_file():  # a pipe would be waited for
-        found = "something else" if path.exists() else "nothing"
-        raise InvalidCaseError(f"File must be a regular file, got {found}")
     try:
+        if not path.is_file():  # a pipe would be waited for
+            found = "something else" if path.exists() else "nothing"
+            raise InvalidCaseError(f"File must be a regular file, got {found}")
         with path.open("rb") as stream:
             if not zipfile.is_zipfile(stream):
                 raise InvalidCaseError("File must be a .npz archive, got none or a part of one")
+            check_directory(stream)
             with zipfile.ZipFile(stream) as archive:
                 yield stream, archive
     except READ_ERRORS as error:
@@ -133,7 +138,9 @@ def _member(
     if f"{key}.npy" not in members:
         if key in members:
             raise InvalidCaseError(f"Member {key!r} must be an array, got bytes")
-        names = ", ".join(member.removesuffix(".npy") for member in members) or "nothing"
+        named = [printable(member.removesuffix(".npy")) for member in members[:NAMED_MEMBERS]]
+        more = f" and {len(members) - NAMED_MEMBERS} more" if len(members) > NAMED_MEMBERS else ""
+        names = (", ".join(named) or "nothing") + more
         raise InvalidCaseError(f"File must have a member {key!r}, got {names}")
     try:
         return read_array(stream, archive, f"{key}.npy", most_bytes=most_bytes)

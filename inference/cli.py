@@ -25,7 +25,7 @@ from .memory import peak_memory_bytes
 from .progress import ProgressBar
 from .report import CaseRecord, Start, render_report
 from .segmenter import Segmenter
-from .signals import Stopped, stop_on_signals
+from .signals import Stopped, ignore_stops, stop_on_signals
 from .version import __version__
 
 logger = logging.getLogger(__name__)
@@ -86,19 +86,10 @@ def _run(arguments: argparse.Namespace, cases: ReadAhead, *, started: float) -> 
         ModelError: the model cannot be run.
     """
     segmenter = Segmenter(arguments.model_dir, _settings(arguments))
-    start = Start(time.perf_counter() - started, peak_memory_bytes())
     network = segmenter.network
-    logger.info(
-        "%d cases, %s with %s weights, the rest %s, %d threads",
-        len(cases),
-        network.manifest.name,
-        network.manifest.precision,
-        network.precision,
-        network.threads,
-    )
-    bar = ProgressBar(len(cases), None if arguments.quiet else sys.stderr)
     records: list[CaseRecord] = []
     stop: Stopped | None = None
+    bar = ProgressBar(len(cases), None if arguments.quiet else sys.stderr)
 
     def on_case(record: CaseRecord) -> None:
         records.append(record)
@@ -106,7 +97,17 @@ def _run(arguments: argparse.Namespace, cases: ReadAhead, *, started: float) -> 
         logger.info("%s: %.2f s", printable(record.name), record.total_s)
 
     try:
+        start = Start(time.perf_counter() - started, peak_memory_bytes())
+        logger.info(
+            "%d cases, %s with %s weights, the rest %s, %d threads",
+            len(cases),
+            network.manifest.name,
+            network.manifest.precision,
+            network.precision,
+            network.threads,
+        )
         run_batch(segmenter, cases, on_case=on_case)
+        ignore_stops()
     except Stopped as caught:
         stop = caught
     finally:

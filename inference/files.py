@@ -55,11 +55,16 @@ def remove_leftovers(folder: Path) -> None:
         return
     for path in folder.glob(TEMPORARY_NAME.format("*")):
         try:
-            with path.open("rb") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
+            file = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
         except OSError:  # it is being written, or there are no locks here
             continue
+        finally:
+            os.close(file)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -36,6 +36,11 @@ def largest_array_bytes() -> int:
     return max(0, int((memory_limit_bytes() - BASE_BYTES) * CASE_SHARE))
 
 
+def largest_label_map_bytes() -> int:
+    """Return how large an empty label map may be, beside which there is no case."""
+    return max(0, (memory_limit_bytes() - BASE_BYTES) // 2)
+
+
 def automatic_block_size(precision: str) -> int:
     """Return how many boxes to decode at once so that the memory limit is kept.
 

@@ -21,7 +21,7 @@ def processor_flags(cpu_info: Path = CPU_INFO) -> frozenset[str]:
 
 
 def available_cores() -> int:
-    """Return how many cores this process may keep busy: those it may run on, and its quota."""
+    """Return how many cores this process may keep busy, by where it may run and by its quota."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on Linux

@@ -16,6 +16,7 @@ from .geometry import Boxes
 IMAGE_CHANNELS = (1, 3, 4)
 IMAGE_COLUMNS, VOLUME_COLUMNS = 4, 6
 MOST_BOXES = np.iinfo(np.uint16).max
+LONGEST_SIDE = np.iinfo(np.uint16).max  # of an image or volume, in pixels or slices
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,6 @@ def check_prompts(pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> Prom
     rows = _as_rows(pixels, boxes)
     is_volume = rows.shape[1] == VOLUME_COLUMNS
     _check_match(pixels, is_volume)
-    if len(rows) > MOST_BOXES:
-        raise InvalidCaseError(f"At most {MOST_BOXES} boxes have a label, got {len(rows)}")
     broken = np.any(~np.isfinite(rows), axis=1)
     if broken.any():
         raise InvalidCaseError(f"Boxes must be finite, got {_named(rows, broken)}")
@@ -113,6 +112,8 @@ def _check_pixels(pixels: NDArray[np.uint8]) -> None:
         raise InvalidCaseError(
             f"Pixels must be an image (H, W) or (H, W, 3) or a volume (D, H, W), got {pixels.shape}"
         )
+    if max(pixels.shape) > LONGEST_SIDE:
+        raise InvalidCaseError(f"Sides must be {LONGEST_SIDE} at most, got {pixels.shape}")
 
 
 def _conversion_hint(pixels: NDArray[np.generic]) -> str:
@@ -145,6 +146,8 @@ def _as_rows(pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> NDArray[n
     if boxes.dtype.kind not in "iuf":
         raise InvalidCaseError(f"Boxes must be integers or floats, got {boxes.dtype}")
     rows = boxes[None] if boxes.ndim == 1 else boxes
+    if rows.ndim == 2 and len(rows) > MOST_BOXES:
+        raise InvalidCaseError(f"At most {MOST_BOXES} boxes have a label, got {len(rows)}")
     if rows.ndim != 2 or rows.shape[1] not in (IMAGE_COLUMNS, VOLUME_COLUMNS):
         raise InvalidCaseError(
             f"Boxes must have shape (N, 4) for an image or (N, 6) for a volume, got {boxes.shape}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -29,8 +30,11 @@ def stop_on_signals() -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in STOP_SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, end)
         raise Stopped(number)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        os._exit(128 + number)  # of a container's first process the default is to go on
 
     if threading.current_thread() is not threading.main_thread():  # which alone may handle them
         yield
@@ -41,3 +45,10 @@ def stop_on_signals() -> Iterator[None]:
     finally:
         for each, handler in earlier.items():
             signal.signal(each, handler)
+
+
+def ignore_stops() -> None:
+    """Let signals pass from here on: all is done but for telling so."""
+    if threading.current_thread() is threading.main_thread():
+        for each in STOP_SIGNALS:
+            signal.signal(each, signal.SIG_IGN)

@@ -69,7 +69,7 @@ segment() { # NAME CASE...: run cases in a container, with seconds and exit stat
     shift
     rm -rf "${work:?}/$name"
     mkdir -p "$work/$name/in" "$work/$name/out"
-    cp "$@" "$work/$name/in"
+    cp "$@" "$work/$name/in" || fail "no cases to copy for $name"
     chmod 777 "$work/$name/out"
     begin="$(seconds)"
     run "$work/$name/in" "$work/$name/out" 2>"$work/$name/errors" || status=$?
@@ -118,4 +118,5 @@ rm -rf "$work/direct"
 PATH="$PWD/.venv/bin:$PATH" INPUT_DIR=examples/cases OUTPUT_DIR="$work/direct" sh predict.sh
 diff -r "$work/direct" "$work/all/out" || fail "label maps differ from those of the same checkout outside"
 say "Label maps equal those of a direct run, byte by byte."
-say "PASSED"
+if [ "$engine" = docker ]; then say "PASSED"
+else say "PASSED (without a memory limit and a read-only root, which buildah's chroot has not)"; fi

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inference.cases import read_case, read_label_map_shape
+from inference.cases import is_label_map_of, read_case, read_label_map_shape
 from inference.errors import InvalidCaseError
 from inference.pipeline import segment_slices
 from inference.prompts import check_prompts
@@ -52,6 +52,7 @@ def check_file(path: Path) -> bool:
         Anything but an InvalidCaseError is a fault of ours.
     """
     shape = read_label_map_shape(path)
+    is_label_map_of(path, path)
     try:
         case = read_case(path)
         prompts = check_prompts(case.pixels, case.boxes)

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import signal
 from pathlib import Path
 
 import cv2
@@ -397,7 +398,7 @@ def test_an_empty_label_map_that_cannot_be_written_is_said(folders, monkeypatch,
 
 
 def test_label_maps_that_are_there_are_kept_if_they_are_whole(folders, tmp_path):
-    for name in ("a", "b", "c", "d"):
+    for name in ("a", "b", "c", "d", "e"):
         write_case(folders[0] / f"{name}.npz", (40, 60, 3), [[1, 2, 30, 20]])
     kept = np.full((40, 60), 9, dtype=np.uint8)
     folders[1].mkdir()
@@ -405,12 +406,52 @@ def test_label_maps_that_are_there_are_kept_if_they_are_whole(folders, tmp_path)
     np.savez_compressed(folders[1] / "b.npz", segs=kept[1:])
     np.savez_compressed(folders[1] / "c.npz", segs=kept.astype(np.float32))
     (folders[1] / "d.npz").write_bytes((folders[1] / "a.npz").read_bytes()[:-1])
+    np.savez_compressed(folders[1] / "e.npz", segs=0 * kept)  # perhaps of a case that failed
     report = tmp_path / "report.json"
     assert run(folders, "--resume", "--report", str(report)) == DONE
-    assert [segs(folders, f"{name}.npz").max() for name in ("a", "b", "c", "d")] == [9, 1, 1, 1]
+    assert [segs(folders, f"{name}.npz").max() for name in "abcde"] == [9, 1, 1, 1, 1]
     document = json.loads(report.read_text())
-    assert [case["is_kept"] for case in document["cases"]] == [True, False, False, False]
-    assert (document["cases_done"], document["cases_kept"]) == (4, 1)
+    assert [case["is_kept"] for case in document["cases"]] == [True] + [False] * 4
+    assert (document["cases_done"], document["cases_kept"]) == (5, 1)
+
+
+def test_a_label_map_without_its_picture_is_made_again(folders, tmp_path):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    folders[1].mkdir()
+    np.savez_compressed(folders[1] / "a.npz", segs=np.full((40, 60), 9, dtype=np.uint8))
+    assert run(folders, "--resume", "--overlay-dir", str(tmp_path / "pictures")) == DONE
+    assert segs(folders, "a.npz").max() == 1
+    assert (tmp_path / "pictures" / "a.png").is_file()
+
+
+def test_a_file_that_cannot_be_asked_for_fails_alone(folders, monkeypatch, caplog):
+    for name in ("a", "b"):
+        write_case(folders[0] / f"{name}.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    is_file = Path.is_file
+
+    def fail(self):
+        if self.name == "a.npz":
+            raise OSError(116, "Stale file handle")
+        return is_file(self)
+
+    monkeypatch.setattr(Path, "is_file", fail)
+    assert run(folders, "--resume") == SOME_FAILED
+    assert "a.npz: File must be a readable .npz archive, got: [Errno 116]" in caplog.text
+    assert [path.name for path in folders[1].iterdir()] == ["b.npz"]
+
+
+def test_a_signal_after_the_last_case_changes_nothing(folders, tmp_path, monkeypatch):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+
+    def signal_itself(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(FakeCompiledNetwork, "wait", signal_itself)
+    report = tmp_path / "report.json"
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(folders, "--report", str(report)) == DONE
+    assert json.loads(report.read_text())["stopped_by"] is None
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_without_resume_label_maps_are_made_anew(folders):

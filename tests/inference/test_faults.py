@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import struct
 import zipfile
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from tests.inference.test_cli import FakeCompiledNetwork
 
 IMAGE = np.arange(40 * 60, dtype=np.uint8).reshape(40, 60)
 BOXES = np.array([[5, 5, 30, 20]])
+NOISE = np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8)
 
 
 @pytest.fixture
@@ -70,6 +72,32 @@ def array_bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def encrypted(content: bytes) -> bytes:
+    """Set the flag of encryption of all members in the directory."""
+    changed = bytearray(content)
+    place = content.find(b"PK\1\2")
+    while place >= 0:
+        changed[place + 8] |= 1
+        place = content.find(b"PK\1\2", place + 1)
+    return bytes(changed)
+
+
+def with_directory_of(content: bytes, size: int) -> bytes:
+    """Change the size that an archive gives its directory."""
+    end = content.rindex(b"PK\5\6")
+    return content[: end + 12] + size.to_bytes(4, "little") + content[end + 16 :]
+
+
+def with_larger_end(content: bytes, size: int) -> bytes:
+    """Put the larger fields of zip64 before the end of an archive, with a size of the directory."""
+    end = content.rindex(b"PK\5\6")
+    start = content.index(b"PK\1\2")
+    fields = [44, 45, 45, 0, 0, 2, 2, size, start]
+    record = b"PK\6\6" + struct.pack("<Q2H2L4Q", *fields)
+    locator = b"PK\6\7" + struct.pack("<LQL", 0, end, 1)
+    return content[:end] + record + locator + content[end:]
+
+
 def with_size(content: bytes, member: bytes, size: int) -> bytes:
     """Change the size that the directory gives a member."""
     changed = bytearray(content)
@@ -88,11 +116,18 @@ BROKEN = {
     "only-an-end": (b"PK\5\6" + bytes(18), "must have a member 'boxes', got nothing"),
     "bytes-lost-inside": (GOOD[:40] + GOOD[60:], "readable .npz|cannot be read"),
     "bomb": (
-        with_size(npz(imgs=np.zeros(1 << 26, np.uint8), boxes=BOXES), b"imgs.npy", 999),
+        with_size(npz(imgs=np.zeros(1 << 26, np.uint8), boxes=BOXES), b"imgs.npy", 70_000),
         "CRC",
     ),
     "bzip2": (archive(zipfile.ZIP_BZIP2, imgs=array_bytes(IMAGE)), "stored or deflated"),
     "lzma": (archive(zipfile.ZIP_LZMA, imgs=array_bytes(IMAGE)), "stored or deflated"),
+    "encrypted": (encrypted(GOOD), "cannot be read.*encrypted"),
+    "large-directory": (
+        with_directory_of(GOOD, 1 << 30),
+        "directory must be 1048576 bytes at most",
+    ),
+    "large-directory-of-zip64": (with_larger_end(GOOD, 1 << 40), "directory must be 1048576"),
+    "larger-packed": (with_size(npz(imgs=NOISE, boxes=BOXES), b"imgs.npy", 1), "are too many"),
     "pickle": (npz(imgs=np.array([{}], object), boxes=BOXES), "could run code"),
     "pickled-boxes": (npz(imgs=IMAGE, boxes=np.array([None])), "could run code"),
     "no-pixels": (npz(image=IMAGE, boxes=BOXES), "must have a member 'imgs', got image, boxes"),
@@ -125,6 +160,10 @@ BROKEN = {
         npz(imgs=np.zeros((9, 40, 60), np.uint8), boxes=BOXES),
         r"a volume needs boxes \(N, 6\)",
     ),
+    "endless-boxes": (npz(imgs=IMAGE, boxes=np.zeros((1 << 23, 4), np.uint8)), "33554560 bytes"),
+    "endless-side": (npz(imgs=np.zeros((1, 65536), np.uint8), boxes=BOXES), "65535 at most"),
+    "names-that-steer": (npz(**{"x\x1b[2J\nERROR": IMAGE}), r"got 'x.x1b.2J.nERROR'"),
+    "many-members": (npz(**{f"m{i}": IMAGE for i in range(30)}), "m9 and 20 more"),
     "too-many-boxes": (npz(imgs=IMAGE, boxes=np.ones((65536, 4))), "At most 65535 boxes"),
 }
 
@@ -234,7 +273,10 @@ def test_an_enormous_image_is_refused_under_a_small_memory_limit(run, monkeypatc
     (run.inputs / "b.npz").write_bytes(GOOD)
     assert run.call("--on-error", "empty") == SOME_FAILED
     assert "inflates to 144000128 bytes" in run.log.text
-    assert run.written().keys() == {"b.npz"}  # nor would an empty label map fit
+    written = run.written()
+    assert written["b.npz"].any()
+    assert written["a.npz"].shape == (12000, 12000)
+    assert not written["a.npz"].any()
 
 
 NAMES = [
@@ -338,6 +380,7 @@ def test_a_file_that_vanishes_is_named(run, monkeypatch):
     monkeypatch.setattr(cli, "list_cases", list_and_remove)
     assert run.call("--on-error", "empty") == SOME_FAILED
     assert "b.npz: File must be a regular file, got nothing" in run.log.text
+    assert run.written().keys() == {"a.npz"}
 
 
 def test_a_file_that_is_still_growing_is_refused_and_read_when_whole(run):

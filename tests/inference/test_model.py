@@ -346,3 +346,19 @@ def test_no_more_threads_than_cores_are_used(monkeypatch, caplog, wanted, cores,
     network = CompiledNetwork(default_model_dir("float"), Settings(threads=wanted))
     assert network.threads == used
     assert ("2 threads are used, not 9" in caplog.text) == (wanted > cores)
+
+
+def test_the_cache_serves_any_number_of_threads(tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "available_cores", lambda: 2)
+    for threads in (1, 2):
+        network = CompiledNetwork(
+            default_model_dir("float"), Settings(threads=threads, cache_dir=tmp_path)
+        )
+        network.wait()
+        assert network.threads == threads
+        (folder,) = tmp_path.iterdir()
+        written = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+        if threads == 1:
+            first = written
+    assert written == first
+    assert len(written) == 3
