@@ -7,6 +7,7 @@ grow with the depth of a volume. Where no such file can be written, memory has t
 from __future__ import annotations
 
 import tempfile
+from collections import OrderedDict
 from typing import IO
 
 import numpy as np
@@ -15,6 +16,30 @@ from numpy.typing import NDArray
 MOST_IN_MEMORY = 6  # 63 MB
 # What the encoder puts out, by name; the decoder takes it as it is.
 EncodedImage = dict[str, NDArray[np.float32]]
+
+
+class EmbeddingMemory:
+    """Remembers the encoded images that were used last, by slice.
+
+    Args:
+        most: how many; 10 MB each.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._encoded: OrderedDict[int, EncodedImage] = OrderedDict()
+
+    def get(self, z: int) -> EncodedImage | None:
+        """Return the encoded slice `z`, if it is remembered."""
+        if z in self._encoded:
+            self._encoded.move_to_end(z)
+        return self._encoded.get(z)
+
+    def put(self, z: int, encoded: EncodedImage) -> None:
+        """Remember the encoded slice `z`, and forget the one that was not used for longest."""
+        self._encoded[z] = encoded
+        if len(self._encoded) > self._most:
+            self._encoded.popitem(last=False)
 
 
 class EmbeddingStore:

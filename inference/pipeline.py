@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .archive import deflate
-from .embeddings import EmbeddingStore, EncodedImage
+from .embeddings import EmbeddingMemory, EmbeddingStore, EncodedImage
 from .geometry import Box, Boxes, ModelFrame
 from .postprocess import LabelCanvas, LabelMap, MaskWindow, logits_to_window
 from .preprocess import preprocess_image
@@ -68,6 +68,14 @@ class Network(Protocol):
         ...
 
 
+class Canvas(Protocol):
+    """What takes the masks."""
+
+    def paint(self, z: int, window: MaskWindow, label: int) -> None:
+        """Draw the mask of a label on slice `z`."""
+        ...
+
+
 def segment_slices(
     network: Network,
     slices: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
@@ -79,7 +87,41 @@ def segment_slices(
     follow: Follow = follow_mask,
     stages: Stages = SERVED,
 ) -> LabelMap:
-    """Segment the slices of a volume, or an image as the only slice of one.
+    """Segment the slices of a volume, or an image as the only slice of one; see `draw_slices`.
+
+    Returns:
+        label_map (D, H, W).
+    """
+    shape = (len(slices), slices[0].shape[0], slices[0].shape[1])
+    canvas = LabelCanvas(shape, len(boxes))
+    draw_slices(
+        network,
+        slices,
+        canvas,
+        boxes=boxes,
+        visits=visits,
+        block_size=block_size,
+        stopwatch=stopwatch,
+        follow=follow,
+        stages=stages,
+    )
+    return canvas.label_map
+
+
+def draw_slices(
+    network: Network,
+    slices: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    canvas: Canvas,
+    *,
+    boxes: Boxes,
+    visits: Sequence[Visit],
+    block_size: int,
+    stopwatch: Stopwatch,
+    follow: Follow = follow_mask,
+    stages: Stages = SERVED,
+    memory: EmbeddingMemory | None = None,
+) -> None:
+    """Segment slices and draw each mask as it is found.
 
     A visit that follows a neighbour prompts each object by its mask there; where that mask is
     empty, and in all other visits, by its own box.
@@ -87,28 +129,32 @@ def segment_slices(
     Args:
         network: encodes and decodes.
         slices: images of one size, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) each.
+        canvas: takes the masks, in any order.
         boxes: (N, 4), xyxy, pixels of the original image; row i is label i + 1.
         visits: which objects to decode on which slice, in order.
         block_size: most boxes in one decoder call, which bounds its memory.
         stopwatch: takes the seconds by step.
         follow: how a neighbour's mask becomes a prompt.
         stages: before and after the network.
-
-    Returns:
-        label_map (D, H, W).
+        memory: of slices that were encoded before, and are not encoded again.
     """
     original_hw = (slices[0].shape[0], slices[0].shape[1])
     frame = ModelFrame(original_hw, network.image_size)
     own_prompts = frame.boxes_to_model(boxes)
-    canvas = LabelCanvas((len(slices), *original_hw), len(boxes))
     found: dict[tuple[int, int], Box] = {}
 
     turns = _Turns(network, stopwatch)
 
     def embed(z: int) -> EncodedImage:
+        known = None if memory is None else memory.get(z)
+        if known is not None:
+            return known
         with stopwatch.step("preprocess"):
             tensor = stages.prepare(slices[z], network.image_size)
-        return turns.encode(tensor)
+        encoded = turns.encode(tensor)
+        if memory is not None:
+            memory.put(z, encoded)
+        return encoded
 
     with closing(_embeddings(slices, visits, embed)) as embeddings:
         for visit, encoded in embeddings:
@@ -123,7 +169,6 @@ def segment_slices(
                     box = mask.box() if visit.step else None
                     if box is not None:
                         found[index, visit.z] = box
-    return canvas.label_map
 
 
 def first_equal_slices(

@@ -57,8 +57,7 @@ def logits_to_window(
         frame: of the image; what lies in its padding is ignored.
         decoded: the part of the embedding that they are of; all outside is background.
     """
-    stride = LOW_RES_SIZE / frame.image_size
-    height, width = (int(np.ceil(side * stride)) for side in frame.resized_hw)
+    height, width = _inside_padding(frame)
     origins = UPSCALING * decoded.top, UPSCALING * decoded.left
     logits = low_res_logits[: max(0, height - origins[0]), : max(0, width - origins[1])]
     extent = mask_to_box(logits > LOGIT_THRESHOLD)
@@ -72,6 +71,26 @@ def logits_to_window(
         return EMPTY_WINDOW
     mask = _upsampled_mask(logits, rows, columns)
     return MaskWindow(mask, rows.start, columns.start)
+
+
+def upsampled_logits(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> NDArray[np.float32]:
+    """Return one object's logits in the original frame, of which its mask is what is above 0.
+
+    Args:
+        low_res_logits: (256, 256), of the whole model frame.
+        frame: of the image; what lies in its padding is ignored.
+
+    Returns:
+        (H, W).
+    """
+    height, width = _inside_padding(frame)
+    values = low_res_logits[:height, :width]
+    rows = _samples(frame, 0, first=0, last=height, origin=0, count=height)
+    columns = _samples(frame, 1, first=0, last=width, origin=0, count=width)
+    left = values[:, columns.low]
+    wide = left + (values[:, columns.high] - left) * columns.weight
+    upper = wide[rows.low]
+    return np.asarray(upper + (wide[rows.high] - upper) * rows.weight[:, None])
 
 
 def label_dtype(objects: int) -> type[np.uint8] | type[np.uint16]:
@@ -97,6 +116,34 @@ class LabelCanvas:
             z, window.top : window.top + height, window.left : window.left + width
         ]
         np.copyto(region, region.dtype.type(label), where=window.mask & (region < label))
+
+
+class MaskCanvas:
+    """A mask of its own for each object, so that overlaps stay.
+
+    Args:
+        shape: (D, H, W); an image has a depth of one.
+        objects: number of labels.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], objects: int) -> None:
+        self.masks = np.zeros((objects, *shape), dtype=np.bool_)
+
+    def paint(self, z: int, window: MaskWindow, label: int) -> None:
+        """Draw one mask on slice `z`."""
+        height, width = window.mask.shape
+        rows, columns = (
+            slice(window.top, window.top + height),
+            slice(window.left, window.left + width),
+        )
+        self.masks[label - 1, z, rows, columns] |= window.mask
+
+
+def _inside_padding(frame: ModelFrame) -> tuple[int, int]:
+    """Return rows and columns of the low-resolution logits that are of the image."""
+    stride = LOW_RES_SIZE / frame.image_size
+    height, width = (int(np.ceil(side * stride)) for side in frame.resized_hw)
+    return height, width
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def check_prompts(pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> Prom
     Raises:
         InvalidCaseError: a type or shape is wrong, or a value is not finite.
     """
-    _check_pixels(pixels)
+    check_pixels(pixels)
     rows = _as_rows(pixels, boxes)
     is_volume = rows.shape[1] == VOLUME_COLUMNS
     _check_match(pixels, is_volume)
@@ -103,7 +103,12 @@ def label_map_shape(shape: tuple[int, ...], columns: int | None) -> tuple[int, .
     return shape[:2] if is_image else shape
 
 
-def _check_pixels(pixels: NDArray[np.uint8]) -> None:
+def check_pixels(pixels: NDArray[np.uint8]) -> None:
+    """Check an image or a volume.
+
+    Raises:
+        InvalidCaseError: its type or shape is wrong.
+    """
     if pixels.dtype != np.uint8:
         raise InvalidCaseError(
             f"Pixels must be uint8, 0 to 255, got {pixels.dtype}{_conversion_hint(pixels)}"

@@ -6,17 +6,28 @@ The command uses it, and so may any Python program.
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .config import Settings
+from .embeddings import EmbeddingMemory
+from .errors import InvalidCaseError
+from .geometry import ModelFrame
 from .memory import automatic_block_size
 from .model import CompiledNetwork
-from .pipeline import SERVED, Stages, segment_slices
-from .postprocess import LabelMap
-from .prompts import Prompts, check_prompts
+from .pipeline import SERVED, Canvas, Stages, draw_slices
+from .postprocess import (
+    EMPTY_WINDOW,
+    LabelCanvas,
+    LabelMap,
+    MaskCanvas,
+    MaskWindow,
+    upsampled_logits,
+)
+from .prompts import Prompts, check_pixels, check_prompts
 from .timing import Stopwatch
 from .variant import default_model_dir
 from .volume import (
@@ -27,8 +38,11 @@ from .volume import (
     image_visits,
     propagation_visits,
 )
+from .windows import WHOLE, Window
 
 logger = logging.getLogger(__name__)
+
+REMEMBERED_SLICES = 32  # of a volume, between two calls of a session; 340 MB
 
 # The visits of each volume prompt, and what becomes of a neighbour's mask where there is one.
 VOLUME_RULES = {
@@ -39,7 +53,7 @@ VOLUME_RULES = {
 
 
 class Segmenter:
-    """Segments images and volumes by box prompts; not safe for use by several threads at once.
+    """Segments images and volumes by box prompts; several threads take turns.
 
     Args:
         model_dir: folder of an exported model; None takes one that ships, as the settings say.
@@ -69,6 +83,7 @@ class Segmenter:
         self.model_dir = Path(model_dir)
         self.network = CompiledNetwork(self.model_dir, self.settings)
         self.block_size = self.settings.block_size or automatic_block_size(self.network.precision)
+        self._turn = threading.Lock()
 
     def segment(self, image_or_volume: ArrayLike, boxes: ArrayLike) -> LabelMap:
         """Segment every box.
@@ -93,6 +108,25 @@ class Segmenter:
             logger.warning("%s", note)
         return self.segment_checked(pixels, prompts, stopwatch=Stopwatch())
 
+    def open(self, image_or_volume: ArrayLike, remembered: int = REMEMBERED_SLICES) -> Session:
+        """Take an image or a volume to which boxes are given again and again.
+
+        Args:
+            image_or_volume: as of `segment`.
+            remembered: slices that stay encoded between two calls, 10 MB each.
+
+        Raises:
+            InvalidCaseError: a type or shape is wrong.
+
+        Example:
+            >>> session = Segmenter().open(np.zeros((480, 640, 3), dtype=np.uint8))
+            >>> session.segment([[10, 20, 200, 220]]).shape
+            (480, 640)
+        """
+        pixels = np.asarray(image_or_volume)
+        check_pixels(pixels)
+        return Session(self, pixels, EmbeddingMemory(remembered))
+
     def segment_checked(
         self,
         pixels: NDArray[np.uint8],
@@ -101,21 +135,138 @@ class Segmenter:
         stopwatch: Stopwatch,
         stages: Stages = SERVED,
     ) -> LabelMap:
-        """Segment checked prompts and take the time; see `segment` and `segment_slices`."""
+        """Segment checked prompts and take the time; see `segment` and `draw_slices`."""
+        canvas = LabelCanvas(_volume_shape(pixels, prompts), len(prompts.boxes))
+        self.draw_checked(pixels, prompts, canvas, stopwatch=stopwatch, stages=stages)
+        return canvas.label_map if prompts.is_volume else canvas.label_map[0]
+
+    def draw_checked(
+        self,
+        pixels: NDArray[np.uint8],
+        prompts: Prompts,
+        canvas: Canvas,
+        *,
+        stopwatch: Stopwatch,
+        stages: Stages = SERVED,
+        memory: EmbeddingMemory | None = None,
+    ) -> None:
+        """Draw the masks of checked prompts; see `draw_slices`."""
         schedule, follow = VOLUME_RULES[self.settings.volume_prompt]
         if prompts.is_volume:
             visits = schedule(prompts.boxes, prompts.objects)
             boxes = boxes_2d(prompts.boxes)
         else:
             visits, boxes = image_visits(prompts.objects), prompts.boxes
-        label_map = segment_slices(
-            self.network,
-            pixels if prompts.is_volume else [pixels],
-            boxes=boxes,
-            visits=visits,
-            block_size=self.block_size,
-            stopwatch=stopwatch,
-            follow=follow,
+        with self._turn:
+            draw_slices(
+                self.network,
+                pixels if prompts.is_volume else [pixels],
+                canvas,
+                boxes=boxes,
+                visits=visits,
+                block_size=self.block_size,
+                stopwatch=stopwatch,
+                follow=follow,
+                stages=stages,
+                memory=memory,
+            )
+
+
+class Session:
+    """An image or volume that stays encoded; made by `Segmenter.open`.
+
+    Further boxes cost what the decoder takes. Several threads take turns.
+
+    Args:
+        segmenter: of which it is.
+        pixels: checked.
+        memory: of its encoded slices.
+
+    Attributes:
+        pixels: as they were given.
+    """
+
+    def __init__(
+        self, segmenter: Segmenter, pixels: NDArray[np.uint8], memory: EmbeddingMemory
+    ) -> None:
+        self.pixels = pixels
+        self._segmenter = segmenter
+        self._memory = memory
+
+    def segment(self, boxes: ArrayLike) -> LabelMap:
+        """Segment boxes as `Segmenter.segment` does.
+
+        Raises:
+            InvalidCaseError: a type, shape or value of the boxes is wrong.
+        """
+        prompts = self._checked(boxes)
+        canvas = LabelCanvas(_volume_shape(self.pixels, prompts), len(prompts.boxes))
+        self._draw(prompts, canvas)
+        return canvas.label_map if prompts.is_volume else canvas.label_map[0]
+
+    def masks(self, boxes: ArrayLike) -> NDArray[np.bool_]:
+        """Return a mask for each box, whole where masks overlap.
+
+        Returns:
+            (N, H, W) of an image, (N, D, H, W) of a volume.
+
+        Raises:
+            InvalidCaseError: a type, shape or value of the boxes is wrong.
+        """
+        prompts = self._checked(boxes)
+        canvas = MaskCanvas(_volume_shape(self.pixels, prompts), len(prompts.boxes))
+        self._draw(prompts, canvas)
+        return canvas.masks if prompts.is_volume else canvas.masks[:, 0]
+
+    def logits(self, boxes: ArrayLike) -> NDArray[np.float32]:
+        """Return the logits of each box on an image, above 0 where its mask is.
+
+        Returns:
+            (N, H, W).
+
+        Raises:
+            InvalidCaseError: boxes are wrong, or of a volume.
+        """
+        prompts = self._checked(boxes)
+        if prompts.is_volume:
+            raise InvalidCaseError("Logits are of images, got a volume; take a slice of it")
+        logits = np.full((len(prompts.boxes), *self.pixels.shape[:2]), -np.inf, dtype=np.float32)
+        rows = iter(prompts.objects)  # windows of one size are decoded in order
+
+        def keep(
+            low_res_logits: NDArray[np.float32], frame: ModelFrame, decoded: Window
+        ) -> MaskWindow:
+            logits[next(rows)] = upsampled_logits(low_res_logits, frame)
+            return EMPTY_WINDOW
+
+        stages = Stages(window=lambda box, image_size: WHOLE, to_window=keep)
+        self._draw(prompts, _NoCanvas(), stages)
+        return logits
+
+    def _checked(self, boxes: ArrayLike) -> Prompts:
+        prompts = check_prompts(self.pixels, np.asarray(boxes))
+        for note in prompts.notes:
+            logger.warning("%s", note)
+        return prompts
+
+    def _draw(self, prompts: Prompts, canvas: Canvas, stages: Stages = SERVED) -> None:
+        self._segmenter.draw_checked(
+            self.pixels,
+            prompts,
+            canvas,
+            stopwatch=Stopwatch(),
             stages=stages,
+            memory=self._memory,
         )
-        return label_map if prompts.is_volume else label_map[0]
+
+
+class _NoCanvas:
+    """Of which only the logits are wanted."""
+
+    def paint(self, z: int, window: MaskWindow, label: int) -> None:
+        pass
+
+
+def _volume_shape(pixels: NDArray[np.uint8], prompts: Prompts) -> tuple[int, int, int]:
+    depth, height, width = pixels.shape if prompts.is_volume else (1, *pixels.shape[:2])
+    return depth, height, width
