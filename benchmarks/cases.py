@@ -25,9 +25,9 @@ from benchmarks.process import ROOT, run_fresh, run_predict_script
 from benchmarks.record import RESULTS_DIR, write_record
 from benchmarks.table8 import SPECS, CaseSpec, build_case
 from inference import __version__
-from inference.cli import at_least
 from inference.contract import MANIFEST_FILE
 from inference.manifest import file_sha256
+from inference.options import at_least
 from inference.progress import ProgressBar
 from training.checkpoint import SHA256 as CHECKPOINT_SHA256
 

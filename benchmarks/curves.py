@@ -26,8 +26,8 @@ from benchmarks.process import run_predict_script
 from benchmarks.record import RESULTS_DIR, write_record
 from benchmarks.table8 import resample_volume
 from inference.cases import read_case
-from inference.cli import at_least
 from inference.config import PRECISIONS
+from inference.options import at_least
 from inference.progress import ProgressBar
 
 DEFAULT_DATA = Path("../shared/data/speed")

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.command import add_record_option, keep_record, run_command
 from benchmarks.record import RESULTS_DIR, write_record
-from inference.cli import at_least
+from inference.options import at_least
 from inference.preprocess import as_rgb
 from training.index import DataIndex, build_index
 from training.sampler import EpochSampler

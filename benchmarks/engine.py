@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from inference import Settings
-from inference.cli import at_least
 from inference.contract import (
     BOXES_NAME,
     DECODER_FILE,
@@ -35,6 +34,7 @@ from inference.contract import (
 )
 from inference.manifest import read_manifest
 from inference.model import CompiledNetwork
+from inference.options import at_least
 from inference.variant import default_model_dir
 from training.checkpoint import load_lite_medsam, load_medsam
 from training.network import PromptableNetwork, build_medsam

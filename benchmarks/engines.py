@@ -37,8 +37,8 @@ from benchmarks.models import (
 )
 from benchmarks.nncf_int8 import DEFAULT_CALIBRATION, calibration_samples, quantize_model
 from benchmarks.record import RESULTS_DIR, write_record
-from inference.cli import at_least
 from inference.manifest import file_sha256, read_manifest
+from inference.options import at_least
 from inference.progress import ProgressBar
 from inference.variant import default_model_dir
 from training.checkpoint import DEFAULT_PATH

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from benchmarks.command import add_record_option, keep_record, run_command
 from benchmarks.record import RESULTS_DIR, write_record
-from inference.cli import at_least
 from inference.contract import (
     BOXES_NAME,
     DECODER_FILE,
     EMBEDDING_SIZE,
     WINDOWS_NAME,
 )
+from inference.options import at_least
 from inference.variant import default_model_dir
 from training.run_time import encoder_paths
 

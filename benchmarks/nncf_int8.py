@@ -28,7 +28,6 @@ from benchmarks.command import run_command
 from benchmarks.models import NNCF_DIR, NNCF_TITLE, PLAIN_DIR, SOURCE_KEY, is_exported
 from inference import Settings
 from inference.cases import read_case
-from inference.cli import at_least
 from inference.contract import (
     BOXES_NAME,
     CONTRACT_VERSION,
@@ -43,6 +42,7 @@ from inference.contract import (
 from inference.geometry import ModelFrame
 from inference.manifest import file_sha256, read_manifest
 from inference.model import CompiledNetwork
+from inference.options import at_least
 from inference.preprocess import preprocess_image
 from inference.prompts import check_prompts
 from inference.volume import boxes_2d, fixed_visits, image_visits

@@ -26,8 +26,8 @@ from openvino import opset13 as ops
 from benchmarks.command import add_record_option, keep_record, run_command
 from benchmarks.record import RESULTS_DIR, write_record
 from inference import Settings
-from inference.cli import at_least
 from inference.model import CompiledNetwork
+from inference.options import at_least
 from inference.variant import default_model_dir
 from training.run_time import encoder_paths, runnable_precisions
 

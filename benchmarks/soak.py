@@ -22,7 +22,7 @@ from benchmarks.command import add_record_option, keep_record, run_command
 from benchmarks.measured import RunError
 from benchmarks.process import ROOT
 from benchmarks.record import RESULTS_DIR, write_record
-from inference.cli import at_least
+from inference.options import at_least
 from inference.progress import ProgressBar
 
 DEFAULT_RECORD = RESULTS_DIR / "soak.json"

@@ -21,7 +21,7 @@ from benchmarks.command import add_record_option, run_command
 from benchmarks.measured import check_status
 from benchmarks.process import run_predict_script
 from benchmarks.record import RESULTS_DIR, write_record
-from inference.cli import at_least
+from inference.options import at_least
 from training.run_time import runnable_precisions
 
 DEFAULT_RECORD = RESULTS_DIR / "start.json"

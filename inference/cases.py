@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import zipfile
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,27 @@ def read_case(path: Path) -> Case:
         return Case(_member(stream, archive, PIXELS_KEY, largest_array_bytes()), boxes)
 
 
+def read_label_map(path: Path) -> LabelMap:
+    """Read what `write_label_map` wrote.
+
+    Raises:
+        InvalidCaseError: the file cannot be read, or holds no labels.
+    """
+    with _opened(path) as (stream, archive):
+        label_map = _member(stream, archive, LABELS_KEY, 2 * largest_label_map_bytes())
+    if label_map.dtype not in (np.uint8, np.uint16):
+        raise InvalidCaseError(f"Labels must be uint8 or uint16, got {label_map.dtype}")
+    return label_map
+
+
+def write_case(path: Path, pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> None:
+    """Write an image or volume with its boxes as a case."""
+    content = io.BytesIO()
+    members: dict[str, Any] = {PIXELS_KEY: pixels, BOXES_KEY: boxes}
+    np.savez_compressed(content, **members)
+    write_bytes(path, content.getvalue())
+
+
 def read_label_map_shape(path: Path) -> tuple[int, ...] | None:
     """Return the shape that the label map of a case must have, from the headers of its members.
 
@@ -101,12 +123,10 @@ def is_label_map_of(path: Path, case: Path) -> bool:
     One that is empty may stand in place of a case that failed.
     """
     try:
-        with _opened(path) as (stream, archive):
-            label_map = _member(stream, archive, LABELS_KEY, 2 * largest_label_map_bytes())
+        label_map = read_label_map(path)
     except InvalidCaseError:
         return False
-    is_labels = label_map.dtype in (np.uint8, np.uint16) and bool(label_map.any())
-    return is_labels and label_map.shape == read_label_map_shape(case)
+    return bool(label_map.any()) and label_map.shape == read_label_map_shape(case)
 
 
 @contextmanager

@@ -12,16 +12,16 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 from .batch import Outputs, ReadAhead, run_batch
 from .cases import list_cases
-from .config import ON_ERROR, PRECISIONS, VARIANTS, VOLUME_PROMPTS, Settings
+from .config import ON_ERROR
 from .errors import InferenceError
 from .files import make_writable, printable, remove_leftovers, write_bytes
 from .memory import peak_memory_bytes
+from .options import add_model_options, read_settings
 from .progress import ProgressBar
 from .report import CaseRecord, Start, render_report
 from .segmenter import Segmenter
@@ -31,7 +31,8 @@ from .version import __version__
 logger = logging.getLogger(__name__)
 
 DONE, SOME_FAILED, NOTHING_RAN = 0, 1, 2
-CACHE_VARIABLE, ON_ERROR_VARIABLE = "QMEDSAM_CACHE_DIR", "QMEDSAM_ON_ERROR"
+ON_ERROR_VARIABLE = "QMEDSAM_ON_ERROR"
+FILE_COMMANDS = ("segment", "convert")  # of `inference.formats`
 
 
 class UsageError(InferenceError):
@@ -42,12 +43,13 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="qmedsam",
-        description="Segment every case (.npz with imgs and boxes) of a folder.",
+        description="Segment every case (.npz with imgs and boxes) of a folder. A single file of "
+        "another format: qmedsam segment --help, qmedsam convert --help.",
         epilog="Exit status: 0 all cases done, 1 some case failed, 2 nothing could run; stopped by "
         "a signal, 128 and its number.",
     )
     _add_folders(parser)
-    _add_settings(parser)
+    add_model_options(parser)
     _add_faults(parser)
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("--verbose", action="store_true", help="say what is done")
@@ -59,8 +61,11 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; see the exit status in its help."""
     started = time.perf_counter()
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in FILE_COMMANDS:
+        return _run_file_command(words)
     parser = build_parser()
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(words)
     if arguments.on_error not in ON_ERROR:  # of the environment, where no option is checked
         parser.error(f"${ON_ERROR_VARIABLE} must be one of {ON_ERROR}, got {arguments.on_error!r}")
     _set_up_logging(arguments)
@@ -79,13 +84,25 @@ def main(argv: list[str] | None = None) -> int:
         return stop.status
 
 
+def _run_file_command(words: list[str]) -> int:
+    try:
+        from .formats.command import main as run
+    except ImportError as error:
+        print(
+            f"qmedsam {words[0]} needs more packages: pip install 'qmedsam[io]' ({error})",
+            file=sys.stderr,
+        )
+        return NOTHING_RAN
+    return run(words)
+
+
 def _run(arguments: argparse.Namespace, cases: ReadAhead, *, started: float) -> int:
     """Segment all cases and report; return the exit status.
 
     Raises:
         ModelError: the model cannot be run.
     """
-    segmenter = Segmenter(arguments.model_dir, _settings(arguments))
+    segmenter = Segmenter(arguments.model_dir, read_settings(arguments))
     network = segmenter.network
     records: list[CaseRecord] = []
     stop: Stopped | None = None
@@ -129,33 +146,6 @@ def _run(arguments: argparse.Namespace, cases: ReadAhead, *, started: float) -> 
     return status if stop is None else stop.status
 
 
-def default_cache_dir() -> Path | None:
-    """Return the cache folder of the environment or of the user; None where there is none.
-
-    An empty variable switches the cache off.
-    """
-    named = os.environ.get(CACHE_VARIABLE)
-    if named is not None:
-        return Path(named) if named else None
-    if user := os.environ.get("XDG_CACHE_HOME"):
-        return Path(user) / "qmedsam"
-    try:
-        return Path("~/.cache/qmedsam").expanduser()
-    except RuntimeError:  # no home
-        return None
-
-
-def at_least(lowest: int) -> Callable[[str], int]:
-    """Return the type of an option that is a number of `lowest` or more."""
-
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < lowest:
-            raise argparse.ArgumentTypeError(f"must be a number of {lowest} or more, got {text!r}")
-        return int(text)
-
-    return number
-
-
 def _add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-i", "--input-dir", type=Path, required=True, metavar="DIR", help="folder of the cases"
@@ -168,25 +158,6 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="also write what happened as JSON here"
-    )
-    model = parser.add_mutually_exclusive_group()
-    model.add_argument(
-        "--variant",
-        choices=VARIANTS,
-        default=Settings.variant,
-        help="which of the models that ship; auto is int8 where the processor has VNNI, else float "
-        "(default: %(default)s)",
-    )
-    model.add_argument(
-        "--model-dir", type=Path, metavar="DIR", help="an exported model instead of those that ship"
-    )
-    parser.add_argument(
-        "--cache-dir",
-        type=Path,
-        default=default_cache_dir(),
-        metavar="DIR",
-        help="folder for compiled models; only read when unwritable (default: "
-        f"${CACHE_VARIABLE}, or qmedsam in the user's cache folder; an empty variable is off)",
     )
 
 
@@ -205,47 +176,10 @@ def _add_faults(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--volume-prompt",
-        choices=VOLUME_PROMPTS,
-        default=Settings.volume_prompt,
-        help="fixed: the object's box on each slice; propagate: from the middle slice outward, the "
-        "box of the neighbour's mask; hybrid: that within the object's box (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default=Settings.precision,
-        help="of the products that are not in int8; auto is what the processor runs fastest "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--threads", type=at_least(0), default=0, metavar="N", help="0 is automatic (default: 0)"
-    )
-    parser.add_argument(
-        "--block-size",
-        type=_block_size,
-        metavar="N|auto",
-        help="most boxes decoded at once; auto goes by the memory limit (default: auto)",
-    )
-
-
 def _set_up_logging(arguments: argparse.Namespace) -> None:
     level = logging.INFO if arguments.verbose else logging.WARNING
     level = logging.ERROR if arguments.quiet else level
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
-
-
-def _settings(arguments: argparse.Namespace) -> Settings:
-    return Settings(
-        variant=arguments.variant,
-        precision=arguments.precision,
-        threads=arguments.threads,
-        block_size=arguments.block_size,
-        volume_prompt=arguments.volume_prompt,
-        cache_dir=arguments.cache_dir,
-    )
 
 
 def _cases(arguments: argparse.Namespace) -> list[Path]:
@@ -293,7 +227,3 @@ def _writable(folder: Path) -> Path:
         return folder
     except OSError as error:
         raise UsageError(f"Folder {folder} cannot be written: {error}") from error
-
-
-def _block_size(text: str) -> int | None:
-    return None if text == "auto" else at_least(1)(text)

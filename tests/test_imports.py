@@ -13,6 +13,8 @@ from tests.conftest import EXAMPLES, ROOT
 
 PACKAGE = ROOT / "inference"
 MODULES = sorted(PACKAGE.glob("*.py"))
+FORMATS = sorted((PACKAGE / "formats").glob("*.py"))
+FORMATS_OUTSIDE = {"numpy", "cv2", "nibabel"}
 OUTSIDE = {"numpy", "cv2", "openvino", "isal"}
 HOMES = {"isal": {"archive"}, "openvino": {"model"}, "cv2": {"preprocess", "overlay"}}
 LAYERS = [
@@ -20,7 +22,7 @@ LAYERS = [
     {"cli"},
     {"batch"},
     {"report"},
-    {"segmenter", "progress"},
+    {"segmenter", "progress", "options"},
     {"cases", "overlay", "pipeline"},
     {"model", "variant", "memory", "volume", "preprocess", "postprocess", "prompts"},
     {"embeddings", "model_cache", "timing", "windows"},
@@ -49,13 +51,21 @@ def test_inference_imports_only_the_runtime_packages(path):
         assert path.stem in HOMES.get(root, {path.stem}), f"{root} has another home"
 
 
+@pytest.mark.parametrize("path", FORMATS, ids=lambda path: path.stem)
+def test_formats_import_their_extra_and_nothing_else_does(path):
+    for module, is_relative in imports(path):
+        root = module.split(".")[0]
+        if not is_relative and root not in sys.stdlib_module_names:
+            assert root in FORMATS_OUTSIDE, f"{path.name} imports {module}"
+
+
 @pytest.mark.parametrize(
     "path", [p for p in MODULES if p.stem != "__init__"], ids=lambda path: path.stem
 )
 def test_inference_imports_point_down(path):
     layer_of = {name: level for level, names in enumerate(LAYERS) for name in names}
     for module, is_relative in imports(path):
-        if is_relative:
+        if is_relative and module != "formats.command":  # imported where it is asked for
             assert layer_of[module] > layer_of[path.stem], f"{path.stem} imports {module}"
 
 

@@ -27,8 +27,8 @@ from torch.nn import functional as F
 
 from inference import InferenceError
 from inference.cases import Case, list_cases, read_case, write_label_map
-from inference.cli import at_least
 from inference.geometry import ModelFrame
+from inference.options import at_least
 from inference.preprocess import (
     as_rgb,
     normalize_min_max,

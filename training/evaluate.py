@@ -20,9 +20,9 @@ from pathlib import Path
 
 from inference import InferenceError, Segmenter, Settings
 from inference.cases import read_case, write_label_map
-from inference.cli import at_least
 from inference.config import PRECISIONS, VOLUME_PROMPTS
 from inference.errors import InvalidCaseError
+from inference.options import at_least
 from inference.progress import ProgressBar
 from training.metrics import MODES
 from training.score_tables import (

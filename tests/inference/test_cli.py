@@ -15,8 +15,9 @@ import pytest
 
 from inference import ModelError, __version__, batch, cli, segmenter
 from inference.cases import read_case
-from inference.cli import DONE, NOTHING_RAN, SOME_FAILED, default_cache_dir, main
+from inference.cli import DONE, NOTHING_RAN, SOME_FAILED, main
 from inference.manifest import Manifest
+from inference.options import default_cache_dir
 from tests.conftest import FakeNetwork
 
 

@@ -1,0 +1,126 @@
+"""The commands for single files: `qmedsam segment` and `qmedsam convert`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from ..cases import read_label_map, write_case
+from ..errors import InferenceError
+from ..files import write_bytes
+from ..geometry import Boxes
+from ..options import add_model_options, read_settings
+from ..overlay import draw_image_overlay, draw_volume_montage, encode_png
+from ..prompts import check_prompts
+from ..segmenter import Segmenter
+from ..timing import Stopwatch
+from ..version import __version__
+from .files import SUFFIXES, open_scan, parse_box, read_boxes, stack_boxes, write_labels
+from .intensity import WINDOW_NAMES, describe, parse_window
+from .scan import FormatError, Scan
+
+logger = logging.getLogger(__name__)
+
+DONE, FAILED = 0, 2
+IMAGE_COLUMNS, VOLUME_COLUMNS = 4, 6
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of both commands."""
+    parser = argparse.ArgumentParser(
+        prog="qmedsam", description="Segment or convert a file of its own format."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    segment = commands.add_parser("segment", help="segment the boxes in an image or volume")
+    _add_scan(segment)
+    segment.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="label map, in the format and geometry of the image, or .npz",
+    )
+    segment.add_argument(
+        "--preview", type=Path, metavar="PNG", help="also draw the outlines, of a volume as tiles"
+    )
+    add_model_options(segment)
+    convert = commands.add_parser(
+        "convert", help="an image with boxes to a case (.npz), or a label map (.npz) back"
+    )
+    _add_scan(convert)
+    convert.add_argument(
+        "--labels",
+        type=Path,
+        metavar="NPZ",
+        help="label map of the image's case, to be written in the geometry of the image",
+    )
+    convert.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run a command; 0 when the file is written, 2 otherwise."""
+    arguments = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        window = None if arguments.window is None else parse_window(arguments.window)
+        scan = open_scan(arguments.image, window)
+        note = f"qmedsam {__version__}, {describe(window) if window else 'default window'}"
+        if arguments.command == "segment":
+            _segment(arguments, scan, note)
+        elif arguments.labels is not None:
+            label_map = read_label_map(arguments.labels)
+            if label_map.shape != scan.label_shape:
+                raise FormatError(
+                    f"{arguments.labels} must have shape {scan.label_shape}, got {label_map.shape}"
+                )
+            write_labels(scan, label_map, arguments.output, note)
+        else:
+            write_case(arguments.output, scan.pixels, _boxes(arguments, scan))
+    except (InferenceError, OSError) as error:
+        logger.error("%s", error)
+        return FAILED
+    return DONE
+
+
+def _add_scan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", type=Path, help=f"file that ends in {', '.join(SUFFIXES)}")
+    parser.add_argument(
+        "--box",
+        action="append",
+        default=[],
+        type=parse_box,
+        metavar="X0,Y0[,Z0],X1,Y1[,Z1]",
+        help="first and last pixel, or voxel of the file, of an object; may be repeated",
+    )
+    parser.add_argument(
+        "--boxes", type=Path, metavar="FILE", help="boxes as JSON or CSV, after those of --box"
+    )
+    parser.add_argument(
+        "--window",
+        metavar="NAME|LEVEL,WIDTH",
+        help=f"how values become 8 bits: {', '.join(WINDOW_NAMES)}, or level and width "
+        "(default: percentiles, and pictures of 8 bits as they are)",
+    )
+
+
+def _boxes(arguments: argparse.Namespace, scan: Scan) -> Boxes:
+    rows = [*arguments.box, *(read_boxes(arguments.boxes) if arguments.boxes else [])]
+    boxes = stack_boxes(rows, VOLUME_COLUMNS if scan.is_volume else IMAGE_COLUMNS)
+    return scan.boxes_to_pixels(boxes)
+
+
+def _segment(arguments: argparse.Namespace, scan: Scan, note: str) -> None:
+    prompts = check_prompts(scan.pixels, _boxes(arguments, scan))
+    for text in prompts.notes:
+        logger.warning("%s: %s", arguments.image, text)
+    segmenter = Segmenter(arguments.model_dir, read_settings(arguments))
+    label_map = segmenter.segment_checked(scan.pixels, prompts, stopwatch=Stopwatch())
+    write_labels(scan, label_map, arguments.output, note)
+    if arguments.preview is not None:
+        draw = draw_volume_montage if prompts.is_volume else draw_image_overlay
+        picture = draw(scan.pixels, prompts.boxes, label_map, objects=prompts.objects)
+        write_bytes(arguments.preview, encode_png(picture))
+    segmenter.network.wait()

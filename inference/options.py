@@ -1,0 +1,101 @@
+"""Options of every command that runs the model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from .config import PRECISIONS, VARIANTS, VOLUME_PROMPTS, Settings
+
+CACHE_VARIABLE = "QMEDSAM_CACHE_DIR"
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add which model is run, and how."""
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        default=Settings.variant,
+        help="which of the models that ship; auto is int8 where the processor has VNNI, else float "
+        "(default: %(default)s)",
+    )
+    model.add_argument(
+        "--model-dir", type=Path, metavar="DIR", help="an exported model instead of those that ship"
+    )
+    parser.add_argument(
+        "--cache-dir",
+        type=Path,
+        default=default_cache_dir(),
+        metavar="DIR",
+        help="folder for compiled models; only read when unwritable (default: "
+        f"${CACHE_VARIABLE}, or qmedsam in the user's cache folder; an empty variable is off)",
+    )
+    parser.add_argument(
+        "--volume-prompt",
+        choices=VOLUME_PROMPTS,
+        default=Settings.volume_prompt,
+        help="fixed: the object's box on each slice; propagate: from the middle slice outward, the "
+        "box of the neighbour's mask; hybrid: that within the object's box (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=Settings.precision,
+        help="of the products that are not in int8; auto is what the processor runs fastest "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads", type=at_least(0), default=0, metavar="N", help="0 is automatic (default: 0)"
+    )
+    parser.add_argument(
+        "--block-size",
+        type=_block_size,
+        metavar="N|auto",
+        help="most boxes decoded at once; auto goes by the memory limit (default: auto)",
+    )
+
+
+def read_settings(arguments: argparse.Namespace) -> Settings:
+    """Return the settings that the options say."""
+    return Settings(
+        variant=arguments.variant,
+        precision=arguments.precision,
+        threads=arguments.threads,
+        block_size=arguments.block_size,
+        volume_prompt=arguments.volume_prompt,
+        cache_dir=arguments.cache_dir,
+    )
+
+
+def default_cache_dir() -> Path | None:
+    """Return the cache folder of the environment or of the user; None where there is none.
+
+    An empty variable switches the cache off.
+    """
+    named = os.environ.get(CACHE_VARIABLE)
+    if named is not None:
+        return Path(named) if named else None
+    if user := os.environ.get("XDG_CACHE_HOME"):
+        return Path(user) / "qmedsam"
+    try:
+        return Path("~/.cache/qmedsam").expanduser()
+    except RuntimeError:  # no home
+        return None
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """Return the type of an option that is a number of `lowest` or more."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"must be a number of {lowest} or more, got {text!r}")
+        return int(text)
+
+    return number
+
+
+def _block_size(text: str) -> int | None:
+    return None if text == "auto" else at_least(1)(text)

@@ -1,0 +1,172 @@
+"""Pictures, boxes from text, and the commands for single files."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+
+from inference import segmenter
+from inference.cases import read_case
+from inference.cli import main
+from inference.formats.files import open_scan, parse_box, read_boxes, stack_boxes
+from inference.formats.picture import PictureScan
+from inference.formats.scan import FormatError
+from tests.inference.test_cli import FakeCompiledNetwork
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+VOLUME = np.random.default_rng(1).integers(1, 1000, (40, 30, 8)).astype(np.int16)
+AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])  # right, front, up
+
+
+@pytest.fixture(autouse=True)
+def _fake_model(monkeypatch):
+    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
+    monkeypatch.setenv("QMEDSAM_CACHE_DIR", "")
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "image.png"
+    cv2.imwrite(str(path), IMAGE[..., ::-1])
+    return path
+
+
+@pytest.fixture
+def nifti(tmp_path):
+    path = tmp_path / "scan.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(VOLUME, AFFINE), path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
+def test_colours_and_grey_are_read_as_they_are(tmp_path, suffix):
+    colours, grey = tmp_path / f"colours{suffix}", tmp_path / f"grey{suffix}"
+    cv2.imwrite(str(colours), IMAGE[..., ::-1])
+    cv2.imwrite(str(grey), IMAGE[..., 0])
+    np.testing.assert_array_equal(PictureScan(colours).pixels, IMAGE)
+    np.testing.assert_array_equal(PictureScan(grey).pixels, IMAGE[..., 0])
+
+
+def test_transparency_is_left_out(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.dstack([IMAGE[..., ::-1], IMAGE[..., 0]]))
+    np.testing.assert_array_equal(PictureScan(tmp_path / "a.png").pixels, IMAGE)
+
+
+def test_16_bits_are_spread_by_percentiles(tmp_path):
+    values = np.arange(1, 4801, dtype=np.uint16).reshape(60, 80) * 10
+    cv2.imwrite(str(tmp_path / "a.png"), values)
+    pixels = PictureScan(tmp_path / "a.png").pixels
+    assert (pixels.min(), pixels.max(), pixels.dtype) == (0, 255, np.uint8)
+
+
+def test_what_is_no_picture_is_named(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"text")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    for name in ("a.png", "empty.jpg", "missing.tif"):
+        with pytest.raises(FormatError, match=name):
+            open_scan(tmp_path / name, None)
+    with pytest.raises(FormatError, match=r"a\.txt must end in \.nii, \.nii\.gz, \.png"):
+        open_scan(tmp_path / "a.txt", None)
+
+
+def test_boxes_are_read_from_text(tmp_path):
+    assert parse_box("1,2,3.5,4") == [1, 2, 3.5, 4]
+    rows = [[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    (tmp_path / "b.json").write_text(json.dumps({"boxes": rows}))
+    (tmp_path / "c.csv").write_text("x0,y0,x1,y1\n1,2,3,4\n\n5,6,7,8\n")
+    for name in ("a.json", "b.json", "c.csv"):
+        assert read_boxes(tmp_path / name) == rows
+
+
+@pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d"])
+def test_other_text_is_no_box(text):
+    with pytest.raises(FormatError, match="Box must be x0,y0,x1,y1"):
+        parse_box(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", "[1, 2]", "list of boxes"),
+        ("a.json", '{"box": []}', "list of boxes"),
+        ("a.json", "{", "list of boxes"),
+        ("a.csv", "1,2,3,4\n1,2,x,4\n", "line 2: must be numbers"),
+    ],
+)
+def test_broken_boxes_are_named(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(FormatError, match=message):
+        read_boxes(tmp_path / name)
+    with pytest.raises(FormatError, match=r"Boxes must have 6 coordinates .* got \[1, 2\]"):
+        stack_boxes([[1, 2]], 6)
+
+
+def test_a_picture_is_segmented_by_one_command(tmp_path, picture):
+    output, preview = tmp_path / "labels.png", tmp_path / "preview.png"
+    boxes = ["--box", "5,5,40,30", "--box", "50,20,75,55"]
+    words = ["segment", str(picture), *boxes, "-o", str(output), "--preview", str(preview)]
+    assert main(words) == 0
+    labels = cv2.imread(str(output), cv2.IMREAD_UNCHANGED)
+    assert (labels.shape, labels.dtype) == ((60, 80), np.uint8)
+    assert (labels[15, 20], labels[40, 60], labels[58, 2]) == (1, 2, 0)
+    assert cv2.imread(str(preview)).shape == (512, 683, 3)
+
+
+def test_a_volume_is_segmented_by_one_command(tmp_path, nifti):
+    output = tmp_path / "labels.nii.gz"
+    assert main(["segment", str(nifti), "--box", "3,4,1,20,25,6", "-o", str(output)]) == 0
+    written = nibabel.load(output)
+    labels = np.asarray(written.dataobj)
+    assert labels.shape == VOLUME.shape
+    np.testing.assert_array_equal(written.affine, AFFINE)
+    places = np.argwhere(labels == 1)
+    assert np.abs(places.min(0) - [3, 4, 1]).max() <= 1
+    assert np.abs(places.max(0) - [20, 25, 6]).max() <= 1
+
+
+def test_an_image_becomes_a_case_and_its_labels_come_back(tmp_path, nifti):
+    case, labels = tmp_path / "in" / "scan.npz", tmp_path / "labels.nii.gz"
+    case.parent.mkdir()
+    words = ["convert", str(nifti), "--box", "3,4,1,20,25,6", "--window", "500,1000"]
+    assert main([*words, "-o", str(case)]) == 0
+    converted = read_case(case)
+    assert converted.pixels.shape == VOLUME.shape[::-1]
+    assert converted.boxes.tolist() == [[19, 4, 1, 36, 25, 6]]  # x runs to the left
+    assert main(["-i", str(case.parent), "-o", str(tmp_path / "out")]) == 0
+    back = ["convert", str(nifti), "--labels", str(tmp_path / "out" / "scan.npz")]
+    assert main([*back, "-o", str(labels)]) == 0
+    direct = tmp_path / "direct.nii.gz"
+    words = ["segment", str(nifti), "--box", "3,4,1,20,25,6", "--window", "500,1000"]
+    assert main([*words, "-o", str(direct)]) == 0
+    np.testing.assert_array_equal(nibabel.load(labels).dataobj, nibabel.load(direct).dataobj)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["segment", "IMAGE", "--box", "1,2,3,4", "-o", "a.nii.gz"], "must end in .png, .npz"),
+        (["segment", "IMAGE", "--box", "1,2,0,3,4,0", "-o", "a.png"], "must have 4 coordinates"),
+        (["segment", "IMAGE", "--box", "1,2,3,4", "--window", "x", "-o", "a.png"], "Window must"),
+        (["segment", "none.png", "--box", "1,2,3,4", "-o", "a.png"], "none.png cannot be read"),
+        (["convert", "IMAGE", "--labels", "none.npz", "-o", "a.png"], "regular file, got nothing"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(
+    tmp_path, monkeypatch, picture, caplog, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert main([str(picture) if word == "IMAGE" else word for word in words]) == 2
+    assert message in caplog.text
+    assert {path.name for path in tmp_path.iterdir()} == {"image.png"}
+
+
+def test_without_the_extra_the_command_says_how_to_get_it(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "inference.formats.command", None)
+    assert main(["segment", "a.nii"]) == 2
+    assert "pip install 'qmedsam[io]'" in capsys.readouterr().err

@@ -1,0 +1,138 @@
+"""NIfTI in any orientation: seen as axial slices, written as it was."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from nibabel import orientations
+from nibabel.testing import data_path
+
+from inference.formats.intensity import IntensityWindow
+from inference.formats.nifti import NiftiScan
+from inference.formats.scan import FormatError
+
+SHAPE = (20, 30, 10)  # left, back, up: of the body that is seen
+VALUES = np.random.default_rng(0).integers(1, 250, SHAPE).astype(np.int16)
+# A body of these values whose voxels are 2 x 3 x 4 mm, in the world of NIfTI (right, front, up).
+LPS_AFFINE = np.array([[-2, 0, 0, 30], [0, -3, 0, 40], [0, 0, 4, -50], [0, 0, 0, 1.0]])
+SAME = IntensityWindow(127.5, 255)  # the window in which values stay as they are
+CODES = ["LPS", "RAS", "RPI", "PSL", "SAR", "AIL"]
+
+
+def stored_as(codes: str, affine=LPS_AFFINE) -> nibabel.Nifti1Image:
+    image = nibabel.Nifti1Image(VALUES, affine)
+    start = orientations.io_orientation(affine)
+    target = orientations.axcodes2ornt(tuple(codes))
+    return image.as_reoriented(orientations.ornt_transform(start, target))
+
+
+def oblique() -> np.ndarray:
+    """Turn the body by 20 degrees about two axes."""
+    a = np.deg2rad(20)
+    about_z = [[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]]
+    about_x = [[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]]
+    affine = LPS_AFFINE.copy()
+    affine[:3, :3] = np.array(about_z) @ np.array(about_x) @ LPS_AFFINE[:3, :3]
+    return affine
+
+
+@pytest.mark.parametrize("codes", CODES)
+@pytest.mark.parametrize("is_oblique", [False, True])
+def test_any_orientation_is_seen_as_axial_slices(tmp_path, codes, is_oblique):
+    path = tmp_path / "scan.nii.gz"
+    nibabel.save(stored_as(codes, oblique() if is_oblique else LPS_AFFINE), path)
+    scan = NiftiScan(path, SAME)
+    assert scan.pixels.shape == SHAPE[::-1]
+    np.testing.assert_array_equal(scan.pixels, VALUES.T)
+
+
+@pytest.mark.parametrize("codes", CODES)
+@pytest.mark.parametrize("is_oblique", [False, True])
+def test_labels_are_written_in_the_geometry_of_the_file(tmp_path, codes, is_oblique):
+    path = tmp_path / "scan.nii.gz"
+    nibabel.save(stored_as(codes, oblique() if is_oblique else LPS_AFFINE), path)
+    scan = NiftiScan(path, SAME)
+    label_map = (scan.pixels > 128).astype(np.uint8)
+    label_map[scan.pixels > 200] = 2
+    scan.write(label_map, tmp_path / "labels.nii.gz", "made by a test")
+    original, written = nibabel.load(path), nibabel.load(tmp_path / "labels.nii.gz")
+    assert written.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(written.affine, original.affine)
+    for code in ("sform_code", "qform_code", "xyzt_units"):
+        assert written.header[code] == original.header[code]
+    np.testing.assert_array_equal(written.header["pixdim"], original.header["pixdim"])
+    assert bytes(written.header["descrip"].tobytes()).startswith(b"made by a test")
+    values = np.asarray(original.dataobj)
+    np.testing.assert_array_equal(np.asarray(written.dataobj) > 0, values > 128)
+    np.testing.assert_array_equal(np.asarray(written.dataobj) == 2, values > 200)
+    assert {file.name for file in tmp_path.iterdir()} == {"scan.nii.gz", "labels.nii.gz"}
+
+
+@pytest.mark.parametrize("codes", CODES)
+def test_boxes_are_of_the_voxels_of_the_file(tmp_path, codes):
+    """A box round some voxels of the file is the box round the same ones of the pixels."""
+    path = tmp_path / "scan.nii"
+    nibabel.save(stored_as(codes), path)
+    scan = NiftiScan(path, SAME)
+    values = np.asarray(nibabel.load(path).dataobj)
+    for corner in itertools.product((0, 2), repeat=3):
+        low = np.array(corner)
+        high = low + np.array([3, 4, 5])
+        (found,) = scan.boxes_to_pixels(np.array([[*low, *high]], dtype=np.float32)).astype(int)
+        x0, y0, z0, x1, y1, z1 = found
+        seen = scan.pixels[z0 : z1 + 1, y0 : y1 + 1, x0 : x1 + 1]
+        region = values[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))]
+        np.testing.assert_array_equal(np.sort(seen.ravel()), np.sort(region.ravel()))
+
+
+def test_slope_and_intercept_are_applied(tmp_path):
+    image = nibabel.Nifti1Image(VALUES, LPS_AFFINE)
+    image.header.set_slope_inter(2, -1000)
+    raw = tmp_path / "scan.nii"
+    nibabel.save(image, raw)
+    stored = nibabel.load(raw)
+    expected = np.clip(np.rint((np.asarray(stored.dataobj) + 160) * 255 / 400), 0, 255)
+    found = NiftiScan(raw, "soft-tissue")
+    np.testing.assert_allclose(found.pixels.T.astype(int), expected, atol=1)
+    found.write((found.pixels > 9).astype(np.uint8), tmp_path / "labels.nii", "")
+    labels = nibabel.load(tmp_path / "labels.nii")
+    assert set(np.unique(np.asarray(labels.dataobj)).tolist()) <= {0, 1}
+
+
+def test_a_fourth_axis_of_one_is_left_out_and_of_more_is_refused(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(VALUES[..., None], LPS_AFFINE), tmp_path / "one.nii")
+    assert NiftiScan(tmp_path / "one.nii", "percentiles").pixels.shape == SHAPE[::-1]
+    nibabel.save(nibabel.Nifti1Image(np.stack([VALUES] * 2, -1), LPS_AFFINE), tmp_path / "two.nii")
+    with pytest.raises(FormatError, match=r"one volume of numbers .*\(20, 30, 10, 2\)"):
+        NiftiScan(tmp_path / "two.nii", "percentiles")
+
+
+@pytest.mark.parametrize("content", [b"", b"text" * 200])
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+def test_a_broken_file_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FormatError, match=f"{name} must be a readable NIfTI file"):
+        NiftiScan(tmp_path / name, "percentiles")
+
+
+def test_a_truncated_file_is_named(tmp_path):
+    path = tmp_path / "scan.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(VALUES, LPS_AFFINE), path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(FormatError, match="readable NIfTI file"):
+        NiftiScan(path, "percentiles")
+
+
+def test_a_file_of_nibabel_itself_goes_round(tmp_path):
+    path = f"{data_path}/anatomical.nii"
+    scan = NiftiScan(Path(path), "percentiles")
+    original = nibabel.load(path)
+    assert sorted(scan.pixels.shape) == sorted(original.shape[:3])
+    scan.write((scan.pixels > 99).astype(np.uint8), tmp_path / "labels.nii.gz", "")
+    written = nibabel.load(tmp_path / "labels.nii.gz")
+    assert written.shape == original.shape[:3]
+    np.testing.assert_array_equal(written.affine, original.affine)
