@@ -14,7 +14,7 @@ from tests.conftest import EXAMPLES, ROOT
 PACKAGE = ROOT / "inference"
 MODULES = sorted(PACKAGE.glob("*.py"))
 FORMATS = sorted((PACKAGE / "formats").glob("*.py"))
-FORMATS_OUTSIDE = {"numpy", "cv2", "nibabel"}
+FORMATS_OUTSIDE = {"numpy", "cv2", "nibabel", "pydicom", "highdicom"}
 OUTSIDE = {"numpy", "cv2", "openvino", "isal"}
 HOMES = {"isal": {"archive"}, "openvino": {"model"}, "cv2": {"preprocess", "overlay"}}
 LAYERS = [

@@ -86,7 +86,11 @@ def main(argv: list[str]) -> int:
 
 
 def _add_scan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", type=Path, help=f"file that ends in {', '.join(SUFFIXES)}")
+    parser.add_argument(
+        "image",
+        type=Path,
+        help=f"file that ends in {', '.join(SUFFIXES)}, or folder of a DICOM series",
+    )
     parser.add_argument(
         "--box",
         action="append",
@@ -102,7 +106,7 @@ def _add_scan(parser: argparse.ArgumentParser) -> None:
         "--window",
         metavar="NAME|LEVEL,WIDTH",
         help=f"how values become 8 bits: {', '.join(WINDOW_NAMES)}, or level and width "
-        "(default: percentiles, and pictures of 8 bits as they are)",
+        "(default: percentiles, soft-tissue for CT in DICOM, pictures of 8 bits as they are)",
     )
 
 

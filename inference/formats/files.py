@@ -11,20 +11,21 @@ import numpy as np
 from ..cases import CASE_SUFFIX, write_label_map
 from ..geometry import Boxes
 from ..postprocess import LabelMap
-from . import nifti, picture
+from . import dicom, nifti, picture
 from .intensity import PERCENTILES, IntensityWindow
 from .scan import FormatError, Scan
 
-SUFFIXES = (*nifti.SUFFIXES, *picture.SUFFIXES)
+SUFFIXES = (*nifti.SUFFIXES, *dicom.SUFFIXES, *picture.SUFFIXES)
 
 
 def open_scan(path: Path, window: str | IntensityWindow | None) -> Scan:
     """Read an image or volume.
 
     Args:
-        path: of the file, whose name ends in one of `SUFFIXES`.
-        window: of its values; None is what suits the format: percentiles, or pictures of 8 bits as
-            they are.
+        path: of the file, whose name ends in one of `SUFFIXES`, or of a folder with the slices of a
+            DICOM series.
+        window: of its values; None is what suits the format: percentiles, soft tissue for CT in
+            DICOM, and pictures of 8 bits as they are.
 
     Raises:
         FormatError: the name ends otherwise, or the file cannot be read.
@@ -35,7 +36,11 @@ def open_scan(path: Path, window: str | IntensityWindow | None) -> Scan:
         return nifti.NiftiScan(path, window or PERCENTILES)
     if name.endswith(picture.SUFFIXES):
         return picture.PictureScan(path, window)
-    raise FormatError(f"{path} must end in {', '.join(SUFFIXES)}")
+    if path.is_dir() or name.endswith(dicom.SUFFIXES):
+        return dicom.DicomScan(path, window)
+    raise FormatError(
+        f"{path} must be the folder of a DICOM series, or end in {', '.join(SUFFIXES)}"
+    )
 
 
 def write_labels(scan: Scan, label_map: LabelMap, path: Path, note: str) -> None:
@@ -44,18 +49,18 @@ def write_labels(scan: Scan, label_map: LabelMap, path: Path, note: str) -> None
     Raises:
         FormatError: the name does not fit the scan, or the file cannot be written.
     """
-    suffixes = nifti.SUFFIXES if isinstance(scan, nifti.NiftiScan) else (".png",)
+    suffixes = scan.label_suffixes
     name = path.name.lower()
+    if not name.endswith((*suffixes, CASE_SUFFIX)):
+        raise FormatError(f"{path} must end in {', '.join((*suffixes, CASE_SUFFIX))}")
     path.parent.mkdir(parents=True, exist_ok=True)
     if name.endswith(CASE_SUFFIX):
         try:
             write_label_map(path, label_map)
         except OSError as error:
             raise FormatError(f"{path} cannot be written: {error}") from error
-    elif name.endswith(suffixes):
-        scan.write(label_map, path, note)
     else:
-        raise FormatError(f"{path} must end in {', '.join((*suffixes, CASE_SUFFIX))}")
+        scan.write(label_map, path, note)
 
 
 def parse_box(text: str) -> list[float]:

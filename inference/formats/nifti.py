@@ -44,6 +44,7 @@ class NiftiScan(Scan):
     """
 
     is_volume = True
+    label_suffixes = SUFFIXES
 
     def __init__(self, path: Path, window: str | IntensityWindow) -> None:
         try:

@@ -33,6 +33,7 @@ class PictureScan(Scan):
     """
 
     is_volume = False
+    label_suffixes = (".png",)
 
     def __init__(self, path: Path, window: str | IntensityWindow | None = None) -> None:
         try:

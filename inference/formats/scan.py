@@ -23,10 +23,12 @@ class Scan(Protocol):
     Attributes:
         pixels: (H, W) or (H, W, 3) of an image, (D, H, W) of a volume; uint8.
         is_volume: whether it is one.
+        label_suffixes: in which the name of a file that it writes may end.
     """
 
     pixels: NDArray[np.uint8]
     is_volume: bool
+    label_suffixes: tuple[str, ...]
 
     @property
     def label_shape(self) -> tuple[int, ...]:

@@ -70,7 +70,9 @@ def test_what_is_no_picture_is_named(tmp_path):
     for name in ("a.png", "empty.jpg", "missing.tif"):
         with pytest.raises(FormatError, match=name):
             open_scan(tmp_path / name, None)
-    with pytest.raises(FormatError, match=r"a\.txt must end in \.nii, \.nii\.gz, \.png"):
+    with pytest.raises(
+        FormatError, match=r"a\.txt must be the folder of a DICOM series, or end in \.nii"
+    ):
         open_scan(tmp_path / "a.txt", None)
 
 

@@ -1,0 +1,200 @@
+"""DICOM: files of pydicom itself, and a series made of one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
+
+from inference import segmenter
+from inference.cli import main
+from inference.formats.dicom import DicomScan
+from inference.formats.intensity import IntensityWindow
+from inference.formats.scan import FormatError
+from tests.inference.test_cli import FakeCompiledNetwork
+
+# pydicom warns of what its own old test files have, and highdicom of what it does itself.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+SPACING_MM = 2.5
+
+
+def test_file(name: str) -> Path:
+    return Path(get_testdata_file(name, download=False))
+
+
+test_file.__test__ = False  # it is none
+
+
+def series(folder: Path, count: int = 6, *, step=SPACING_MM, **attributes) -> Path:
+    """Write slices of a CT under names out of order, each brighter than the one below it."""
+    folder.mkdir()
+    uid = generate_uid()
+    for number in range(count):
+        dataset = pydicom.dcmread(test_file("CT_small.dcm"))
+        dataset.SeriesInstanceUID = uid
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, z + step * number]
+        dataset.InstanceNumber = number + 1
+        values = np.full((128, 128), 24 + 100 * number, dtype=np.int16)  # -1000 to -500 HU
+        values[:, :64] += 1024
+        dataset.PixelData = values.tobytes()
+        for name, value in attributes.items():
+            setattr(dataset, name, value)
+        dataset.save_as(folder / f"{(number * 5) % 7}.dcm")
+    (folder / "notes.txt").write_text("beside the slices")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _fake_model(monkeypatch):
+    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
+    monkeypatch.setenv("QMEDSAM_CACHE_DIR", "")
+
+
+def test_ct_is_rescaled_and_seen_in_the_window_of_soft_tissue():
+    dataset = pydicom.dcmread(test_file("CT_small.dcm"))
+    units = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+    expected = np.clip(np.rint((units + 160) * 255 / 400), 0, 255)
+    found = DicomScan(test_file("CT_small.dcm"))
+    assert (found.pixels.shape, found.is_volume) == ((128, 128), False)
+    np.testing.assert_allclose(found.pixels, expected, atol=1)
+
+
+@pytest.mark.parametrize("name", ["MR_small.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm"])
+def test_mr_is_seen_by_percentiles_however_it_is_stored(name):
+    found = DicomScan(test_file(name)).pixels
+    np.testing.assert_array_equal(found, DicomScan(test_file("MR_small.dcm")).pixels)
+    assert (found.min(), found.max()) == (0, 255)
+
+
+def test_low_values_may_be_bright(tmp_path):
+    dataset = pydicom.dcmread(test_file("MR_small.dcm"))
+    dataset.PhotometricInterpretation = "MONOCHROME1"
+    dataset.save_as(tmp_path / "a.dcm")
+    inverted = DicomScan(tmp_path / "a.dcm").pixels
+    np.testing.assert_array_equal(255 - inverted, DicomScan(test_file("MR_small.dcm")).pixels)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("SC_rgb_rle.dcm", (100, 100, 3)),
+        ("SC_rgb_rle_16bit.dcm", (100, 100, 3)),
+        ("examples_rgb_color.dcm", (240, 320, 3)),
+        ("examples_palette.dcm", (350, 800, 3)),
+        ("SC_ybr_full_422_uncompressed.dcm", (100, 100, 3)),
+    ],
+)
+def test_colours_become_rgb_of_8_bits(name, shape):
+    found = DicomScan(test_file(name))
+    assert (found.pixels.shape, found.pixels.dtype, found.is_volume) == (shape, np.uint8, False)
+    assert found.pixels.max() > 200
+
+
+def test_frames_of_one_file_are_a_volume():
+    found = DicomScan(test_file("rtdose.dcm"))
+    assert (found.pixels.shape, found.is_volume) == ((15, 10, 10), True)
+
+
+def test_slices_go_by_position(tmp_path):
+    scan = DicomScan(series(tmp_path / "ct"), IntensityWindow(-750, 500))
+    assert scan.pixels.shape == (6, 128, 128)
+    assert scan.pixels[:, 0, 100].tolist() == [0, 51, 102, 153, 204, 255]
+    assert (scan.pixels[:, 0, 10] == 255).all()
+
+
+def test_a_series_of_pydicom_itself_is_read_and_written(tmp_path):
+    folder = test_file("DICOMDIR").parent / "98892001" / "CT5N"
+    scan = DicomScan(folder)
+    assert scan.pixels.shape == (5, 16, 16)
+    assert (
+        main(["segment", str(folder), "--box", "3,3,0,9,9,4", "-o", str(tmp_path / "a.dcm")]) == 0
+    )
+    assert pydicom.dcmread(tmp_path / "a.dcm").NumberOfFrames == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("77654033/CT2", r"even distances, got 1\.25 to 202\.5 mm"),
+        ("98892001/CT2N", "must be parallel"),
+        ("98892003/MR700", "must be parallel"),
+        ("98892003/MR1", "must hold one series, got 3"),
+    ],
+)
+def test_scouts_and_parts_of_series_are_refused(name, message):
+    with pytest.raises(FormatError, match=message):
+        DicomScan(test_file("DICOMDIR").parent / name)
+
+
+def test_labels_of_a_series_are_a_seg_of_its_slices(tmp_path):
+    folder = series(tmp_path / "ct")
+    output = tmp_path / "labels.dcm"
+    boxes = ["--box", "10,20,1,50,60,3", "--box", "70,20,2,110,60,4"]
+    assert main(["segment", str(folder), *boxes, "-o", str(output)]) == 0
+    written = highdicom.seg.segread(output)
+    sources = {
+        dataset.SOPInstanceUID: dataset
+        for dataset in (pydicom.dcmread(path) for path in folder.glob("*.dcm"))
+    }
+    by_position = sorted(sources, key=lambda uid: sources[uid].ImagePositionPatient[2])
+    labels = written.get_pixels_by_source_instance(by_position, combine_segments=True)
+    assert labels.shape == (6, 128, 128)
+    for number, (x, y, z) in enumerate([(30, 40, 2), (90, 40, 3)], 1):
+        assert labels[z, y, x] == number
+        places = np.argwhere(labels == number)
+        assert places[:, 0].min() == z - 1
+        assert places[:, 0].max() == z + 1
+    first = sources[by_position[0]]
+    assert written.FrameOfReferenceUID == first.FrameOfReferenceUID
+    assert written.PatientID == first.PatientID
+    assert [each.SegmentLabel for each in written.SegmentSequence] == ["Object 1", "Object 2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step": 0.0}, r"even distances, got 0"),
+        ({"ImagePositionPatient": None}, "must have positions"),
+        ({"SeriesInstanceUID": "EACH"}, "must hold one series, got 6"),
+    ],
+)
+def test_what_is_no_stack_of_slices_is_refused(tmp_path, change, message):
+    folder = series(tmp_path / "ct", **({} if "EACH" in change.values() else change))
+    if "EACH" in change.values():
+        for path in folder.glob("*.dcm"):
+            dataset = pydicom.dcmread(path)
+            dataset.SeriesInstanceUID = generate_uid()
+            dataset.save_as(path)
+    with pytest.raises(FormatError, match=message):
+        DicomScan(folder)
+
+
+def test_a_missing_slice_is_noticed(tmp_path):
+    folder = series(tmp_path / "ct")
+    (folder / "1.dcm").unlink()
+    with pytest.raises(FormatError, match=r"even distances, got 2\.5 to 5 mm"):
+        DicomScan(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"text" * 99])
+def test_a_file_that_is_no_dicom_is_named(tmp_path, content):
+    (tmp_path / "a.dcm").write_bytes(content)
+    with pytest.raises(FormatError, match=r"a\.dcm must be a readable DICOM file"):
+        DicomScan(tmp_path / "a.dcm")
+    with pytest.raises(FormatError, match="must hold DICOM files with pixels"):
+        DicomScan(tmp_path)
+
+
+def test_truncated_pixels_are_named():
+    with pytest.raises(FormatError, match=r"pixels of .*MR_truncated"):
+        DicomScan(test_file("MR_truncated.dcm"))
