@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .errors import InvalidCaseError
 from .geometry import Boxes
@@ -82,6 +82,24 @@ def check_prompts(pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> Prom
             f"{text} {_named(rows, which)}" for text, which in notes.items() if which.any()
         ),
     )
+
+
+def boxes_on_slices(
+    boxes: ArrayLike, slice_index: int, slices: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Return the (N, 6) boxes of what was boxed, (N, 4), on one slice of several.
+
+    Raises:
+        InvalidCaseError: the boxes have another shape, or the slice is not among the others.
+    """
+    rows = np.atleast_2d(np.asarray(boxes, dtype=np.float64))
+    if rows.ndim != 2 or rows.shape[1] != IMAGE_COLUMNS:
+        raise InvalidCaseError(f"Boxes on a slice must have shape (N, 4), got {rows.shape}")
+    first, last = slices
+    if not first <= slice_index <= last:
+        raise InvalidCaseError(f"Slice must be from {first} to {last}, got {slice_index}")
+    ends = np.full((len(rows), 1), first), np.full((len(rows), 1), last)
+    return np.hstack([rows[:, :2], ends[0], rows[:, 2:], ends[1]])
 
 
 def label_map_shape(shape: tuple[int, ...], columns: int | None) -> tuple[int, ...] | None:

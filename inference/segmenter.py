@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from .postprocess import (
     MaskWindow,
     upsampled_logits,
 )
-from .prompts import Prompts, check_pixels, check_prompts
+from .prompts import Prompts, boxes_on_slices, check_pixels, check_prompts
 from .timing import Stopwatch
 from .variant import default_model_dir
 from .volume import (
@@ -134,10 +135,13 @@ class Segmenter:
         *,
         stopwatch: Stopwatch,
         stages: Stages = SERVED,
+        starts: Sequence[int] | None = None,
     ) -> LabelMap:
-        """Segment checked prompts and take the time; see `segment` and `draw_slices`."""
+        """Segment checked prompts and take the time; see `segment` and `draw_checked`."""
         canvas = LabelCanvas(_volume_shape(pixels, prompts), len(prompts.boxes))
-        self.draw_checked(pixels, prompts, canvas, stopwatch=stopwatch, stages=stages)
+        self.draw_checked(
+            pixels, prompts, canvas, stopwatch=stopwatch, stages=stages, starts=starts
+        )
         return canvas.label_map if prompts.is_volume else canvas.label_map[0]
 
     def draw_checked(
@@ -149,11 +153,20 @@ class Segmenter:
         stopwatch: Stopwatch,
         stages: Stages = SERVED,
         memory: EmbeddingMemory | None = None,
+        starts: Sequence[int] | None = None,
     ) -> None:
-        """Draw the masks of checked prompts; see `draw_slices`."""
+        """Draw the masks of checked prompts; see `draw_slices`.
+
+        With `starts`, a slice for each box of a volume, masks are followed outward from there,
+        whatever the settings say.
+        """
         schedule, follow = VOLUME_RULES[self.settings.volume_prompt]
         if prompts.is_volume:
-            visits = schedule(prompts.boxes, prompts.objects)
+            if starts is None:
+                visits = schedule(prompts.boxes, prompts.objects)
+            else:
+                visits = propagation_visits(prompts.boxes, prompts.objects, starts)
+                follow = follow_mask
             boxes = boxes_2d(prompts.boxes)
         else:
             visits, boxes = image_visits(prompts.objects), prompts.boxes
@@ -204,6 +217,27 @@ class Session:
         self._draw(prompts, canvas)
         return canvas.label_map if prompts.is_volume else canvas.label_map[0]
 
+    def propagate(self, boxes: ArrayLike, slice_index: int, slices: tuple[int, int]) -> LabelMap:
+        """Segment what was boxed on one slice of a volume, and follow it to others.
+
+        Args:
+            boxes: (N, 4), xyxy, on the slice.
+            slice_index: the slice that the boxes are of.
+            slices: the first and the last slice to go to, both inclusive.
+
+        Returns:
+            label_map (D, H, W).
+
+        Raises:
+            InvalidCaseError: the image is no volume, or boxes or slices are wrong.
+        """
+        prompts = check_prompts(self.pixels, boxes_on_slices(boxes, slice_index, slices))
+        if not slices[0] >= 0 or not slices[1] < len(self.pixels):
+            raise InvalidCaseError(f"Slices must be 0 to {len(self.pixels) - 1}, got {slices}")
+        canvas = LabelCanvas(_volume_shape(self.pixels, prompts), len(prompts.boxes))
+        self._draw(prompts, canvas, starts=[slice_index] * len(prompts.boxes))
+        return canvas.label_map
+
     def masks(self, boxes: ArrayLike) -> NDArray[np.bool_]:
         """Return a mask for each box, whole where masks overlap.
 
@@ -249,7 +283,14 @@ class Session:
             logger.warning("%s", note)
         return prompts
 
-    def _draw(self, prompts: Prompts, canvas: Canvas, stages: Stages = SERVED) -> None:
+    def _draw(
+        self,
+        prompts: Prompts,
+        canvas: Canvas,
+        stages: Stages = SERVED,
+        *,
+        starts: Sequence[int] | None = None,
+    ) -> None:
         self._segmenter.draw_checked(
             self.pixels,
             prompts,
@@ -257,6 +298,7 @@ class Session:
             stopwatch=Stopwatch(),
             stages=stages,
             memory=self._memory,
+            starts=starts,
         )
 
 

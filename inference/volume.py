@@ -60,14 +60,21 @@ def fixed_visits(boxes: Boxes, objects: Sequence[int]) -> list[Visit]:
     return [Visit(z, covering[z]) for z in sorted(covering)]
 
 
-def propagation_visits(boxes: Boxes, objects: Sequence[int]) -> list[Visit]:
+def propagation_visits(
+    boxes: Boxes, objects: Sequence[int], starts: Sequence[int] | None = None
+) -> list[Visit]:
     """Visit slices outward from the middle slice of the box of each of the objects.
 
     First upwards, slices ascending, each object joining at its middle; then downwards, slices
     descending, each joining below its middle. A slice is visited at most once each way.
+
+    Args:
+        boxes: (N, 6).
+        objects: rows to visit.
+        starts: of each row the slice to start at in place of the middle one.
     """
     ranges = {i: slice_range(boxes[i]) for i in objects}
-    middles = {i: middle_slice(boxes[i]) for i in objects}
+    middles = {i: starts[i] if starts else middle_slice(boxes[i]) for i in objects}
     upward = [(i, range(middles[i], ranges[i].stop)) for i in objects]
     downward = [(i, range(ranges[i].start, middles[i])) for i in objects]
     rising, falling = _objects_by_slice(upward), _objects_by_slice(downward)

@@ -6,13 +6,15 @@ import argparse
 import logging
 from pathlib import Path
 
+import numpy as np
+
 from ..cases import read_label_map, write_case
 from ..errors import InferenceError
 from ..files import write_bytes
 from ..geometry import Boxes
 from ..options import add_model_options, read_settings
 from ..overlay import draw_image_overlay, draw_volume_montage, encode_png
-from ..prompts import check_prompts
+from ..prompts import boxes_on_slices, check_prompts
 from ..segmenter import Segmenter
 from ..timing import Stopwatch
 from ..version import __version__
@@ -46,6 +48,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--preview", type=Path, metavar="PNG", help="also draw the outlines, of a volume as tiles"
     )
     add_model_options(segment)
+    segment.add_argument(
+        "--slice",
+        type=int,
+        metavar="Z",
+        help="boxes of four coordinates are of this slice of a volume; needs --slices",
+    )
+    segment.add_argument(
+        "--slices",
+        type=_slices,
+        metavar="FIRST,LAST",
+        help="slices to which what was boxed on --slice is followed",
+    )
     convert = commands.add_parser(
         "convert", help="an image with boxes to a case (.npz), or a label map (.npz) back"
     )
@@ -110,18 +124,51 @@ def _add_scan(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _rows(arguments: argparse.Namespace) -> list[list[float]]:
+    return [*arguments.box, *(read_boxes(arguments.boxes) if arguments.boxes else [])]
+
+
 def _boxes(arguments: argparse.Namespace, scan: Scan) -> Boxes:
-    rows = [*arguments.box, *(read_boxes(arguments.boxes) if arguments.boxes else [])]
-    boxes = stack_boxes(rows, VOLUME_COLUMNS if scan.is_volume else IMAGE_COLUMNS)
+    boxes = stack_boxes(_rows(arguments), VOLUME_COLUMNS if scan.is_volume else IMAGE_COLUMNS)
     return scan.boxes_to_pixels(boxes)
 
 
+def _boxes_followed(arguments: argparse.Namespace, scan: Scan) -> tuple[Boxes, list[int]]:
+    """Return the boxes of what was boxed on one slice, and the slice of each in `pixels`."""
+    if arguments.slices is None or not scan.is_volume:
+        raise FormatError("--slice is of a volume, and needs --slices FIRST,LAST")
+    rows = stack_boxes(_rows(arguments), IMAGE_COLUMNS)
+    whole = boxes_on_slices(rows, arguments.slice, arguments.slices).astype(np.float32)
+    on_slice = boxes_on_slices(rows, arguments.slice, (arguments.slice,) * 2).astype(np.float32)
+    starts = scan.boxes_to_pixels(on_slice)[:, [2, 5]]
+    if (starts[:, 0] != starts[:, 1]).any():
+        raise FormatError(
+            "The file's third axis does not run through its axial slices: give boxes of six "
+            "coordinates"
+        )
+    return scan.boxes_to_pixels(whole), [int(start) for start in starts[:, 0]]
+
+
+def _slices(text: str) -> tuple[int, int]:
+    first, separator, last = text.partition(",")
+    if not (separator and first.isdecimal() and last.isdecimal()):
+        raise argparse.ArgumentTypeError(f"must be FIRST,LAST, got {text!r}")
+    return int(first), int(last)
+
+
 def _segment(arguments: argparse.Namespace, scan: Scan, note: str) -> None:
-    prompts = check_prompts(scan.pixels, _boxes(arguments, scan))
+    starts = None
+    if arguments.slice is None:
+        boxes = _boxes(arguments, scan)
+    else:
+        boxes, starts = _boxes_followed(arguments, scan)
+    prompts = check_prompts(scan.pixels, boxes)
     for text in prompts.notes:
         logger.warning("%s: %s", arguments.image, text)
     segmenter = Segmenter(arguments.model_dir, read_settings(arguments))
-    label_map = segmenter.segment_checked(scan.pixels, prompts, stopwatch=Stopwatch())
+    label_map = segmenter.segment_checked(
+        scan.pixels, prompts, stopwatch=Stopwatch(), starts=starts
+    )
     write_labels(scan, label_map, arguments.output, note)
     if arguments.preview is not None:
         draw = draw_volume_montage if prompts.is_volume else draw_image_overlay

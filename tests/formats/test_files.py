@@ -132,6 +132,38 @@ def test_a_volume_is_segmented_by_one_command(tmp_path, nifti):
     assert np.abs(places.max(0) - [20, 25, 6]).max() <= 1
 
 
+def test_a_box_on_one_slice_is_followed_to_others(tmp_path, nifti):
+    output = tmp_path / "labels.nii.gz"
+    words = ["segment", str(nifti), "--box", "3,4,20,25", "--slice", "3", "--slices", "1,6"]
+    assert main([*words, "-o", str(output)]) == 0
+    labels = np.asarray(nibabel.load(output).dataobj)
+    areas = (labels == 1).sum(axis=(0, 1))
+    assert (areas > 0).tolist() == [False] + [True] * 6 + [False]
+    assert areas.argmin() in (0, 7)
+    assert areas[3] == areas[1:7].min()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--slice", "3"], "needs --slices"),
+        (["--slice", "9", "--slices", "1,6"], "Slice must be from 1 to 6, got 9"),
+    ],
+)
+def test_a_slice_that_cannot_be_meant_is_refused(tmp_path, nifti, caplog, words, message):
+    command = ["segment", str(nifti), "--box", "3,4,20,25", *words]
+    assert main([*command, "-o", str(tmp_path / "a.nii")]) == 2
+    assert message in caplog.text
+
+
+def test_a_slice_across_the_axial_ones_is_refused(tmp_path, caplog):
+    sagittal = nibabel.Nifti1Image(VOLUME, np.eye(4)[[2, 0, 1, 3]])
+    nibabel.save(sagittal, tmp_path / "a.nii")
+    words = ["segment", str(tmp_path / "a.nii"), "--box", "3,4,20,25"]
+    assert main([*words, "--slice", "3", "--slices", "1,6", "-o", str(tmp_path / "b.nii")]) == 2
+    assert "give boxes of six" in caplog.text
+
+
 def test_an_image_becomes_a_case_and_its_labels_come_back(tmp_path, nifti):
     case, labels = tmp_path / "in" / "scan.npz", tmp_path / "labels.nii.gz"
     case.parent.mkdir()

@@ -88,6 +88,31 @@ def test_what_cannot_be_meant_is_refused(segmenter, pixels, boxes, message):
         segmenter.open(pixels).segment(boxes)
 
 
+def test_what_was_boxed_on_a_slice_is_followed_to_others(segmenter):
+    session = segmenter.open(VOLUME)
+    label_map = session.propagate([[9, 9, 30, 30], [40, 20, 60, 50]], 3, (1, 4))
+    for label in (1, 2):
+        present = (label_map == label).any(axis=(1, 2))
+        assert present.tolist() == [False, True, True, True, True]
+    # The network draws what it is prompted by: the first slice has the box, the others it grown.
+    areas = [(label_map[z] == 1).sum() for z in (3, 4, 2, 1)]
+    assert areas[0] < areas[1]
+    assert areas[0] < areas[2] < areas[3]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "z", "slices", "message"),
+    [
+        ([[9, 9, 30, 30]], 0, (1, 4), "Slice must be from 1 to 4, got 0"),
+        ([[9, 9, 30, 30]], 2, (1, 5), "Slices must be 0 to 4"),
+        ([[9, 9, 0, 30, 30, 1]], 2, (1, 4), r"shape \(N, 4\)"),
+    ],
+)
+def test_slices_that_cannot_be_meant_are_refused(segmenter, boxes, z, slices, message):
+    with pytest.raises(InvalidCaseError, match=message):
+        segmenter.open(VOLUME).propagate(boxes, z, slices)
+
+
 def test_logits_of_a_volume_are_refused(segmenter):
     with pytest.raises(InvalidCaseError, match="got a volume"):
         segmenter.open(VOLUME).logits([[5, 5, 0, 50, 40, 2]])
