@@ -17,9 +17,8 @@ from ..overlay import draw_image_overlay, draw_volume_montage, encode_png
 from ..prompts import boxes_on_slices, check_prompts
 from ..segmenter import Segmenter
 from ..timing import Stopwatch
-from ..version import __version__
 from .files import SUFFIXES, open_scan, parse_box, read_boxes, stack_boxes, write_labels
-from .intensity import WINDOW_NAMES, describe, parse_window
+from .intensity import WINDOW_NAMES, parse_window
 from .scan import FormatError, Scan
 
 logger = logging.getLogger(__name__)
@@ -81,16 +80,15 @@ def main(argv: list[str]) -> int:
     try:
         window = None if arguments.window is None else parse_window(arguments.window)
         scan = open_scan(arguments.image, window)
-        note = f"qmedsam {__version__}, {describe(window) if window else 'default window'}"
         if arguments.command == "segment":
-            _segment(arguments, scan, note)
+            _segment(arguments, scan)
         elif arguments.labels is not None:
             label_map = read_label_map(arguments.labels)
             if label_map.shape != scan.label_shape:
                 raise FormatError(
                     f"{arguments.labels} must have shape {scan.label_shape}, got {label_map.shape}"
                 )
-            write_labels(scan, label_map, arguments.output, note)
+            write_labels(scan, label_map, arguments.output)
         else:
             write_case(arguments.output, scan.pixels, _boxes(arguments, scan))
     except (InferenceError, OSError) as error:
@@ -156,7 +154,7 @@ def _slices(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def _segment(arguments: argparse.Namespace, scan: Scan, note: str) -> None:
+def _segment(arguments: argparse.Namespace, scan: Scan) -> None:
     starts = None
     if arguments.slice is None:
         boxes = _boxes(arguments, scan)
@@ -169,7 +167,7 @@ def _segment(arguments: argparse.Namespace, scan: Scan, note: str) -> None:
     label_map = segmenter.segment_checked(
         scan.pixels, prompts, stopwatch=Stopwatch(), starts=starts
     )
-    write_labels(scan, label_map, arguments.output, note)
+    write_labels(scan, label_map, arguments.output)
     if arguments.preview is not None:
         draw = draw_volume_montage if prompts.is_volume else draw_image_overlay
         picture = draw(scan.pixels, prompts.boxes, label_map, objects=prompts.objects)

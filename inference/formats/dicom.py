@@ -7,7 +7,7 @@ stored. Values are rescaled as the file says, so that those of CT are Hounsfield
 from __future__ import annotations
 
 import io
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from pydicom import pixels as untyped
 from pydicom.errors import InvalidDicomError
 
-from ..files import write_bytes
-from ..geometry import Boxes
 from ..postprocess import LabelMap
 from ..version import __version__
-from .intensity import AS_IT_IS, PERCENTILES, IntensityWindow, to_8_bits
+from .intensity import AS_IT_IS, PERCENTILES, IntensityWindow
 from .scan import FormatError, Scan
 
 SUFFIXES = (".dcm", ".dicom")
@@ -47,13 +45,11 @@ class DicomScan(Scan):
     """An image or a series of slices in DICOM.
 
     Args:
-        path: of a file, or of a folder with the files of one series.
+        name: of the file or folder, for messages.
+        contents: of the file, or of the files of one series in any order; others among several are
+            left out.
         window: of the values; None is soft tissue for CT, percentiles for other grey images, and 8
             bits as they are for colours.
-
-    Attributes:
-        pixels: (H, W), (H, W, 3) RGB or (D, H, W), uint8.
-        is_volume: whether there is more than one slice.
 
     Raises:
         FormatError: files cannot be read, or are not the slices of one series.
@@ -62,39 +58,41 @@ class DicomScan(Scan):
 
     label_suffixes = (".dcm",)
 
-    def __init__(self, path: Path, window: str | IntensityWindow | None = None) -> None:
-        self._datasets = _in_order(_read_folder(path) if path.is_dir() else [_read(path)], path)
+    def __init__(
+        self,
+        name: str,
+        contents: Sequence[bytes],
+        window: str | IntensityWindow | None = None,
+    ) -> None:
+        self._datasets = _in_order(_read(name, contents), name)
         try:
             frames = [_values(dataset) for dataset in self._datasets]
         except READ_ERRORS as error:
-            raise FormatError(f"The pixels of {path} cannot be read: {error}") from error
-        first = self._datasets[0]
+            raise FormatError(f"The pixels of {name} cannot be read: {error}") from error
         is_colour = frames[0].ndim == 3 and frames[0].shape[-1] == 3
         if len(frames) == 1 and not (frames[0].ndim == 2 or is_colour):
             if frames[0].ndim != 3:
-                raise FormatError(f"{path} must have grey frames, got {frames[0].shape}")
+                raise FormatError(f"{name} must have grey frames, got {frames[0].shape}")
             frames = list(frames[0])  # of one file
         if len(frames) > 1 and frames[0].ndim != 2:
-            raise FormatError(f"{path} must have grey slices, got {frames[0].shape}")
-        self.is_volume = len(frames) > 1
-        values = np.stack(frames) if self.is_volume else frames[0]
+            raise FormatError(f"{name} must have grey slices, got {frames[0].shape}")
+        is_volume = len(frames) > 1
+        values = np.stack(frames) if is_volume else frames[0]
         if window is None:
-            window = CT_WINDOW if first.get("Modality") == CT else PERCENTILES
+            window = CT_WINDOW if self._datasets[0].get("Modality") == CT else PERCENTILES
             window = AS_IT_IS if values.dtype == np.uint8 and is_colour else window
-        found = to_8_bits(values, window)
-        if first.get("PhotometricInterpretation") == INVERTED:
-            found = np.uint8(255) - found
-        self.pixels: NDArray[np.uint8] = np.ascontiguousarray(found)
+        super().__init__(values, window, is_volume=is_volume)
 
-    def boxes_to_pixels(self, boxes: Boxes) -> Boxes:
-        """Return boxes as they are: columns, rows and, of a volume, slices from 0 by position."""
-        return boxes
+    def _to_8_bits(self, window: str | IntensityWindow) -> NDArray[np.uint8]:
+        found = super()._to_8_bits(window)
+        is_inverted = self._datasets[0].get("PhotometricInterpretation") == INVERTED
+        return np.uint8(255) - found if is_inverted else found
 
-    def write(self, label_map: LabelMap, path: Path, note: str) -> None:
-        """Write a DICOM SEG that refers to the slices, an object a segment.
+    def encode(self, label_map: LabelMap, suffix: str, note: str) -> bytes:
+        """Return a DICOM SEG that refers to the slices, an object a segment.
 
         Raises:
-            FormatError: the source lacks what a SEG must have, or the file cannot be written.
+            FormatError: there is no object, or the source lacks what a SEG must have.
         """
         import highdicom  # takes a second, and is needed for nothing else
         from pydicom.sr.codedict import codes
@@ -134,40 +132,29 @@ class DicomScan(Scan):
             )
             content = io.BytesIO()
             written.save_as(content)
-            write_bytes(path, content.getvalue())
+            return content.getvalue()
         except READ_ERRORS as error:
-            raise FormatError(f"{path} cannot be written as DICOM SEG: {error}") from error
+            raise FormatError(f"Labels cannot be written as DICOM SEG: {error}") from error
 
 
-def _read_folder(folder: Path) -> list[Dataset]:
-    found = []
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith("."):
-            try:
-                dataset = pydicom.dcmread(path)
-            except (InvalidDicomError, *READ_ERRORS):
-                continue  # notes and the like lie beside slices
+def _read(name: str, contents: Sequence[bytes]) -> list[Dataset]:
+    found, problem = [], "no pixels"
+    for content in contents:
+        try:
+            dataset = pydicom.dcmread(io.BytesIO(content))
             if "PixelData" in dataset:
                 found.append(dataset)
+        except (InvalidDicomError, *READ_ERRORS) as error:
+            problem = str(error)  # notes and the like lie beside slices
     if not found:
-        raise FormatError(f"Folder {folder} must hold DICOM files with pixels, got none")
+        raise FormatError(f"{name} must be readable DICOM with pixels, got: {problem}")
     series = {str(dataset.get("SeriesInstanceUID")) for dataset in found}
     if len(series) > 1:
-        raise FormatError(f"Folder {folder} must hold one series, got {len(series)}")
+        raise FormatError(f"{name} must hold one series, got {len(series)}")
     return found
 
 
-def _read(path: Path) -> Dataset:
-    try:
-        dataset = pydicom.dcmread(path)
-    except (InvalidDicomError, *READ_ERRORS) as error:
-        raise FormatError(f"{path} must be a readable DICOM file, got: {error}") from error
-    if "PixelData" not in dataset:
-        raise FormatError(f"{path} must have pixels, got {dataset.get('Modality', 'none')}")
-    return dataset
-
-
-def _in_order(datasets: list[Dataset], path: Path) -> list[Dataset]:
+def _in_order(datasets: list[Dataset], name: str) -> list[Dataset]:
     """Sort slices by their positions along their normal.
 
     Raises:
@@ -180,16 +167,16 @@ def _in_order(datasets: list[Dataset], path: Path) -> list[Dataset]:
         positions = _numbers(datasets, "ImagePositionPatient", 3)
         sizes = {(d.Rows, d.Columns) for d in datasets}
     except (AttributeError, TypeError, ValueError) as error:
-        raise FormatError(f"Slices in {path} must have positions: {error}") from error
+        raise FormatError(f"Slices in {name} must have positions: {error}") from error
     if len(sizes) > 1 or np.abs(orientations - orientations[0]).max() > SAME_DIRECTION:
-        raise FormatError(f"Slices in {path} must be parallel and of one size, got {sizes}")
+        raise FormatError(f"Slices in {name} must be parallel and of one size, got {sizes}")
     normal = np.cross(orientations[0, :3], orientations[0, 3:])
     along = positions @ normal
     order = np.argsort(along)
     gaps = np.diff(along[order])
     if gaps.min() <= 0 or np.ptp(gaps) > EVEN_SPACING * gaps.mean():
         raise FormatError(
-            f"Slices in {path} must lie at even distances, got {gaps.min():g} to {gaps.max():g} mm"
+            f"Slices in {name} must lie at even distances, got {gaps.min():g} to {gaps.max():g} mm"
         )
     return [datasets[place] for place in order]
 

@@ -8,22 +8,41 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cases import CASE_SUFFIX, write_label_map
+from ..archive import archive_of
+from ..cases import CASE_SUFFIX, LABELS_KEY
+from ..files import write_bytes
 from ..geometry import Boxes
 from ..postprocess import LabelMap
+from ..version import __version__
 from . import dicom, nifti, picture
-from .intensity import PERCENTILES, IntensityWindow
+from .intensity import IntensityWindow, describe
 from .scan import FormatError, Scan
 
 SUFFIXES = (*nifti.SUFFIXES, *dicom.SUFFIXES, *picture.SUFFIXES)
 
 
 def open_scan(path: Path, window: str | IntensityWindow | None) -> Scan:
-    """Read an image or volume.
+    """Read an image or volume from a file or the folder of a DICOM series; see `read_scan`."""
+    try:
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.is_file())
+            visible = [file for file in files if not file.name.startswith(".")]
+            return dicom.DicomScan(str(path), [file.read_bytes() for file in visible], window)
+        if not path.name.lower().endswith(SUFFIXES):  # before it is read
+            raise FormatError(
+                f"{path} must be the folder of a DICOM series, or end in {', '.join(SUFFIXES)}"
+            )
+        return read_scan(str(path), path.read_bytes(), window)
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read: {error}") from error
+
+
+def read_scan(name: str, content: bytes, window: str | IntensityWindow | None = None) -> Scan:
+    """Read an image or volume from the content of a file.
 
     Args:
-        path: of the file, whose name ends in one of `SUFFIXES`, or of a folder with the slices of a
-            DICOM series.
+        name: of the file, which ends in one of `SUFFIXES`.
+        content: of the file.
         window: of its values; None is what suits the format: percentiles, soft tissue for CT in
             DICOM, and pictures of 8 bits as they are.
 
@@ -31,36 +50,48 @@ def open_scan(path: Path, window: str | IntensityWindow | None) -> Scan:
         FormatError: the name ends otherwise, or the file cannot be read.
         WindowError: the window does not fit its values.
     """
-    name = path.name.lower()
-    if name.endswith(nifti.SUFFIXES):
-        return nifti.NiftiScan(path, window or PERCENTILES)
-    if name.endswith(picture.SUFFIXES):
-        return picture.PictureScan(path, window)
-    if path.is_dir() or name.endswith(dicom.SUFFIXES):
-        return dicom.DicomScan(path, window)
-    raise FormatError(
-        f"{path} must be the folder of a DICOM series, or end in {', '.join(SUFFIXES)}"
-    )
+    lower = name.lower()
+    if lower.endswith(nifti.SUFFIXES):
+        return nifti.NiftiScan(name, content, window)
+    if lower.endswith(picture.SUFFIXES):
+        return picture.PictureScan(name, content, window)
+    if lower.endswith(dicom.SUFFIXES):
+        return dicom.DicomScan(name, [content], window)
+    raise FormatError(f"{name} must end in {', '.join(SUFFIXES)}")
 
 
-def write_labels(scan: Scan, label_map: LabelMap, path: Path, note: str) -> None:
-    """Write a label map in the geometry of a scan, or as the challenge's `.npz`.
+def encode_labels(scan: Scan, label_map: LabelMap, name: str) -> bytes:
+    """Return the file of a label map in the geometry of a scan, or as the challenge's `.npz`.
+
+    Args:
+        scan: of which it is.
+        label_map: of the scan's `label_shape`.
+        name: of the file, whose end says which format.
+
+    Raises:
+        FormatError: the name does not fit the scan, or the labels cannot be encoded.
+    """
+    suffixes = (*scan.label_suffixes, CASE_SUFFIX)
+    suffix = next((each for each in suffixes[::-1] if name.lower().endswith(each)), None)
+    if suffix is None:
+        raise FormatError(f"{name} must end in {', '.join(suffixes)}")
+    if suffix == CASE_SUFFIX:
+        return archive_of(f"{LABELS_KEY}.npy", label_map)
+    return scan.encode(label_map, suffix, f"qmedsam {__version__}, {describe(scan.window)}")
+
+
+def write_labels(scan: Scan, label_map: LabelMap, path: Path) -> None:
+    """Write what `encode_labels` returns.
 
     Raises:
         FormatError: the name does not fit the scan, or the file cannot be written.
     """
-    suffixes = scan.label_suffixes
-    name = path.name.lower()
-    if not name.endswith((*suffixes, CASE_SUFFIX)):
-        raise FormatError(f"{path} must end in {', '.join((*suffixes, CASE_SUFFIX))}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if name.endswith(CASE_SUFFIX):
-        try:
-            write_label_map(path, label_map)
-        except OSError as error:
-            raise FormatError(f"{path} cannot be written: {error}") from error
-    else:
-        scan.write(label_map, path, note)
+    content = encode_labels(scan, label_map, str(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, content)
+    except OSError as error:
+        raise FormatError(f"{path} cannot be written: {error}") from error
 
 
 def parse_box(text: str) -> list[float]:

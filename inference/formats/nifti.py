@@ -7,67 +7,78 @@ interpolated.
 
 from __future__ import annotations
 
+import gzip
+import io
 import zlib
-from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 from nibabel import orientations as typed_in_part
 from nibabel.filebasedimages import ImageFileError
-from numpy.typing import NDArray
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from ..geometry import Boxes
+from ..memory import largest_array_bytes
 from ..postprocess import LabelMap
-from .intensity import IntensityWindow, to_8_bits
+from .intensity import PERCENTILES, IntensityWindow
 from .scan import FormatError, Scan
 
 orientations: Any = typed_in_part
 SUFFIXES = (".nii", ".nii.gz")
 SEEN = orientations.axcodes2ornt(("L", "P", "S"))  # x to the left, y to the back, z upwards
-READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
+HEADER_2_BYTES = 540  # of version 2; of version 1 it is 348
+READ_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    MemoryError,
+    zlib.error,
+    ImageFileError,
+    HeaderDataError,
+    WrapStructError,
+)
 
 
 class NiftiScan(Scan):
     """A volume in a NIfTI file.
 
     Args:
-        path: of the file.
-        window: of its values; see `to_8_bits`.
-
-    Attributes:
-        pixels: (D, H, W), uint8.
+        name: of the file, for messages; `.gz` at its end says that it is packed.
+        content: of the file.
+        window: of its values; None is percentiles.
 
     Raises:
         FormatError: the file cannot be read, or holds no single volume.
         WindowError: the window does not fit its values.
     """
 
-    is_volume = True
     label_suffixes = SUFFIXES
 
-    def __init__(self, path: Path, window: str | IntensityWindow) -> None:
+    def __init__(
+        self, name: str, content: bytes, window: str | IntensityWindow | None = None
+    ) -> None:
         try:
-            image: Any = nibabel.load(path)
-            if not isinstance(image, nibabel.Nifti1Image):  # version 2 is one, too
-                raise ValueError(f"a {type(image).__name__}")
+            plain = _unpacked(content) if name.lower().endswith(".gz") else content
+            image: Any = _read(plain)
             values = np.asarray(image.dataobj)
         except READ_ERRORS as error:
-            raise FormatError(f"{path} must be a readable NIfTI file, got: {error}") from error
+            raise FormatError(f"{name} must be a readable NIfTI file, got: {error}") from error
         self._image: Any = image
         shape = values.shape
         if values.ndim > 3 and all(side == 1 for side in shape[3:]):
             values = values.reshape(shape[:3])
         if values.ndim != 3 or values.dtype.kind not in "iuf":
             raise FormatError(
-                f"{path} must hold one volume of numbers (X, Y, Z), got {shape} of {values.dtype}"
+                f"{name} must hold one volume of numbers (X, Y, Z), got {shape} of {values.dtype}"
             )
         self._shape = values.shape
         own = orientations.io_orientation(self._image.affine)
         self._to_seen = orientations.ornt_transform(own, SEEN)
         self._to_own = orientations.ornt_transform(SEEN, own)
         seen = orientations.apply_orientation(values, self._to_seen)
-        self.pixels: NDArray[np.uint8] = to_8_bits(np.ascontiguousarray(seen.T), window)
+        super().__init__(np.ascontiguousarray(seen.T), window or PERCENTILES, is_volume=True)
 
     def boxes_to_pixels(self, boxes: Boxes) -> Boxes:
         """Turn boxes (N, 6) of the file's voxels, first and last i, j, k, to those of `pixels`."""
@@ -80,8 +91,8 @@ class NiftiScan(Scan):
             seen[:, :, int(target)] = values
         return np.concatenate([seen.min(axis=1), seen.max(axis=1)], axis=1)
 
-    def write(self, label_map: LabelMap, path: Path, note: str) -> None:
-        """Write a NIfTI file with the affine, units and codes of the one that was read."""
+    def encode(self, label_map: LabelMap, suffix: str, note: str) -> bytes:
+        """Return a NIfTI file with the affine, units and codes of the one that was read."""
         own = orientations.apply_orientation(label_map.T, self._to_own)
         header = self._image.header.copy()
         header.set_data_dtype(label_map.dtype)
@@ -89,12 +100,28 @@ class NiftiScan(Scan):
         header["cal_max"] = header["cal_min"] = 0
         header["descrip"] = note.encode()[:79]
         labels: Any = np.ascontiguousarray(own)
-        written = type(self._image)(labels, self._image.affine, header)
-        temporary = path.with_name(f".{path.name}")
-        try:
-            nibabel.save(written, temporary)
-            temporary.replace(path)
-        except OSError as error:
-            raise FormatError(f"{path} cannot be written: {error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        content: bytes = type(self._image)(labels, self._image.affine, header).to_bytes()
+        return gzip.compress(content, mtime=0) if suffix.endswith(".gz") else content
+
+
+def _unpacked(content: bytes) -> bytes:
+    """Unpack gzip within the memory limit.
+
+    Raises:
+        ValueError: there is more.
+    """
+    limit = largest_array_bytes()
+    with gzip.open(io.BytesIO(content)) as stream:
+        plain = stream.read(limit + 1)
+    if len(plain) > limit:
+        raise ValueError(f"it unpacks to more than the {limit} bytes that the memory limit allows")
+    return plain
+
+
+def _read(content: bytes) -> nibabel.Nifti1Image:
+    """Read either version; the size of its header tells which."""
+    kinds: list[Any] = [nibabel.Nifti1Image, nibabel.Nifti2Image]
+    is_second = int.from_bytes(content[:4], "little") == HEADER_2_BYTES or (
+        int.from_bytes(content[:4], "big") == HEADER_2_BYTES
+    )
+    return kinds[is_second].from_bytes(content)  # type: ignore[no-any-return]

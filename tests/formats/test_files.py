@@ -43,24 +43,28 @@ def nifti(tmp_path):
     return path
 
 
+def read(path) -> PictureScan:
+    return PictureScan(path.name, path.read_bytes())
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
 def test_colours_and_grey_are_read_as_they_are(tmp_path, suffix):
     colours, grey = tmp_path / f"colours{suffix}", tmp_path / f"grey{suffix}"
     cv2.imwrite(str(colours), IMAGE[..., ::-1])
     cv2.imwrite(str(grey), IMAGE[..., 0])
-    np.testing.assert_array_equal(PictureScan(colours).pixels, IMAGE)
-    np.testing.assert_array_equal(PictureScan(grey).pixels, IMAGE[..., 0])
+    np.testing.assert_array_equal(read(colours).pixels, IMAGE)
+    np.testing.assert_array_equal(read(grey).pixels, IMAGE[..., 0])
 
 
 def test_transparency_is_left_out(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.dstack([IMAGE[..., ::-1], IMAGE[..., 0]]))
-    np.testing.assert_array_equal(PictureScan(tmp_path / "a.png").pixels, IMAGE)
+    np.testing.assert_array_equal(read(tmp_path / "a.png").pixels, IMAGE)
 
 
 def test_16_bits_are_spread_by_percentiles(tmp_path):
     values = np.arange(1, 4801, dtype=np.uint16).reshape(60, 80) * 10
     cv2.imwrite(str(tmp_path / "a.png"), values)
-    pixels = PictureScan(tmp_path / "a.png").pixels
+    pixels = read(tmp_path / "a.png").pixels
     assert (pixels.min(), pixels.max(), pixels.dtype) == (0, 255, np.uint8)
 
 

@@ -23,6 +23,14 @@ SAME = IntensityWindow(127.5, 255)  # the window in which values stay as they ar
 CODES = ["LPS", "RAS", "RPI", "PSL", "SAR", "AIL"]
 
 
+def read(path: Path, window) -> NiftiScan:
+    return NiftiScan(path.name, path.read_bytes(), window)
+
+
+def write(scan: NiftiScan, label_map, path: Path, note: str) -> None:
+    path.write_bytes(scan.encode(label_map, "".join(path.suffixes), note))
+
+
 def stored_as(codes: str, affine=LPS_AFFINE) -> nibabel.Nifti1Image:
     image = nibabel.Nifti1Image(VALUES, affine)
     start = orientations.io_orientation(affine)
@@ -45,7 +53,7 @@ def oblique() -> np.ndarray:
 def test_any_orientation_is_seen_as_axial_slices(tmp_path, codes, is_oblique):
     path = tmp_path / "scan.nii.gz"
     nibabel.save(stored_as(codes, oblique() if is_oblique else LPS_AFFINE), path)
-    scan = NiftiScan(path, SAME)
+    scan = read(path, SAME)
     assert scan.pixels.shape == SHAPE[::-1]
     np.testing.assert_array_equal(scan.pixels, VALUES.T)
 
@@ -55,10 +63,10 @@ def test_any_orientation_is_seen_as_axial_slices(tmp_path, codes, is_oblique):
 def test_labels_are_written_in_the_geometry_of_the_file(tmp_path, codes, is_oblique):
     path = tmp_path / "scan.nii.gz"
     nibabel.save(stored_as(codes, oblique() if is_oblique else LPS_AFFINE), path)
-    scan = NiftiScan(path, SAME)
+    scan = read(path, SAME)
     label_map = (scan.pixels > 128).astype(np.uint8)
     label_map[scan.pixels > 200] = 2
-    scan.write(label_map, tmp_path / "labels.nii.gz", "made by a test")
+    write(scan, label_map, tmp_path / "labels.nii.gz", "made by a test")
     original, written = nibabel.load(path), nibabel.load(tmp_path / "labels.nii.gz")
     assert written.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(written.affine, original.affine)
@@ -77,7 +85,7 @@ def test_boxes_are_of_the_voxels_of_the_file(tmp_path, codes):
     """A box round some voxels of the file is the box round the same ones of the pixels."""
     path = tmp_path / "scan.nii"
     nibabel.save(stored_as(codes), path)
-    scan = NiftiScan(path, SAME)
+    scan = read(path, SAME)
     values = np.asarray(nibabel.load(path).dataobj)
     for corner in itertools.product((0, 2), repeat=3):
         low = np.array(corner)
@@ -96,19 +104,19 @@ def test_slope_and_intercept_are_applied(tmp_path):
     nibabel.save(image, raw)
     stored = nibabel.load(raw)
     expected = np.clip(np.rint((np.asarray(stored.dataobj) + 160) * 255 / 400), 0, 255)
-    found = NiftiScan(raw, "soft-tissue")
+    found = read(raw, "soft-tissue")
     np.testing.assert_allclose(found.pixels.T.astype(int), expected, atol=1)
-    found.write((found.pixels > 9).astype(np.uint8), tmp_path / "labels.nii", "")
+    write(found, (found.pixels > 9).astype(np.uint8), tmp_path / "labels.nii", "")
     labels = nibabel.load(tmp_path / "labels.nii")
     assert set(np.unique(np.asarray(labels.dataobj)).tolist()) <= {0, 1}
 
 
 def test_a_fourth_axis_of_one_is_left_out_and_of_more_is_refused(tmp_path):
     nibabel.save(nibabel.Nifti1Image(VALUES[..., None], LPS_AFFINE), tmp_path / "one.nii")
-    assert NiftiScan(tmp_path / "one.nii", "percentiles").pixels.shape == SHAPE[::-1]
+    assert read(tmp_path / "one.nii", "percentiles").pixels.shape == SHAPE[::-1]
     nibabel.save(nibabel.Nifti1Image(np.stack([VALUES] * 2, -1), LPS_AFFINE), tmp_path / "two.nii")
     with pytest.raises(FormatError, match=r"one volume of numbers .*\(20, 30, 10, 2\)"):
-        NiftiScan(tmp_path / "two.nii", "percentiles")
+        read(tmp_path / "two.nii", "percentiles")
 
 
 @pytest.mark.parametrize("content", [b"", b"text" * 200])
@@ -116,7 +124,7 @@ def test_a_fourth_axis_of_one_is_left_out_and_of_more_is_refused(tmp_path):
 def test_a_broken_file_is_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(FormatError, match=f"{name} must be a readable NIfTI file"):
-        NiftiScan(tmp_path / name, "percentiles")
+        read(tmp_path / name, "percentiles")
 
 
 def test_a_truncated_file_is_named(tmp_path):
@@ -124,15 +132,15 @@ def test_a_truncated_file_is_named(tmp_path):
     nibabel.save(nibabel.Nifti1Image(VALUES, LPS_AFFINE), path)
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(FormatError, match="readable NIfTI file"):
-        NiftiScan(path, "percentiles")
+        read(path, "percentiles")
 
 
 def test_a_file_of_nibabel_itself_goes_round(tmp_path):
     path = f"{data_path}/anatomical.nii"
-    scan = NiftiScan(Path(path), "percentiles")
+    scan = read(Path(path), "percentiles")
     original = nibabel.load(path)
     assert sorted(scan.pixels.shape) == sorted(original.shape[:3])
-    scan.write((scan.pixels > 99).astype(np.uint8), tmp_path / "labels.nii.gz", "")
+    write(scan, (scan.pixels > 99).astype(np.uint8), tmp_path / "labels.nii.gz", "")
     written = nibabel.load(tmp_path / "labels.nii.gz")
     assert written.shape == original.shape[:3]
     np.testing.assert_array_equal(written.affine, original.affine)
