@@ -73,8 +73,16 @@ def read_case(path: Path) -> Case:
         InvalidCaseError: the file cannot be read or lacks a member; the message tells which.
     """
     with _opened(path) as (stream, archive):
-        boxes = _member(stream, archive, BOXES_KEY, MOST_BOX_BYTES)
-        return Case(_member(stream, archive, PIXELS_KEY, largest_array_bytes()), boxes)
+        return _case(stream, archive)
+
+
+def read_case_bytes(content: bytes) -> Case:
+    """Read a case from the content of its file; see `read_case`."""
+    try:
+        with _archive_in(io.BytesIO(content)) as (stream, archive):
+            return _case(stream, archive)
+    except READ_ERRORS as error:
+        raise InvalidCaseError(f"File must be a readable .npz archive, got: {error}") from error
 
 
 def read_label_map(path: Path) -> LabelMap:
@@ -136,12 +144,8 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], zipfile.ZipFile]]:
         if not path.is_file():  # a pipe would be waited for
             found = "something else" if path.exists() else "nothing"
             raise InvalidCaseError(f"File must be a regular file, got {found}")
-        with path.open("rb") as stream:
-            if not zipfile.is_zipfile(stream):
-                raise InvalidCaseError("File must be a .npz archive, got none or a part of one")
-            check_directory(stream)
-            with zipfile.ZipFile(stream) as archive:
-                yield stream, archive
+        with path.open("rb") as stream, _archive_in(stream) as opened:
+            yield opened
     except READ_ERRORS as error:
         raise InvalidCaseError(f"File must be a readable .npz archive, got: {error}") from error
 
@@ -149,6 +153,20 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], zipfile.ZipFile]]:
 def write_label_map(path: Path, label_map: LabelMap) -> None:
     """Write a label map as the member `segs` of a compressed archive."""
     write_bytes(path, archive_of(f"{LABELS_KEY}.npy", label_map))
+
+
+@contextmanager
+def _archive_in(stream: IO[bytes]) -> Iterator[tuple[IO[bytes], zipfile.ZipFile]]:
+    if not zipfile.is_zipfile(stream):
+        raise InvalidCaseError("File must be a .npz archive, got none or a part of one")
+    check_directory(stream)
+    with zipfile.ZipFile(stream) as archive:
+        yield stream, archive
+
+
+def _case(stream: IO[bytes], archive: zipfile.ZipFile) -> Case:
+    boxes = _member(stream, archive, BOXES_KEY, MOST_BOX_BYTES)
+    return Case(_member(stream, archive, PIXELS_KEY, largest_array_bytes()), boxes)
 
 
 def _member(

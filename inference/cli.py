@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 DONE, SOME_FAILED, NOTHING_RAN = 0, 1, 2
 ON_ERROR_VARIABLE = "QMEDSAM_ON_ERROR"
 FILE_COMMANDS = ("segment", "convert")  # of `inference.formats`
+SERVE_COMMAND = "serve"  # of `inference.web`
 
 
 class UsageError(InferenceError):
@@ -44,7 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qmedsam",
         description="Segment every case (.npz with imgs and boxes) of a folder. A single file of "
-        "another format: qmedsam segment --help, qmedsam convert --help.",
+        "another format: qmedsam segment --help, qmedsam convert --help; a page in the browser: "
+        "qmedsam serve --help.",
         epilog="Exit status: 0 all cases done, 1 some case failed, 2 nothing could run; stopped by "
         "a signal, 128 and its number.",
     )
@@ -62,8 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; see the exit status in its help."""
     started = time.perf_counter()
     words = sys.argv[1:] if argv is None else argv
-    if words and words[0] in FILE_COMMANDS:
-        return _run_file_command(words)
+    if words and words[0] in (*FILE_COMMANDS, SERVE_COMMAND):
+        return _run_command(words)
     parser = build_parser()
     arguments = parser.parse_args(words)
     if arguments.on_error not in ON_ERROR:  # of the environment, where no option is checked
@@ -84,12 +86,19 @@ def main(argv: list[str] | None = None) -> int:
         return stop.status
 
 
-def _run_file_command(words: list[str]) -> int:
+def _run_command(words: list[str]) -> int:
+    """Run a command that needs more packages than the folder command."""
+    is_serve = words[0] == SERVE_COMMAND
     try:
+        if is_serve:
+            from .web.command import main as serve
+
+            return serve(words[1:])
         from .formats.command import main as run
     except ImportError as error:
+        extra = "web" if is_serve else "io"
         print(
-            f"qmedsam {words[0]} needs more packages: pip install 'qmedsam[io]' ({error})",
+            f"qmedsam {words[0]} needs more packages: pip install 'qmedsam[{extra}]' ({error})",
             file=sys.stderr,
         )
         return NOTHING_RAN

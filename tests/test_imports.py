@@ -14,6 +14,8 @@ from tests.conftest import EXAMPLES, ROOT
 PACKAGE = ROOT / "inference"
 MODULES = sorted(PACKAGE.glob("*.py"))
 FORMATS = sorted((PACKAGE / "formats").glob("*.py"))
+WEB = sorted((PACKAGE / "web").glob("*.py"))
+WEB_OUTSIDE = {"numpy", "cv2", "fastapi", "starlette", "pydantic", "uvicorn"}
 FORMATS_OUTSIDE = {"numpy", "cv2", "nibabel", "pydicom", "highdicom"}
 OUTSIDE = {"numpy", "cv2", "openvino", "isal"}
 HOMES = {"isal": {"archive"}, "openvino": {"model"}, "cv2": {"preprocess", "overlay"}}
@@ -51,6 +53,14 @@ def test_inference_imports_only_the_runtime_packages(path):
         assert path.stem in HOMES.get(root, {path.stem}), f"{root} has another home"
 
 
+@pytest.mark.parametrize("path", WEB, ids=lambda path: path.stem)
+def test_the_page_imports_its_extra_and_nothing_else_does(path):
+    for module, is_relative in imports(path):
+        root = module.split(".")[0]
+        if not is_relative and root not in sys.stdlib_module_names:
+            assert root in WEB_OUTSIDE, f"{path.name} imports {module}"
+
+
 @pytest.mark.parametrize("path", FORMATS, ids=lambda path: path.stem)
 def test_formats_import_their_extra_and_nothing_else_does(path):
     for module, is_relative in imports(path):
@@ -65,7 +75,10 @@ def test_formats_import_their_extra_and_nothing_else_does(path):
 def test_inference_imports_point_down(path):
     layer_of = {name: level for level, names in enumerate(LAYERS) for name in names}
     for module, is_relative in imports(path):
-        if is_relative and module != "formats.command":  # imported where it is asked for
+        if is_relative and module not in (
+            "formats.command",
+            "web.command",
+        ):  # imported where it is asked for
             assert layer_of[module] > layer_of[path.stem], f"{path.stem} imports {module}"
 
 

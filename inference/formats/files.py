@@ -14,11 +14,11 @@ from ..files import write_bytes
 from ..geometry import Boxes
 from ..postprocess import LabelMap
 from ..version import __version__
-from . import dicom, nifti, picture
+from . import case, dicom, nifti, picture
 from .intensity import IntensityWindow, describe
 from .scan import FormatError, Scan
 
-SUFFIXES = (*nifti.SUFFIXES, *dicom.SUFFIXES, *picture.SUFFIXES)
+SUFFIXES = (*nifti.SUFFIXES, *dicom.SUFFIXES, *picture.SUFFIXES, *case.SUFFIXES)
 
 
 def open_scan(path: Path, window: str | IntensityWindow | None) -> Scan:
@@ -57,6 +57,8 @@ def read_scan(name: str, content: bytes, window: str | IntensityWindow | None = 
         return picture.PictureScan(name, content, window)
     if lower.endswith(dicom.SUFFIXES):
         return dicom.DicomScan(name, [content], window)
+    if lower.endswith(case.SUFFIXES):
+        return case.CaseScan(name, content, window)
     raise FormatError(f"{name} must end in {', '.join(SUFFIXES)}")
 
 

@@ -1,0 +1,251 @@
+"use strict";
+// One image at a time. The server keeps it encoded and gives outlines; objects live here.
+
+const COLOURS = ["#7ddc4f", "#ff8a65", "#64b5f6", "#ffd54f", "#ba68c8", "#4dd0e1", "#f06292"];
+const SHORTEST_BOX = 2; // pixels of the image: less is a click
+
+const byId = (id) => document.getElementById(id);
+const view = byId("view");
+const pen = view.getContext("2d");
+const state = { scan: null, z: 0, picture: null, scale: 1, drag: null, objects: [], past: [], next: 1 };
+
+function say(text, isError = false) {
+  byId("status").textContent = text;
+  byId("status").classList.toggle("error", isError);
+}
+
+async function ask(path, options = {}) {
+  const response = await fetch(path, options);
+  if (response.ok) return response;
+  let detail = `The server answered ${response.status}.`;
+  try {
+    const found = (await response.json()).detail;
+    if (typeof found === "string") detail = found;
+  } catch { /* no sentence came with it */ }
+  throw new Error(detail);
+}
+
+const sendJson = (path, body, method = "POST") =>
+  ask(path, { method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+
+function attempt(action) {
+  return async (...given) => {
+    try { await action(...given); } catch (error) { say(error.message, true); }
+  };
+}
+
+async function openFiles(files) {
+  if (!files.length) return;
+  say(`Opening ${files[0].name} …`);
+  const sorted = [...files].sort((a, b) => a.name.localeCompare(b.name));
+  const headers = {};
+  if (sorted.length > 1) headers["X-File-Sizes"] = sorted.map((file) => file.size).join(",");
+  const response = await ask(`/api/scans?name=${encodeURIComponent(sorted[0].name)}`,
+    { method: "POST", body: new Blob(sorted), headers });
+  if (state.scan) ask(`/api/scans/${state.scan.id}`, { method: "DELETE" }).catch(() => {});
+  Object.assign(state, { objects: [], past: [], next: 1, picture: null });
+  adopt(await response.json());
+  await show(Math.floor(state.scan.depth / 2));
+  say("Draw a box round a structure.");
+}
+
+function adopt(scan) {
+  state.scan = scan;
+  byId("name").textContent = `${scan.name}, ${scan.width} x ${scan.height}` +
+    (scan.is_volume ? ` x ${scan.depth}` : "") + `, ${scan.window}`;
+  for (const id of ["window", "box", "object", "download"]) byId(`${id}-fields`).disabled = false;
+  byId("slices").hidden = byId("range").hidden = !scan.is_volume;
+  byId("slice").max = scan.depth - 1;
+  fill("window", scan.windows, scan.window.replace("window ", ""));
+  fill("suffix", scan.label_suffixes, byId("suffix").value);
+  list();
+}
+
+function fill(id, values, chosen) {
+  byId(id).replaceChildren(...values.map((value) => new Option(value, value)));
+  if (values.includes(chosen)) byId(id).value = chosen;
+}
+
+async function show(z) {
+  const scan = state.scan;
+  z = Math.max(0, Math.min(scan.depth - 1, z));
+  state.z = z; // at once, so that quick keys add up
+  const blob = await (await ask(`/api/scans/${scan.id}/slices/${z}`)).blob();
+  const picture = await createImageBitmap(blob);
+  if (scan !== state.scan || z !== state.z) return; // scrolled on meanwhile
+  state.picture = picture;
+  state.scale = Math.max(1, Math.round(640 / Math.max(scan.width, scan.height)));
+  view.width = scan.width * state.scale;
+  view.height = scan.height * state.scale;
+  byId("slice").value = z;
+  byId("slice-number").textContent = `${z + 1} of ${scan.depth}`;
+  draw();
+}
+
+function draw() {
+  if (!state.picture) return;
+  const k = state.scale;
+  pen.imageSmoothingEnabled = false;
+  pen.drawImage(state.picture, 0, 0, view.width, view.height);
+  pen.lineWidth = Math.max(1.5, view.width / 500);
+  for (const object of state.objects) {
+    if (object.isHidden) continue;
+    pen.strokeStyle = pen.fillStyle = object.colour;
+    const outlines = new Path2D();
+    for (const polygon of object.contours[state.z] ?? []) {
+      polygon.forEach(([x, y], i) => outlines[i ? "lineTo" : "moveTo"]((x + 0.5) * k, (y + 0.5) * k));
+      outlines.closePath();
+    }
+    pen.globalAlpha = 0.25;
+    pen.fill(outlines, "evenodd");
+    pen.globalAlpha = 1;
+    pen.stroke(outlines);
+    if (object.slice === state.z) frame(object.box);
+  }
+  if (state.drag) {
+    pen.strokeStyle = "#ffffff";
+    frame(state.drag);
+  }
+}
+
+function frame([x0, y0, x1, y1]) {
+  const k = state.scale;
+  pen.setLineDash([6, 4]);
+  pen.strokeRect(Math.min(x0, x1) * k, Math.min(y0, y1) * k, Math.abs(x1 - x0) * k, Math.abs(y1 - y0) * k);
+  pen.setLineDash([]);
+}
+
+async function segment(box) {
+  const { scan, z } = state;
+  const reach = scan.is_volume ? Number(byId("reach").value) || 0 : 0;
+  const slices = [Math.max(0, z - reach), Math.min(scan.depth - 1, z + reach)];
+  const asked = { box, slice: z, slices: scan.is_volume ? slices : null };
+  const begin = performance.now();
+  const found = await (await sendJson(`/api/scans/${scan.id}/contours`, asked)).json();
+  if (scan !== state.scan) return; // another one has been opened meanwhile
+  remember();
+  const number = state.next++;
+  const colour = COLOURS[(number - 1) % COLOURS.length];
+  state.objects.push({ ...asked, contours: found.contours, name: `Object ${number}`, colour, isHidden: false });
+  list();
+  draw();
+  const count = Object.keys(found.contours).length;
+  say(count ? `${state.objects.at(-1).name} on ${count} slice${count > 1 ? "s" : ""}, ` +
+    `${Math.round(performance.now() - begin)} ms.` : "Nothing was found in that box.");
+}
+
+function remember() {
+  state.past.push(state.objects.map((object) => ({ ...object })));
+}
+
+function undo() {
+  if (!state.past.length) { say("There is nothing to undo."); return; }
+  state.objects = state.past.pop();
+  list();
+  draw();
+  say("Undone.");
+}
+
+function list() {
+  byId("objects").replaceChildren(...state.objects.map((object, place) => {
+    const item = document.createElement("li");
+    const colour = document.createElement("span");
+    colour.className = "colour";
+    colour.style.background = object.colour;
+    const name = document.createElement("input");
+    name.type = "text";
+    name.value = object.name;
+    name.setAttribute("aria-label", `Name of object ${place + 1}`);
+    name.onchange = () => { remember(); object.name = name.value; list(); };
+    const hide = button(object.isHidden ? "Show" : "Hide", object, () => {
+      remember();
+      object.isHidden = !object.isHidden;
+    });
+    const remove = button("Delete", object, () => { remember(); state.objects.splice(place, 1); });
+    item.append(colour, name, hide, remove);
+    return item;
+  }));
+}
+
+function button(text, object, action) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = text;
+  made.setAttribute("aria-label", `${text} ${object.name}`);
+  made.onclick = () => { action(); list(); draw(); };
+  return made;
+}
+
+async function download() {
+  const { scan, objects } = state;
+  const suffix = byId("suffix").value;
+  const name = scan.name.replace(/(\.nii)?\.[^.]+$/, "") + "_labels" + suffix;
+  const wanted = objects.map(({ box, slice, slices }) => ({ box, slice, slices }));
+  say("Writing the label map …");
+  const response = await sendJson(`/api/scans/${scan.id}/labels`, { objects: wanted, name });
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await response.blob());
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+  say(`${name}: ${objects.map((object, i) => `${i + 1} is ${object.name}`).join(", ") || "no objects"}.`);
+}
+
+async function setWindow(text) {
+  const scan = await (await sendJson(`/api/scans/${state.scan.id}/window`, { window: text }, "PUT")).json();
+  adopt(scan);
+  await show(state.z);
+  say("Further boxes are segmented in this window.");
+}
+
+function place(event) {
+  const area = view.getBoundingClientRect();
+  const x = (event.clientX - area.left) / area.width * state.scan.width;
+  const y = (event.clientY - area.top) / area.height * state.scan.height;
+  return [Math.max(0, Math.min(state.scan.width - 1, x)), Math.max(0, Math.min(state.scan.height - 1, y))];
+}
+
+view.addEventListener("pointerdown", (event) => {
+  if (!state.scan || !state.picture || event.button) return;
+  view.setPointerCapture(event.pointerId);
+  state.drag = [...place(event), ...place(event)];
+});
+view.addEventListener("pointermove", (event) => {
+  if (!state.drag) return;
+  state.drag.splice(2, 2, ...place(event));
+  draw();
+});
+view.addEventListener("pointerup", attempt(async () => {
+  if (!state.drag) return;
+  const [x0, y0, x1, y1] = state.drag.map(Math.round);
+  state.drag = null;
+  draw();
+  const isBox = Math.abs(x1 - x0) >= SHORTEST_BOX && Math.abs(y1 - y0) >= SHORTEST_BOX;
+  if (isBox) await segment([Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)]);
+}));
+view.addEventListener("wheel", attempt(async (event) => {
+  if (!state.scan?.is_volume) return;
+  event.preventDefault();
+  await show(state.z + Math.sign(event.deltaY));
+}), { passive: false });
+view.addEventListener("keydown", attempt(async (event) => {
+  const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, PageDown: 10, PageUp: -10 }[event.key];
+  if (!step || !state.scan?.is_volume) return;
+  event.preventDefault();
+  await show(state.z + step);
+}));
+document.addEventListener("keydown", (event) => {
+  const isText = event.target.matches("input[type=text], input[type=number]");
+  if ((event.ctrlKey || event.metaKey) && event.key === "z" && !isText) undo();
+});
+byId("file").onchange = attempt(async (event) => openFiles(event.target.files));
+byId("slice").oninput = attempt(async (event) => show(Number(event.target.value)));
+byId("window").onchange = attempt(async (event) => setWindow(event.target.value));
+byId("set-window").onclick = attempt(async () => setWindow(`${byId("level").value},${byId("width").value}`));
+byId("add-box").onclick = attempt(async () => {
+  const box = ["x0", "y0", "x1", "y1"].map((id) => byId(id).valueAsNumber);
+  if (box.some(Number.isNaN)) throw new Error("Give all four numbers of the box.");
+  await segment(box);
+});
+byId("undo").onclick = undo;
+byId("download").onclick = attempt(download);
