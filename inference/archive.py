@@ -150,9 +150,8 @@ def _header(content: bytes) -> ArrayHeader:
     if version not in HEADER_READERS:
         raise ValueError(f"Its format must be version 1.0 to 3.0, got {version[0]}.{version[1]}")
     try:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # of Python 2, whose headers are read as well
+        # NumPy warns of headers that Python 2 wrote, and reads them.
+        with warnings.catch_warnings(action="ignore"):
             shape, is_fortran, dtype = HEADER_READERS[version](head)
     except Exception as error:  # NumPy evaluates it, which fails in many ways
         raise ValueError(f"Its header is malformed: {error}") from error

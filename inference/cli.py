@@ -13,13 +13,14 @@ import os
 import sys
 import time
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 
 from .batch import Outputs, ReadAhead, run_batch
 from .cases import list_cases
 from .config import ON_ERROR
 from .errors import InferenceError
-from .files import make_writable, printable, remove_leftovers, write_bytes
+from .files import make_writable, printable, write_bytes
 from .memory import peak_memory_bytes
 from .options import add_model_options, read_settings
 from .progress import ProgressBar
@@ -32,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 DONE, SOME_FAILED, NOTHING_RAN = 0, 1, 2
 ON_ERROR_VARIABLE = "QMEDSAM_ON_ERROR"
-FILE_COMMANDS = ("segment", "convert")  # of `inference.formats`
-SERVE_COMMAND = "serve"  # of `inference.web`
+# Package and extra of each command that needs more packages than the folder command.
+COMMANDS = {"segment": ("formats", "io"), "convert": ("formats", "io"), "serve": ("web", "web")}
 
 
 class UsageError(InferenceError):
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; see the exit status in its help."""
     started = time.perf_counter()
     words = sys.argv[1:] if argv is None else argv
-    if words and words[0] in (*FILE_COMMANDS, SERVE_COMMAND):
+    if words and words[0] in COMMANDS:
         return _run_command(words)
     parser = build_parser()
     arguments = parser.parse_args(words)
@@ -88,21 +89,16 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run_command(words: list[str]) -> int:
     """Run a command that needs more packages than the folder command."""
-    is_serve = words[0] == SERVE_COMMAND
+    package, extra = COMMANDS[words[0]]
     try:
-        if is_serve:
-            from .web.command import main as serve
-
-            return serve(words[1:])
-        from .formats.command import main as run
+        command = import_module(f".{package}.command", __package__)
     except ImportError as error:
-        extra = "web" if is_serve else "io"
         print(
             f"qmedsam {words[0]} needs more packages: pip install 'qmedsam[{extra}]' ({error})",
             file=sys.stderr,
         )
         return NOTHING_RAN
-    return run(words)
+    return int(command.main(words))
 
 
 def _run(arguments: argparse.Namespace, cases: ReadAhead, *, started: float) -> int:
@@ -231,8 +227,6 @@ def _outputs(arguments: argparse.Namespace) -> Outputs:
 
 def _writable(folder: Path) -> Path:
     try:
-        make_writable(folder)
-        remove_leftovers(folder)
-        return folder
+        return make_writable(folder)
     except OSError as error:
         raise UsageError(f"Folder {folder} cannot be written: {error}") from error

@@ -25,14 +25,18 @@ def printable(name: Path | str) -> str:
 
 
 def make_writable(folder: Path) -> Path:
-    """Make a folder where there is none, and check that files can be written there.
+    """Make a folder where there is none, check that files can be written there, and tidy it.
+
+    What killed processes left there is removed; see `remove_leftovers`.
 
     Raises:
-        OSError: they cannot.
+        OSError: files cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
-        return folder
+        pass
+    remove_leftovers(folder)
+    return folder
 
 
 def write_bytes(path: Path, content: bytes) -> None:

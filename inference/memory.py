@@ -33,12 +33,12 @@ def memory_limit_bytes() -> int:
 
 def largest_array_bytes() -> int:
     """Return how large the arrays of a case may be, so that the memory limit is kept."""
-    return max(0, int((memory_limit_bytes() - BASE_BYTES) * CASE_SHARE))
+    return int(_beside_the_model_bytes() * CASE_SHARE)
 
 
 def largest_label_map_bytes() -> int:
     """Return how large an empty label map may be, beside which there is no case."""
-    return max(0, (memory_limit_bytes() - BASE_BYTES) // 2)
+    return _beside_the_model_bytes() // 2
 
 
 def automatic_block_size(precision: str) -> int:
@@ -49,8 +49,8 @@ def automatic_block_size(precision: str) -> int:
     Args:
         precision: of the decoder, f32 or bf16.
     """
-    free = memory_limit_bytes() - BASE_BYTES
-    return max(1, min(LARGEST_BLOCK[precision], free // (2 * DECODER_BYTES_PER_BOX)))
+    boxes = _beside_the_model_bytes() // (2 * DECODER_BYTES_PER_BOX)
+    return max(1, min(LARGEST_BLOCK[precision], boxes))
 
 
 def peak_memory_bytes() -> int:
@@ -67,6 +67,10 @@ def reset_peak_memory() -> None:
         (cgroups.PROC_SELF / "clear_refs").write_text("5")
     except OSError:
         return
+
+
+def _beside_the_model_bytes() -> int:
+    return max(0, memory_limit_bytes() - BASE_BYTES)
 
 
 def _status_kib(field: str) -> int | None:

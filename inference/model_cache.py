@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 from .archive import deflate
-from .files import make_writable, remove_leftovers, write_bytes
+from .files import make_writable, write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,6 @@ class ModelCache:
         """Whether something can be stored; a model is put into bytes only then."""
         try:
             make_writable(self._folder)
-            remove_leftovers(self._folder)
         except OSError as error:
             logger.info("Compiled models are not cached: %s", error)
             return False

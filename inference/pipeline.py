@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from .archive import deflate
 from .embeddings import EmbeddingMemory, EmbeddingStore, EncodedImage
 from .geometry import Box, Boxes, ModelFrame
-from .postprocess import LabelCanvas, LabelMap, MaskWindow, logits_to_window
+from .postprocess import MaskWindow, logits_to_window
 from .preprocess import preprocess_image
 from .timing import Stopwatch
 from .volume import Follow, Visit, follow_mask
@@ -76,38 +76,6 @@ class Canvas(Protocol):
         ...
 
 
-def segment_slices(
-    network: Network,
-    slices: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
-    *,
-    boxes: Boxes,
-    visits: Sequence[Visit],
-    block_size: int,
-    stopwatch: Stopwatch,
-    follow: Follow = follow_mask,
-    stages: Stages = SERVED,
-) -> LabelMap:
-    """Segment the slices of a volume, or an image as the only slice of one; see `draw_slices`.
-
-    Returns:
-        label_map (D, H, W).
-    """
-    shape = (len(slices), slices[0].shape[0], slices[0].shape[1])
-    canvas = LabelCanvas(shape, len(boxes))
-    draw_slices(
-        network,
-        slices,
-        canvas,
-        boxes=boxes,
-        visits=visits,
-        block_size=block_size,
-        stopwatch=stopwatch,
-        follow=follow,
-        stages=stages,
-    )
-    return canvas.label_map
-
-
 def draw_slices(
     network: Network,
     slices: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
@@ -121,7 +89,7 @@ def draw_slices(
     stages: Stages = SERVED,
     memory: EmbeddingMemory | None = None,
 ) -> None:
-    """Segment slices and draw each mask as it is found.
+    """Segment the slices of a volume, or an image as the only one, and draw each mask when found.
 
     A visit that follows a neighbour prompts each object by its mask there; where that mask is
     empty, and in all other visits, by its own box.

@@ -104,9 +104,7 @@ class Segmenter:
             ModelError: the decoder cannot be run.
         """
         pixels = np.asarray(image_or_volume)
-        prompts = check_prompts(pixels, np.asarray(boxes))
-        for note in prompts.notes:
-            logger.warning("%s", note)
+        prompts = _checked(pixels, boxes)
         return self.segment_checked(pixels, prompts, stopwatch=Stopwatch())
 
     def open(self, image_or_volume: ArrayLike, remembered: int = REMEMBERED_SLICES) -> Session:
@@ -135,12 +133,19 @@ class Segmenter:
         *,
         stopwatch: Stopwatch,
         stages: Stages = SERVED,
+        memory: EmbeddingMemory | None = None,
         starts: Sequence[int] | None = None,
     ) -> LabelMap:
         """Segment checked prompts and take the time; see `segment` and `draw_checked`."""
         canvas = LabelCanvas(_volume_shape(pixels, prompts), len(prompts.boxes))
         self.draw_checked(
-            pixels, prompts, canvas, stopwatch=stopwatch, stages=stages, starts=starts
+            pixels,
+            prompts,
+            canvas,
+            stopwatch=stopwatch,
+            stages=stages,
+            memory=memory,
+            starts=starts,
         )
         return canvas.label_map if prompts.is_volume else canvas.label_map[0]
 
@@ -212,10 +217,7 @@ class Session:
         Raises:
             InvalidCaseError: a type, shape or value of the boxes is wrong.
         """
-        prompts = self._checked(boxes)
-        canvas = LabelCanvas(_volume_shape(self.pixels, prompts), len(prompts.boxes))
-        self._draw(prompts, canvas)
-        return canvas.label_map if prompts.is_volume else canvas.label_map[0]
+        return self._segment(_checked(self.pixels, boxes))
 
     def propagate(self, boxes: ArrayLike, slice_index: int, slices: tuple[int, int]) -> LabelMap:
         """Segment what was boxed on one slice of a volume, and follow it to others.
@@ -234,9 +236,7 @@ class Session:
         prompts = check_prompts(self.pixels, boxes_on_slices(boxes, slice_index, slices))
         if not slices[0] >= 0 or not slices[1] < len(self.pixels):
             raise InvalidCaseError(f"Slices must be 0 to {len(self.pixels) - 1}, got {slices}")
-        canvas = LabelCanvas(_volume_shape(self.pixels, prompts), len(prompts.boxes))
-        self._draw(prompts, canvas, starts=[slice_index] * len(prompts.boxes))
-        return canvas.label_map
+        return self._segment(prompts, starts=[slice_index] * len(prompts.boxes))
 
     def masks(self, boxes: ArrayLike) -> NDArray[np.bool_]:
         """Return a mask for each box, whole where masks overlap.
@@ -247,7 +247,7 @@ class Session:
         Raises:
             InvalidCaseError: a type, shape or value of the boxes is wrong.
         """
-        prompts = self._checked(boxes)
+        prompts = _checked(self.pixels, boxes)
         canvas = MaskCanvas(_volume_shape(self.pixels, prompts), len(prompts.boxes))
         self._draw(prompts, canvas)
         return canvas.masks if prompts.is_volume else canvas.masks[:, 0]
@@ -261,7 +261,7 @@ class Session:
         Raises:
             InvalidCaseError: boxes are wrong, or of a volume.
         """
-        prompts = self._checked(boxes)
+        prompts = _checked(self.pixels, boxes)
         if prompts.is_volume:
             raise InvalidCaseError("Logits are of images, got a volume; take a slice of it")
         logits = np.full((len(prompts.boxes), *self.pixels.shape[:2]), -np.inf, dtype=np.float32)
@@ -277,20 +277,12 @@ class Session:
         self._draw(prompts, _NoCanvas(), stages)
         return logits
 
-    def _checked(self, boxes: ArrayLike) -> Prompts:
-        prompts = check_prompts(self.pixels, np.asarray(boxes))
-        for note in prompts.notes:
-            logger.warning("%s", note)
-        return prompts
+    def _segment(self, prompts: Prompts, starts: Sequence[int] | None = None) -> LabelMap:
+        return self._segmenter.segment_checked(
+            self.pixels, prompts, stopwatch=Stopwatch(), memory=self._memory, starts=starts
+        )
 
-    def _draw(
-        self,
-        prompts: Prompts,
-        canvas: Canvas,
-        stages: Stages = SERVED,
-        *,
-        starts: Sequence[int] | None = None,
-    ) -> None:
+    def _draw(self, prompts: Prompts, canvas: Canvas, stages: Stages = SERVED) -> None:
         self._segmenter.draw_checked(
             self.pixels,
             prompts,
@@ -298,7 +290,6 @@ class Session:
             stopwatch=Stopwatch(),
             stages=stages,
             memory=self._memory,
-            starts=starts,
         )
 
 
@@ -307,6 +298,14 @@ class _NoCanvas:
 
     def paint(self, z: int, window: MaskWindow, label: int) -> None:
         pass
+
+
+def _checked(pixels: NDArray[np.uint8], boxes: ArrayLike) -> Prompts:
+    """Check prompts, and log what had to be corrected."""
+    prompts = check_prompts(pixels, np.asarray(boxes))
+    for note in prompts.notes:
+        logger.warning("%s", note)
+    return prompts
 
 
 def _volume_shape(pixels: NDArray[np.uint8], prompts: Prompts) -> tuple[int, int, int]:

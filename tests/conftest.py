@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from inference.contract import LOW_RES_SIZE
 from inference.embeddings import EncodedImage
-from inference.postprocess import MaskWindow
+from inference.pipeline import draw_slices
+from inference.postprocess import LabelCanvas, LabelMap, MaskWindow
 from inference.windows import Window
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +61,13 @@ class FakeNetwork:
             np.minimum(pixels[:, None] - y0, y1 - pixels[:, None]),
         )
         return np.clip(inside + 0.5, -1, 1).astype(np.float32)
+
+
+def segment_slices(network, slices, *, boxes, **options) -> LabelMap:
+    """Return the label map (D, H, W) of what `draw_slices` draws."""
+    canvas = LabelCanvas((len(slices), *slices[0].shape[:2]), len(boxes))
+    draw_slices(network, slices, canvas, boxes=boxes, **options)
+    return canvas.label_map
 
 
 def cut(logits: NDArray[np.float32], windows: Sequence[Window]) -> NDArray[np.float32]:

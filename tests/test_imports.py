@@ -75,10 +75,7 @@ def test_formats_import_their_extra_and_nothing_else_does(path):
 def test_inference_imports_point_down(path):
     layer_of = {name: level for level, names in enumerate(LAYERS) for name in names}
     for module, is_relative in imports(path):
-        if is_relative and module not in (
-            "formats.command",
-            "web.command",
-        ):  # imported where it is asked for
+        if is_relative:
             assert layer_of[module] > layer_of[path.stem], f"{path.stem} imports {module}"
 
 

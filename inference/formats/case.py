@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import cv2
-
 from ..cases import CASE_SUFFIX, read_case_bytes
 from ..errors import InvalidCaseError
 from ..postprocess import LabelMap
 from ..preprocess import without_alpha
-from ..prompts import VOLUME_COLUMNS, check_pixels, label_map_shape
+from ..prompts import check_pixels, label_map_shape
 from .intensity import AS_IT_IS, IntensityWindow
+from .picture import encode_label_png
 from .scan import FormatError, Scan
 
 SUFFIXES = (CASE_SUFFIX,)
@@ -39,15 +38,13 @@ class CaseScan(Scan):
         except InvalidCaseError as error:
             raise FormatError(f"{name}: {error}") from error
         columns = case.boxes.shape[1] if case.boxes.ndim == 2 else None
-        is_volume = label_map_shape(case.pixels.shape, columns) == case.pixels.shape
-        is_volume = is_volume and case.pixels.ndim == 3
+        shape = case.pixels.shape
+        is_volume = len(shape) == 3 and label_map_shape(shape, columns) == shape
         values = case.pixels if is_volume else without_alpha(case.pixels)
         super().__init__(values, window or AS_IT_IS, is_volume=is_volume)
-        self.boxes = case.boxes if is_volume == (columns == VOLUME_COLUMNS) else None
 
     def encode(self, label_map: LabelMap, suffix: str, note: str) -> bytes:
         """Return the label map of an image as PNG."""
         if self.is_volume:
             raise FormatError("Labels of a volume in .npz are written as .npz")
-        _, content = cv2.imencode(".png", label_map)
-        return bytes(content)
+        return encode_label_png(label_map)

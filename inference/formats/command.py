@@ -14,7 +14,7 @@ from ..files import write_bytes
 from ..geometry import Boxes
 from ..options import add_model_options, read_settings
 from ..overlay import draw_image_overlay, draw_volume_montage, encode_png
-from ..prompts import boxes_on_slices, check_prompts
+from ..prompts import IMAGE_COLUMNS, VOLUME_COLUMNS, boxes_on_slices, check_prompts
 from ..segmenter import Segmenter
 from ..timing import Stopwatch
 from .files import SUFFIXES, open_scan, parse_box, read_boxes, stack_boxes, write_labels
@@ -24,7 +24,6 @@ from .scan import FormatError, Scan
 logger = logging.getLogger(__name__)
 
 DONE, FAILED = 0, 2
-IMAGE_COLUMNS, VOLUME_COLUMNS = 4, 6
 
 
 def build_parser() -> argparse.ArgumentParser:

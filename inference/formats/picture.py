@@ -46,8 +46,17 @@ class PictureScan(Scan):
         super().__init__(values, window or default, is_volume=False)
 
     def encode(self, label_map: LabelMap, suffix: str, note: str) -> bytes:
-        """Return a label map as PNG of 8 or 16 bits."""
-        is_encoded, content = cv2.imencode(".png", label_map)
-        if not is_encoded:
-            raise FormatError(f"A label map of {label_map.shape} cannot be encoded as PNG")
-        return bytes(content)
+        """Return a label map as PNG; see `encode_label_png`."""
+        return encode_label_png(label_map)
+
+
+def encode_label_png(label_map: LabelMap) -> bytes:
+    """Return a label map (H, W) as PNG of 8 or 16 bits.
+
+    Raises:
+        FormatError: it cannot be encoded.
+    """
+    is_encoded, content = cv2.imencode(".png", label_map)
+    if not is_encoded:
+        raise FormatError(f"A label map of {label_map.shape} cannot be encoded as PNG")
+    return bytes(content)

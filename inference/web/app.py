@@ -23,6 +23,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from ..cases import CASE_SUFFIX
 from ..errors import InferenceError
 from ..formats import dicom
 from ..formats.files import encode_labels, read_scan
@@ -100,7 +101,7 @@ class _Open:
         self.session = self._new_session()
 
     def described(self) -> Opened:
-        depth, height, width = ([1, *self.scan.label_shape])[-3:]
+        depth, height, width = self._shape
         return Opened(
             id=self.number,
             name=self.name,
@@ -110,7 +111,7 @@ class _Open:
             is_volume=self.scan.is_volume,
             window=describe(self.scan.window),
             windows=list(WINDOW_NAMES),
-            label_suffixes=[*self.scan.label_suffixes, ".npz"],
+            label_suffixes=[*self.scan.label_suffixes, CASE_SUFFIX],
         )
 
     def masks(self, wanted: Object) -> dict[int, NDArray[np.bool_]]:
@@ -126,11 +127,16 @@ class _Open:
 
     def label_map(self, objects: list[Object]) -> NDArray[Any]:
         """Return the label map of objects; a later one wins where two overlap."""
-        label_map = np.zeros(([1, *self.scan.label_shape])[-3:], dtype=label_dtype(len(objects)))
+        label_map = np.zeros(self._shape, dtype=label_dtype(len(objects)))
         for label, wanted in enumerate(objects, 1):
             for z, mask in self.masks(wanted).items():
                 label_map[z][mask] = label
         return label_map if self.scan.is_volume else label_map[0]
+
+    @property
+    def _shape(self) -> list[int]:
+        """Depth, which is 1 of an image, height and width."""
+        return [1, *self.scan.label_shape][-3:]
 
     def _new_session(self) -> Session:
         return self._segmenter.open(self.scan.pixels, remembered=REMEMBERED_SLICES)

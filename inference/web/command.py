@@ -42,8 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Serve until stopped; 2 where that cannot be."""
-    arguments = build_parser().parse_args(argv)
+    """Serve until stopped; 2 where that cannot be. `argv` begins with the command's name."""
+    arguments = build_parser().parse_args(argv[1:])
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         segmenter = Segmenter(arguments.model_dir, read_settings(arguments))

@@ -19,11 +19,10 @@ import numpy as np
 
 from inference.cases import is_label_map_of, read_case, read_label_map_shape
 from inference.errors import InvalidCaseError
-from inference.pipeline import segment_slices
 from inference.prompts import check_prompts
 from inference.timing import Stopwatch
 from inference.volume import boxes_2d, fixed_visits, image_visits
-from tests.conftest import FakeNetwork
+from tests.conftest import FakeNetwork, segment_slices
 
 CORPUS = Path(__file__).with_name("corpus")
 MEMBERS = b"M"  # what an input begins with whose rest is two members and not a file

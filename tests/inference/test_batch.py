@@ -12,10 +12,9 @@ import pytest
 
 from inference.batch import Outputs, ReadAhead, run_batch
 from inference.errors import ModelError
-from inference.pipeline import segment_slices
 from inference.prompts import Prompts
 from inference.volume import image_visits
-from tests.conftest import FakeNetwork
+from tests.conftest import FakeNetwork, segment_slices
 
 
 class FakeSegmenter:

@@ -11,7 +11,7 @@ import pytest
 
 from inference import pipeline
 from inference.geometry import ModelFrame
-from inference.pipeline import Stages, first_equal_slices, segment_slices
+from inference.pipeline import Stages, first_equal_slices
 from inference.postprocess import logits_to_window
 from inference.preprocess import preprocess_image
 from inference.timing import Stopwatch
@@ -24,7 +24,7 @@ from inference.volume import (
     image_visits,
     propagation_visits,
 )
-from tests.conftest import cut, full_mask
+from tests.conftest import cut, full_mask, segment_slices
 
 
 def segment(network, slices, boxes, visits, block_size=16, follow=follow_mask):

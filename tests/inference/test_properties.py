@@ -8,12 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from inference.geometry import ModelFrame, clip_boxes
-from inference.pipeline import segment_slices
 from inference.prompts import check_prompts
 from inference.segmenter import VOLUME_RULES
 from inference.timing import Stopwatch
 from inference.volume import boxes_2d, image_visits
-from tests.conftest import FakeNetwork
+from tests.conftest import FakeNetwork, segment_slices
 
 SIDES = st.integers(1, 70)
 COORDINATES = st.one_of(
