@@ -27,6 +27,7 @@ CASE_SUFFIX = ".npz"
 MOST_BOX_BYTES = 1 << 24  # more than the most boxes take in any number type
 NAMED_MEMBERS = 10  # of an archive, in a message
 PIXELS_KEY, BOXES_KEY, LABELS_KEY = "imgs", "boxes", "segs"
+INFO_KEY = "info"  # what a file of another format was, for people to read
 # What NumPy and zipfile raise on a file that is broken in one way or another.
 READ_ERRORS = (
     OSError,
@@ -98,12 +99,19 @@ def read_label_map(path: Path) -> LabelMap:
     return label_map
 
 
-def write_case(path: Path, pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> None:
-    """Write an image or volume with its boxes as a case."""
+def write_case(
+    path: Path, pixels: NDArray[np.uint8], boxes: NDArray[np.generic], info: str
+) -> None:
+    """Write an image or volume with its boxes as a case, and with a text on where it is from."""
+    write_bytes(path, archive_with_info({PIXELS_KEY: pixels, BOXES_KEY: boxes}, info))
+
+
+def archive_with_info(members: dict[str, NDArray[Any]], info: str) -> bytes:
+    """Return a .npz archive of arrays and, as the member `info`, a text."""
     content = io.BytesIO()
-    members: dict[str, Any] = {PIXELS_KEY: pixels, BOXES_KEY: boxes}
-    np.savez_compressed(content, **members)
-    write_bytes(path, content.getvalue())
+    arrays: dict[str, Any] = {**members, INFO_KEY: np.array(info)}
+    np.savez_compressed(content, **arrays)
+    return content.getvalue()
 
 
 def read_label_map_shape(path: Path) -> tuple[int, ...] | None:

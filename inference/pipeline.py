@@ -68,6 +68,9 @@ class Network(Protocol):
         ...
 
 
+Slices = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]  # images of one size
+
+
 class Canvas(Protocol):
     """What takes the masks."""
 
@@ -78,7 +81,7 @@ class Canvas(Protocol):
 
 def draw_slices(
     network: Network,
-    slices: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    slices: Slices,
     canvas: Canvas,
     *,
     boxes: Boxes,
@@ -139,9 +142,7 @@ def draw_slices(
                         found[index, visit.z] = box
 
 
-def first_equal_slices(
-    slices: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], chosen: Sequence[int]
-) -> dict[int, int]:
+def first_equal_slices(slices: Slices, chosen: Sequence[int]) -> dict[int, int]:
     """Return for each of the chosen slices the first of them that it equals, mostly itself."""
     if len(set(chosen)) == 1:  # an image may be large, and has nothing to be compared with
         return {chosen[0]: chosen[0]}
@@ -157,7 +158,7 @@ def first_equal_slices(
 
 
 def _embeddings(
-    slices: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    slices: Slices,
     visits: Sequence[Visit],
     embed: Callable[[int], EncodedImage],
 ) -> Generator[tuple[Visit, EncodedImage]]:

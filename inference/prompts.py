@@ -39,13 +39,19 @@ class Prompts:
         return int(self.boxes.shape[1]) == VOLUME_COLUMNS
 
 
-def check_prompts(pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> Prompts:
+def check_prompts(
+    pixels: NDArray[np.uint8],
+    boxes: NDArray[np.generic],
+    *,
+    written: NDArray[np.generic] | None = None,
+) -> Prompts:
     """Check pixels and boxes and bring the boxes into one form.
 
     Args:
         pixels: image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or volume (D, H, W); uint8.
         boxes: (N, 4) with an image, (N, 6) with a volume, any integer or float type; one box may
             come as (4,) or (6,), no box as an array of size 0.
+        written: the boxes as a user wrote them, for the notes; None where they are `boxes`.
 
     Returns:
         The boxes: swapped where a maximum came first, z rounded, clipped to the border. A box
@@ -58,9 +64,10 @@ def check_prompts(pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> Prom
     rows = _as_rows(pixels, boxes)
     is_volume = rows.shape[1] == VOLUME_COLUMNS
     _check_match(pixels, is_volume)
+    shown = rows if written is None else written.astype(np.float64)
     broken = np.any(~np.isfinite(rows), axis=1)
     if broken.any():
-        raise InvalidCaseError(f"Boxes must be finite, got {_named(rows, broken)}")
+        raise InvalidCaseError(f"Boxes must be finite, got {_named(shown, broken)}")
     half = rows.shape[1] // 2
     low, high = rows[:, :half], rows[:, half:]
     ordered = np.concatenate([np.minimum(low, high), np.maximum(low, high)], axis=1)
@@ -79,7 +86,7 @@ def check_prompts(pixels: NDArray[np.uint8], boxes: NDArray[np.generic]) -> Prom
         boxes=clipped.astype(np.float32),
         objects=tuple(int(i) for i in np.flatnonzero(~outside)),
         notes=tuple(
-            f"{text} {_named(rows, which)}" for text, which in notes.items() if which.any()
+            f"{text} {_named(shown, which)}" for text, which in notes.items() if which.any()
         ),
     )
 

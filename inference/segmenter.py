@@ -19,7 +19,7 @@ from .errors import InvalidCaseError
 from .geometry import ModelFrame
 from .memory import automatic_block_size
 from .model import CompiledNetwork
-from .pipeline import SERVED, Canvas, Stages, draw_slices
+from .pipeline import SERVED, Canvas, Slices, Stages, draw_slices
 from .postprocess import (
     EMPTY_WINDOW,
     LabelCanvas,
@@ -28,10 +28,11 @@ from .postprocess import (
     MaskWindow,
     upsampled_logits,
 )
-from .prompts import Prompts, boxes_on_slices, check_pixels, check_prompts
+from .prompts import IMAGE_COLUMNS, Prompts, boxes_on_slices, check_pixels, check_prompts
 from .timing import Stopwatch
 from .variant import default_model_dir
 from .volume import (
+    Visit,
     boxes_2d,
     fixed_visits,
     follow_mask,
@@ -166,6 +167,7 @@ class Segmenter:
         whatever the settings say.
         """
         schedule, follow = VOLUME_RULES[self.settings.volume_prompt]
+        slices: Slices = pixels if prompts.is_volume else [pixels]
         if prompts.is_volume:
             if starts is None:
                 visits = schedule(prompts.boxes, prompts.objects)
@@ -178,7 +180,7 @@ class Segmenter:
         with self._turn:
             draw_slices(
                 self.network,
-                pixels if prompts.is_volume else [pixels],
+                slices,
                 canvas,
                 boxes=boxes,
                 visits=visits,
@@ -186,6 +188,20 @@ class Segmenter:
                 stopwatch=stopwatch,
                 follow=follow,
                 stages=stages,
+                memory=memory,
+            )
+
+    def encode(self, slices: Slices, z: int, memory: EmbeddingMemory) -> None:
+        """Encode a slice into the memory, unless it is there."""
+        with self._turn:
+            draw_slices(
+                self.network,
+                slices,
+                _NoCanvas(),
+                boxes=np.zeros((0, IMAGE_COLUMNS), dtype=np.float32),
+                visits=[Visit(z, ())],
+                block_size=self.block_size,
+                stopwatch=Stopwatch(),
                 memory=memory,
             )
 
@@ -210,6 +226,22 @@ class Session:
         self.pixels = pixels
         self._segmenter = segmenter
         self._memory = memory
+
+    def encode(self, slice_index: int | None = None) -> None:
+        """Encode the image, or a slice of the volume, ahead of its first box.
+
+        Args:
+            slice_index: None of an image.
+
+        Raises:
+            InvalidCaseError: there is no such slice.
+        """
+        if slice_index is not None and not 0 <= slice_index < len(self.pixels):
+            raise InvalidCaseError(
+                f"Slice must be from 0 to {len(self.pixels) - 1}, got {slice_index}"
+            )
+        slices: Slices = [self.pixels] if slice_index is None else self.pixels
+        self._segmenter.encode(slices, slice_index or 0, self._memory)
 
     def segment(self, boxes: ArrayLike) -> LabelMap:
         """Segment boxes as `Segmenter.segment` does.

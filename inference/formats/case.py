@@ -9,7 +9,7 @@ from ..preprocess import without_alpha
 from ..prompts import check_pixels, label_map_shape
 from .intensity import AS_IT_IS, IntensityWindow
 from .picture import encode_label_png
-from .scan import FormatError, Scan
+from .scan import FormatError, LabelNotes, Scan
 
 SUFFIXES = (CASE_SUFFIX,)
 
@@ -43,8 +43,8 @@ class CaseScan(Scan):
         values = case.pixels if is_volume else without_alpha(case.pixels)
         super().__init__(values, window or AS_IT_IS, is_volume=is_volume)
 
-    def encode(self, label_map: LabelMap, suffix: str, note: str) -> bytes:
+    def encode(self, label_map: LabelMap, suffix: str, notes: LabelNotes) -> bytes:
         """Return the label map of an image as PNG."""
         if self.is_volume:
             raise FormatError("Labels of a volume in .npz are written as .npz")
-        return encode_label_png(label_map)
+        return encode_label_png(label_map, notes)

@@ -17,9 +17,10 @@ from ..overlay import draw_image_overlay, draw_volume_montage, encode_png
 from ..prompts import IMAGE_COLUMNS, VOLUME_COLUMNS, boxes_on_slices, check_prompts
 from ..segmenter import Segmenter
 from ..timing import Stopwatch
-from .files import SUFFIXES, open_scan, parse_box, read_boxes, stack_boxes, write_labels
+from .boxes import NamedBox, parse_box, read_boxes, stack_boxes
+from .files import SUFFIXES, open_scan, write_labels
 from .intensity import WINDOW_NAMES, parse_window
-from .scan import FormatError, Scan
+from .scan import FormatError, LabelNotes, Scan
 
 logger = logging.getLogger(__name__)
 
@@ -78,18 +79,23 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         window = None if arguments.window is None else parse_window(arguments.window)
-        scan = open_scan(arguments.image, window)
+        scan = open_scan(arguments.image, window, arguments.series)
+        for text in scan.remarks:
+            logger.warning("%s: %s", arguments.image, text)
+        boxes = [*arguments.box, *(read_boxes(arguments.boxes) if arguments.boxes else [])]
+        notes = scan.notes_of([box.name for box in boxes])
         if arguments.command == "segment":
-            _segment(arguments, scan)
+            _segment(arguments, scan, boxes, notes)
         elif arguments.labels is not None:
             label_map = read_label_map(arguments.labels)
             if label_map.shape != scan.label_shape:
                 raise FormatError(
                     f"{arguments.labels} must have shape {scan.label_shape}, got {label_map.shape}"
                 )
-            write_labels(scan, label_map, arguments.output)
+            write_labels(scan, label_map, arguments.output, notes)
         else:
-            write_case(arguments.output, scan.pixels, _boxes(arguments, scan))
+            pixel_boxes = scan.boxes_to_pixels(_own_boxes(scan, boxes))
+            write_case(arguments.output, scan.pixels, pixel_boxes, notes.as_json())
     except (InferenceError, OSError) as error:
         logger.error("%s", error)
         return FAILED
@@ -107,11 +113,16 @@ def _add_scan(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=parse_box,
-        metavar="X0,Y0[,Z0],X1,Y1[,Z1]",
+        metavar="[NAME=]X0,Y0[,Z0],X1,Y1[,Z1]",
         help="first and last pixel, or voxel of the file, of an object; may be repeated",
     )
     parser.add_argument(
         "--boxes", type=Path, metavar="FILE", help="boxes as JSON or CSV, after those of --box"
+    )
+    parser.add_argument(
+        "--series",
+        metavar="NUMBER|UID",
+        help="which one, where a folder of DICOM files has several series",
     )
     parser.add_argument(
         "--window",
@@ -121,20 +132,18 @@ def _add_scan(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _rows(arguments: argparse.Namespace) -> list[list[float]]:
-    return [*arguments.box, *(read_boxes(arguments.boxes) if arguments.boxes else [])]
+def _own_boxes(scan: Scan, boxes: list[NamedBox]) -> Boxes:
+    """Return boxes of an image (N, 4) or a volume (N, 6) in the file's own coordinates."""
+    return stack_boxes(boxes, VOLUME_COLUMNS if scan.is_volume else IMAGE_COLUMNS)
 
 
-def _boxes(arguments: argparse.Namespace, scan: Scan) -> Boxes:
-    boxes = stack_boxes(_rows(arguments), VOLUME_COLUMNS if scan.is_volume else IMAGE_COLUMNS)
-    return scan.boxes_to_pixels(boxes)
-
-
-def _boxes_followed(arguments: argparse.Namespace, scan: Scan) -> tuple[Boxes, list[int]]:
-    """Return the boxes of what was boxed on one slice, and the slice of each in `pixels`."""
+def _own_boxes_followed(
+    arguments: argparse.Namespace, scan: Scan, boxes: list[NamedBox]
+) -> tuple[Boxes, list[int]]:
+    """Return the boxes (N, 6) of what was boxed on one slice, and the slice of each in `pixels`."""
     if arguments.slices is None or not scan.is_volume:
         raise FormatError("--slice is of a volume, and needs --slices FIRST,LAST")
-    rows = stack_boxes(_rows(arguments), IMAGE_COLUMNS)
+    rows = stack_boxes(boxes, IMAGE_COLUMNS)
     whole = boxes_on_slices(rows, arguments.slice, arguments.slices).astype(np.float32)
     on_slice = boxes_on_slices(rows, arguments.slice, (arguments.slice,) * 2).astype(np.float32)
     starts = scan.boxes_to_pixels(on_slice)[:, [2, 5]]
@@ -143,7 +152,7 @@ def _boxes_followed(arguments: argparse.Namespace, scan: Scan) -> tuple[Boxes, l
             "The file's third axis does not run through its axial slices: give boxes of six "
             "coordinates"
         )
-    return scan.boxes_to_pixels(whole), [int(start) for start in starts[:, 0]]
+    return whole, [int(start) for start in starts[:, 0]]
 
 
 def _slices(text: str) -> tuple[int, int]:
@@ -153,20 +162,22 @@ def _slices(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def _segment(arguments: argparse.Namespace, scan: Scan) -> None:
+def _segment(
+    arguments: argparse.Namespace, scan: Scan, boxes: list[NamedBox], notes: LabelNotes
+) -> None:
     starts = None
     if arguments.slice is None:
-        boxes = _boxes(arguments, scan)
+        own = _own_boxes(scan, boxes)
     else:
-        boxes, starts = _boxes_followed(arguments, scan)
-    prompts = check_prompts(scan.pixels, boxes)
+        own, starts = _own_boxes_followed(arguments, scan, boxes)
+    prompts = check_prompts(scan.pixels, scan.boxes_to_pixels(own), written=own)
     for text in prompts.notes:
         logger.warning("%s: %s", arguments.image, text)
     segmenter = Segmenter(arguments.model_dir, read_settings(arguments))
     label_map = segmenter.segment_checked(
         scan.pixels, prompts, stopwatch=Stopwatch(), starts=starts
     )
-    write_labels(scan, label_map, arguments.output)
+    write_labels(scan, label_map, arguments.output, notes)
     if arguments.preview is not None:
         draw = draw_volume_montage if prompts.is_volume else draw_image_overlay
         picture = draw(scan.pixels, prompts.boxes, label_map, objects=prompts.objects)

@@ -1,4 +1,4 @@
-"""DICOM, by pydicom: a file or the folder of a series in, DICOM SEG out, by highdicom.
+"""DICOM, by pydicom: a file or the folder of a series in, DICOM SEG or NIfTI out.
 
 Slices go by their positions along the normal of their planes; rows and columns stay as they are
 stored. Values are rescaled as the file says, so that those of CT are Hounsfield units.
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from nibabel import nifti1 as typed_in_part
 from numpy.typing import NDArray
 from pydicom import pixels as untyped
 from pydicom.errors import InvalidDicomError
@@ -19,13 +20,19 @@ from pydicom.errors import InvalidDicomError
 from ..postprocess import LabelMap
 from ..version import __version__
 from .intensity import AS_IT_IS, PERCENTILES, IntensityWindow
-from .scan import FormatError, Scan
+from .nifti import SUFFIXES as NIFTI_SUFFIXES
+from .nifti import encode_nifti
+from .picture import encode_label_png
+from .scan import FormatError, LabelNotes, Scan
 
 SUFFIXES = (".dcm", ".dicom")
 CT, CT_WINDOW = "CT", "soft-tissue"
 INVERTED = "MONOCHROME1"  # low values are bright
 SAME_DIRECTION = 1e-3  # of the cosines of orientations
 EVEN_SPACING = 0.02  # of the distance of slices
+LONGEST_LABEL = 64  # characters of DICOM's LO
+LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])  # DICOM's x and y run against those of NIfTI
+MOST_SERIES = 8  # in a message
 # What pydicom and highdicom raise on files that are broken or lack an attribute.
 READ_ERRORS = (
     OSError,
@@ -38,6 +45,7 @@ READ_ERRORS = (
     NotImplementedError,
 )
 pixels: Any = untyped
+nifti1: Any = typed_in_part
 Dataset = Any  # pydicom's, whose attributes are the file's
 
 
@@ -46,25 +54,26 @@ class DicomScan(Scan):
 
     Args:
         name: of the file or folder, for messages.
-        contents: of the file, or of the files of one series in any order; others among several are
-            left out.
+        contents: of the file, or of the files of a series in any order; what is no DICOM among
+            them is left out.
         window: of the values; None is soft tissue for CT, percentiles for other grey images, and 8
             bits as they are for colours.
+        series: number or UID of the series to take; needed where there are several.
 
     Raises:
         FormatError: files cannot be read, or are not the slices of one series.
         WindowError: the window does not fit the values.
     """
 
-    label_suffixes = (".dcm",)
-
     def __init__(
         self,
         name: str,
         contents: Sequence[bytes],
         window: str | IntensityWindow | None = None,
+        series: str | None = None,
     ) -> None:
-        self._datasets = _in_order(_read(name, contents), name)
+        self._datasets = _in_order(_one_series(_read(name, contents), name, series), name)
+        self._uneven = _uneven(self._datasets)
         try:
             frames = [_values(dataset) for dataset in self._datasets]
         except READ_ERRORS as error:
@@ -81,19 +90,56 @@ class DicomScan(Scan):
         if window is None:
             window = CT_WINDOW if self._datasets[0].get("Modality") == CT else PERCENTILES
             window = AS_IT_IS if values.dtype == np.uint8 and is_colour else window
-        super().__init__(values, window, is_volume=is_volume)
+        remarks = (self._uneven,) if self._uneven else ()
+        super().__init__(values, window, is_volume=is_volume, remarks=remarks)
+        is_stack = len(self._datasets) > 1
+        self.label_suffixes = (
+            ".dcm",
+            *(NIFTI_SUFFIXES if is_stack else ()),
+            *(() if is_volume else (".png",)),
+        )
 
     def _to_8_bits(self, window: str | IntensityWindow) -> NDArray[np.uint8]:
         found = super()._to_8_bits(window)
         is_inverted = self._datasets[0].get("PhotometricInterpretation") == INVERTED
         return np.uint8(255) - found if is_inverted else found
 
-    def encode(self, label_map: LabelMap, suffix: str, note: str) -> bytes:
-        """Return a DICOM SEG that refers to the slices, an object a segment.
+    def encode(self, label_map: LabelMap, suffix: str, notes: LabelNotes) -> bytes:
+        """Return a DICOM SEG, or of a series also NIfTI, or of an image PNG.
 
         Raises:
-            FormatError: there is no object, or the source lacks what a SEG must have.
+            FormatError: there is no object for a SEG, the source lacks what it must have, or
+                slices are not at even distances, which NIfTI cannot say.
         """
+        if suffix == ".png":
+            return encode_label_png(label_map, notes)
+        if suffix in NIFTI_SUFFIXES:
+            header: Any = nifti1.Nifti1Header()
+            header.set_xyzt_units("mm")
+            return encode_nifti(label_map.T, self._affine(), header, suffix, notes)
+        return self._encode_seg(label_map, notes)
+
+    def _affine(self) -> NDArray[np.float64]:
+        """Return the affine of NIfTI for voxels (column, row, slice)."""
+        if self._uneven:
+            raise FormatError(f"NIfTI has slices at even distances alone. {self._uneven}")
+        first, last = self._datasets[0], self._datasets[-1]
+        try:
+            along_row, along_column = np.reshape(first.ImageOrientationPatient, (2, 3))
+            between_rows, between_columns = (float(value) for value in first.PixelSpacing)
+        except READ_ERRORS as error:
+            raise FormatError(f"NIfTI needs the distances of pixels: {error}") from error
+        start = np.array(first.ImagePositionPatient, dtype=np.float64)
+        end = np.array(last.ImagePositionPatient, dtype=np.float64)
+        affine = np.eye(4)
+        affine[:3, 0] = along_row * between_columns
+        affine[:3, 1] = along_column * between_rows
+        affine[:3, 2] = (end - start) / (len(self._datasets) - 1)
+        affine[:3, 3] = start
+        return LPS_TO_RAS @ affine
+
+    def _encode_seg(self, label_map: LabelMap, notes: LabelNotes) -> bytes:
+        """Return a SEG that refers to the slices, an object a segment."""
         import highdicom  # takes a second, and is needed for nothing else
         from pydicom.sr.codedict import codes
 
@@ -101,7 +147,7 @@ class DicomScan(Scan):
             segments = [
                 highdicom.seg.SegmentDescription(
                     segment_number=number,
-                    segment_label=f"Object {number}",
+                    segment_label=notes.name(number).replace("\\", "/")[:LONGEST_LABEL],
                     segmented_property_category=codes.SCT.AnatomicalStructure,
                     segmented_property_type=codes.SCT.AnatomicalStructure,
                     algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
@@ -128,7 +174,7 @@ class DicomScan(Scan):
                 manufacturer_model_name="QMedSAM Service",
                 software_versions=__version__,
                 device_serial_number="0",
-                series_description=note[:64],
+                series_description=notes.line()[:LONGEST_LABEL],
             )
             content = io.BytesIO()
             written.save_as(content)
@@ -148,17 +194,43 @@ def _read(name: str, contents: Sequence[bytes]) -> list[Dataset]:
             problem = str(error)  # notes and the like lie beside slices
     if not found:
         raise FormatError(f"{name} must be readable DICOM with pixels, got: {problem}")
-    series = {str(dataset.get("SeriesInstanceUID")) for dataset in found}
-    if len(series) > 1:
-        raise FormatError(f"{name} must hold one series, got {len(series)}")
     return found
+
+
+def _one_series(datasets: list[Dataset], name: str, series: str | None) -> list[Dataset]:
+    """Return the files of a series; None is the only one.
+
+    Raises:
+        FormatError: there are several, or none of that number or UID.
+    """
+    by_uid: dict[str, list[Dataset]] = {}
+    for dataset in datasets:
+        by_uid.setdefault(str(dataset.get("SeriesInstanceUID")), []).append(dataset)
+    chosen = [
+        files
+        for uid, files in by_uid.items()
+        if series is None or series in (uid, str(files[0].get("SeriesNumber")))
+    ]
+    if len(chosen) != 1:
+        named = [
+            f"{files[0].get('SeriesNumber')} ({files[0].get('SeriesDescription', '')}, "
+            f"{len(files)} files, UID {uid})"
+            for uid, files in by_uid.items()
+        ]
+        more = ", ..." if len(named) > MOST_SERIES else ""
+        wanted = "one series; choose with --series" if series is None else f"one series {series}"
+        raise FormatError(
+            f"{name} must hold {wanted}, got {len(chosen)} of: "
+            f"{', '.join(named[:MOST_SERIES])}{more}"
+        )
+    return chosen[0]
 
 
 def _in_order(datasets: list[Dataset], name: str) -> list[Dataset]:
     """Sort slices by their positions along their normal.
 
     Raises:
-        FormatError: they have no position, or are no even stack of parallel planes.
+        FormatError: they have no position, or are no stack of parallel planes.
     """
     if len(datasets) == 1:
         return datasets
@@ -173,12 +245,25 @@ def _in_order(datasets: list[Dataset], name: str) -> list[Dataset]:
     normal = np.cross(orientations[0, :3], orientations[0, 3:])
     along = positions @ normal
     order = np.argsort(along)
-    gaps = np.diff(along[order])
-    if gaps.min() <= 0 or np.ptp(gaps) > EVEN_SPACING * gaps.mean():
+    if np.diff(along[order]).min() <= 0:
         raise FormatError(
-            f"Slices in {name} must lie at even distances, got {gaps.min():g} to {gaps.max():g} mm"
+            f"Slices in {name} must lie at different positions, got several at one (phases or "
+            "echoes of one series: put the files of each in a folder of its own)"
         )
     return [datasets[place] for place in order]
+
+
+def _uneven(datasets: list[Dataset]) -> str:
+    """Say so, if slices in order do not lie at even distances."""
+    if len(datasets) == 1:
+        return ""
+    positions = _numbers(datasets, "ImagePositionPatient", 3)
+    gaps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+    if np.ptp(gaps) <= EVEN_SPACING * gaps.mean():
+        return ""
+    return (
+        f"Slices lie {gaps.min():g} to {gaps.max():g} mm apart: some may be missing, or be scouts."
+    )
 
 
 def _numbers(datasets: list[Dataset], attribute: str, count: int) -> NDArray[np.float64]:

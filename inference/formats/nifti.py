@@ -16,14 +16,17 @@ import nibabel
 import numpy as np
 from nibabel import orientations as typed_in_part
 from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import Nifti1Extension
+from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
+from numpy.typing import NDArray
 
 from ..geometry import Boxes
 from ..memory import largest_array_bytes
 from ..postprocess import LabelMap
 from .intensity import PERCENTILES, IntensityWindow
-from .scan import FormatError, Scan
+from .scan import FormatError, LabelNotes, Scan
 
 orientations: Any = typed_in_part
 SUFFIXES = (".nii", ".nii.gz")
@@ -91,17 +94,37 @@ class NiftiScan(Scan):
             seen[:, :, int(target)] = values
         return np.concatenate([seen.min(axis=1), seen.max(axis=1)], axis=1)
 
-    def encode(self, label_map: LabelMap, suffix: str, note: str) -> bytes:
+    def encode(self, label_map: LabelMap, suffix: str, notes: LabelNotes) -> bytes:
         """Return a NIfTI file with the affine, units and codes of the one that was read."""
         own = orientations.apply_orientation(label_map.T, self._to_own)
-        header = self._image.header.copy()
-        header.set_data_dtype(label_map.dtype)
-        header.set_slope_inter(1, 0)
-        header["cal_max"] = header["cal_min"] = 0
-        header["descrip"] = note.encode()[:79]
-        labels: Any = np.ascontiguousarray(own)
-        content: bytes = type(self._image)(labels, self._image.affine, header).to_bytes()
-        return gzip.compress(content, mtime=0) if suffix.endswith(".gz") else content
+        return encode_nifti(own, self._image.affine, self._image.header.copy(), suffix, notes)
+
+
+def encode_nifti(
+    labels: LabelMap,
+    affine: NDArray[np.float64],
+    header: nibabel.Nifti1Header,
+    suffix: str,
+    notes: LabelNotes,
+) -> bytes:
+    """Return labels (X, Y, Z) as NIfTI, with the notes as an extension of the header.
+
+    Args:
+        labels: in the order of the file's own axes.
+        affine: voxels to millimetres to the right, front and top.
+        header: of which units and codes are kept; it is written to.
+        suffix: one of `SUFFIXES`.
+        notes: to go with them.
+    """
+    fields: Any = header
+    fields.set_data_dtype(labels.dtype)
+    fields.set_slope_inter(1, 0)
+    fields["cal_max"] = fields["cal_min"] = 0
+    fields["descrip"] = notes.line().encode()[:79]
+    fields.extensions.append(Nifti1Extension("comment", notes.as_json().encode()))
+    kind: Any = nibabel.Nifti2Image if isinstance(header, Nifti2Header) else nibabel.Nifti1Image
+    content: bytes = kind(np.ascontiguousarray(labels), affine, header).to_bytes()
+    return gzip.compress(content, mtime=0) if suffix.endswith(".gz") else content
 
 
 def _unpacked(content: bytes) -> bytes:

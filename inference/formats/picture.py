@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from typing import Any
 
 import cv2
@@ -10,8 +12,9 @@ from numpy.typing import NDArray
 
 from ..postprocess import LabelMap
 from .intensity import AS_IT_IS, PERCENTILES, IntensityWindow
-from .scan import FormatError, Scan
+from .scan import FormatError, LabelNotes, Scan
 
+HEADER_BYTES = 33  # of a PNG: signature and IHDR
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
@@ -45,13 +48,13 @@ class PictureScan(Scan):
         default = AS_IT_IS if values.dtype == np.uint8 else PERCENTILES
         super().__init__(values, window or default, is_volume=False)
 
-    def encode(self, label_map: LabelMap, suffix: str, note: str) -> bytes:
+    def encode(self, label_map: LabelMap, suffix: str, notes: LabelNotes) -> bytes:
         """Return a label map as PNG; see `encode_label_png`."""
-        return encode_label_png(label_map)
+        return encode_label_png(label_map, notes)
 
 
-def encode_label_png(label_map: LabelMap) -> bytes:
-    """Return a label map (H, W) as PNG of 8 or 16 bits.
+def encode_label_png(label_map: LabelMap, notes: LabelNotes) -> bytes:
+    """Return a label map (H, W) as PNG of 8 or 16 bits, with the notes as its comment.
 
     Raises:
         FormatError: it cannot be encoded.
@@ -59,4 +62,11 @@ def encode_label_png(label_map: LabelMap) -> bytes:
     is_encoded, content = cv2.imencode(".png", label_map)
     if not is_encoded:
         raise FormatError(f"A label map of {label_map.shape} cannot be encoded as PNG")
-    return bytes(content)
+    return _with_comment(bytes(content), notes.as_json())
+
+
+def _with_comment(png: bytes, text: str) -> bytes:
+    """Put a text after the header of a PNG (its chunk `iTXt`, not compressed, in no language)."""
+    body = b"iTXt" + b"Comment\0" + b"\0\0" + b"\0" + b"\0" + text.encode()
+    chunk = struct.pack(">L", len(body) - 4) + body + struct.pack(">L", zlib.crc32(body))
+    return png[:HEADER_BYTES] + chunk + png[HEADER_BYTES:]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any
@@ -28,15 +29,16 @@ from ..errors import InferenceError
 from ..formats import dicom
 from ..formats.files import encode_labels, read_scan
 from ..formats.intensity import WINDOW_NAMES, describe, parse_window
-from ..formats.scan import FormatError, Scan
+from ..formats.scan import FormatError, LabelNotes, Scan
 from ..overlay import encode_png
-from ..postprocess import label_dtype
+from ..postprocess import LabelMap, label_dtype
 from ..preprocess import as_rgb
 from ..segmenter import Segmenter, Session
 from ..version import __version__
 
 STATIC = Path(__file__).parent / "static"
 MOST_SCANS = 4
+MOST_OBJECTS = 1000  # of each
 REMEMBERED_SLICES = 8  # of each, 10 MB a slice
 SIZES_HEADER = "x-file-sizes"  # of the files in a body, with commas between
 POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"
@@ -54,6 +56,7 @@ class Opened(BaseModel):
     window: str = Field(description="how values became 8 bits")
     windows: list[str] = Field(description="names that the window may have")
     label_suffixes: list[str] = Field(description="in which names of label maps may end")
+    remarks: list[str] = Field(description="what to know of the file")
 
 
 class Window(BaseModel):
@@ -72,20 +75,56 @@ class Object(BaseModel):
     )
 
 
-class Contours(BaseModel):
-    """Outlines of one object."""
+class Found(BaseModel):
+    """What was found in a box; it is kept until the scan is closed."""
 
+    id: int
     contours: dict[int, list[list[tuple[int, int]]]] = Field(
         description="polygons of x, y by slice"
     )
     seconds: float
 
 
+class Chosen(BaseModel):
+    """An object of a label map."""
+
+    id: int
+    name: str = ""
+
+
 class Labels(BaseModel):
     """Which objects go into a label map, and the name of its file."""
 
-    objects: list[Object]
+    objects: list[Chosen] = Field(description="in the order of their labels, which count from 1")
     name: str
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """The part of a slice round a mask."""
+
+    top: int
+    left: int
+    mask: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_]) -> _Patch:
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return cls(int(rows[0]), int(columns[0]), inside.copy())
+
+    def paint(self, labels: LabelMap, label: int) -> None:
+        height, width = self.mask.shape
+        part = labels[self.top : self.top + height, self.left : self.left + width]
+        part[self.mask] = label
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """An object as it was found, and the window in which it was."""
+
+    patches: dict[int, _Patch]
+    window: str
 
 
 class _Open:
@@ -93,7 +132,9 @@ class _Open:
 
     def __init__(self, number: int, name: str, scan: Scan, segmenter: Segmenter) -> None:
         self.number, self.name, self.scan = number, name, scan
+        self._numbers = itertools.count(1)  # of objects
         self._segmenter = segmenter
+        self._objects: dict[int, _Kept] = {}
         self.session = self._new_session()
 
     def set_window(self, text: str) -> None:
@@ -111,10 +152,27 @@ class _Open:
             is_volume=self.scan.is_volume,
             window=describe(self.scan.window),
             windows=list(WINDOW_NAMES),
+            remarks=list(self.scan.remarks),
             label_suffixes=[*self.scan.label_suffixes, CASE_SUFFIX],
         )
 
-    def masks(self, wanted: Object) -> dict[int, NDArray[np.bool_]]:
+    def find(self, wanted: Object) -> Found:
+        """Segment an object and keep it.
+
+        Raises:
+            FormatError: there are too many.
+        """
+        begin = time.perf_counter()
+        if len(self._objects) >= MOST_OBJECTS:
+            raise FormatError(f"An image has {MOST_OBJECTS} objects at most; open it again.")
+        masks = self._masks(wanted)
+        patches = {z: _Patch.of(mask) for z, mask in masks.items()}
+        number = next(self._numbers)
+        self._objects[number] = _Kept(patches, describe(self.scan.window))
+        contours = {z: _polygons(mask) for z, mask in masks.items()}
+        return Found(id=number, contours=contours, seconds=time.perf_counter() - begin)
+
+    def _masks(self, wanted: Object) -> dict[int, NDArray[np.bool_]]:
         """Return the masks of an object by slice, those that are not empty."""
         if not self.scan.is_volume:
             found = self.session.masks([wanted.box])[0][None]
@@ -125,13 +183,25 @@ class _Open:
             found = followed[first : last + 1] > 0
         return {first + z: mask for z, mask in enumerate(found) if mask.any()}
 
-    def label_map(self, objects: list[Object]) -> NDArray[Any]:
-        """Return the label map of objects; a later one wins where two overlap."""
-        label_map = np.zeros(self._shape, dtype=label_dtype(len(objects)))
-        for label, wanted in enumerate(objects, 1):
-            for z, mask in self.masks(wanted).items():
-                label_map[z][mask] = label
-        return label_map if self.scan.is_volume else label_map[0]
+    def encode_labels(self, labels: Labels) -> bytes:
+        """Return the file of a label map; a later object wins where two overlap.
+
+        Raises:
+            FormatError: there is no such object, or the name does not fit the scan.
+        """
+        label_map = np.zeros(self._shape, dtype=label_dtype(len(labels.objects)))
+        windows: dict[str, None] = {}
+        for label, chosen in enumerate(labels.objects, 1):
+            kept = self._objects.get(chosen.id)
+            if kept is None:
+                raise FormatError(f"Object {chosen.id} is not one of this image's.")
+            windows[kept.window] = None
+            for z, patch in kept.patches.items():
+                patch.paint(label_map[z], label)
+        names = tuple(chosen.name for chosen in labels.objects)
+        notes = LabelNotes(", ".join(windows) or describe(self.scan.window), names)
+        shaped = label_map if self.scan.is_volume else label_map[0]
+        return encode_labels(self.scan, shaped, labels.name, notes)
 
     @property
     def _shape(self) -> list[int]:
@@ -238,18 +308,21 @@ def create_app(segmenter: Segmenter, *, hosts: list[str], most_bytes: int) -> Fa
             raise HTTPException(404, f"Slice must be 0 to {len(slices) - 1}, got {z}.")
         return Response(encode_png(as_rgb(slices[z])), media_type="image/png")
 
+    @app.post("/api/scans/{number}/slices/{z}/encoding", summary="Encode a slice ahead")
+    def encode(number: int, z: int) -> None:
+        """Do beforehand what the first box on a slice waits for."""
+        opened = shelf.get(number)
+        opened.session.encode(z if opened.scan.is_volume else None)
+
     @app.post("/api/scans/{number}/contours", summary="Segment a box")
-    def segment(number: int, wanted: Object) -> Contours:
+    def segment(number: int, wanted: Object) -> Found:
         """Return the outlines of what is in a box, on its slice or followed to others."""
-        begin = time.perf_counter()
-        found = {z: _polygons(mask) for z, mask in shelf.get(number).masks(wanted).items()}
-        return Contours(contours=found, seconds=time.perf_counter() - begin)
+        return shelf.get(number).find(wanted)
 
     @app.post("/api/scans/{number}/labels", summary="Download", response_class=Response)
     def download(number: int, labels: Labels) -> Response:
         """Return the label map of objects in the geometry of the scan."""
-        opened = shelf.get(number)
-        content = encode_labels(opened.scan, opened.label_map(labels.objects), labels.name)
+        content = shelf.get(number).encode_labels(labels)
         return Response(content, media_type="application/octet-stream")
 
     @app.get("/", include_in_schema=False)

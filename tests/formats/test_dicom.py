@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import highdicom
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -129,10 +131,9 @@ def test_a_series_of_pydicom_itself_is_read_and_written(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("77654033/CT2", r"even distances, got 1\.25 to 202\.5 mm"),
         ("98892001/CT2N", "must be parallel"),
         ("98892003/MR700", "must be parallel"),
-        ("98892003/MR1", "must hold one series, got 3"),
+        ("98892003/MR1", "choose with --series, got 3 of: 1 "),
     ],
 )
 def test_scouts_and_parts_of_series_are_refused(name, message):
@@ -167,9 +168,9 @@ def test_labels_of_a_series_are_a_seg_of_its_slices(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"step": 0.0}, r"even distances, got 0"),
+        ({"step": 0.0}, "different positions, got several at one"),
         ({"ImagePositionPatient": None}, "must have positions"),
-        ({"SeriesInstanceUID": "EACH"}, "must hold one series, got 6"),
+        ({"SeriesInstanceUID": "EACH"}, "choose with --series, got 6 of: "),
     ],
 )
 def test_what_is_no_stack_of_slices_is_refused(tmp_path, change, message):
@@ -183,11 +184,56 @@ def test_what_is_no_stack_of_slices_is_refused(tmp_path, change, message):
         read(folder)
 
 
-def test_a_missing_slice_is_noticed(tmp_path):
+def test_a_missing_slice_is_noticed(tmp_path, caplog):
     folder = series(tmp_path / "ct")
     (folder / "1.dcm").unlink()
-    with pytest.raises(FormatError, match=r"even distances, got 2\.5 to 5 mm"):
-        read(folder)
+    words = ["segment", str(folder), "--box", "left=10,20,1,50,60,3"]
+    assert main([*words, "-o", str(tmp_path / "a.dcm")]) == 0
+    assert "Slices lie 2.5 to 5 mm apart" in caplog.text
+    assert pydicom.dcmread(tmp_path / "a.dcm").SegmentSequence[0].SegmentLabel == "left"
+    assert main([*words, "-o", str(tmp_path / "a.nii")]) == 2
+    assert "NIfTI has slices at even distances alone" in caplog.text
+
+
+@pytest.mark.parametrize("chosen", ["3", "UID"])
+def test_one_of_several_series_is_chosen(tmp_path, chosen):
+    folder = series(tmp_path / "ct", SeriesNumber=3)
+    dataset = pydicom.dcmread(test_file("MR_small.dcm"))
+    dataset.save_as(folder / "other.dcm")
+    uid = pydicom.dcmread(folder / "0.dcm").SeriesInstanceUID
+    found = open_scan(folder, series=str(uid) if chosen == "UID" else chosen)
+    assert found.pixels.shape == (6, 128, 128)
+    with pytest.raises(FormatError, match=r"must hold one series 7, got 0 of: .*\(.*6 files"):
+        open_scan(folder, series="7")
+
+
+@pytest.mark.parametrize("orientation", [[1, 0, 0, 0, 1, 0], [0, 0.6, 0.8, 1, 0, 0]])
+def test_labels_of_a_series_are_also_nifti_in_its_place(tmp_path, orientation):
+    """The affine leads voxels where the positions of the slices say, with x and y turned."""
+    folder = series(tmp_path / "ct", ImageOrientationPatient=orientation, PixelSpacing=[0.7, 0.5])
+    row, column = np.array(orientation).reshape(2, 3)
+    normal = np.cross(row, column)
+    for path in folder.glob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        along = 2.5 * (dataset.InstanceNumber - 1)
+        dataset.ImagePositionPatient = list(np.array([10, 20, 30]) + along * normal)
+        dataset.save_as(path)
+    output = tmp_path / "labels.nii.gz"
+    assert main(["segment", str(folder), "--box", "10,20,1,50,60,3", "-o", str(output)]) == 0
+    written = nibabel.load(output)
+    labels = np.asarray(written.dataobj)
+    assert labels.shape == (128, 128, 6)
+    assert labels[30, 40].tolist() == [0, 1, 1, 1, 0, 0]
+    for i, j, k in [(0, 0, 0), (3, 0, 0), (0, 5, 0), (7, 8, 2)]:
+        place = np.array([10, 20, 30]) + 0.5 * i * row + 0.7 * j * column + 2.5 * k * normal
+        found = written.affine @ [i, j, k, 1]
+        np.testing.assert_allclose(found[:3], place * [-1, -1, 1], atol=1e-4)
+
+
+def test_labels_of_one_image_are_also_png(tmp_path):
+    words = ["segment", str(test_file("CT_small.dcm")), "--box", "10,20,50,60"]
+    assert main([*words, "-o", str(tmp_path / "a.png")]) == 0
+    assert cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)[40, 30] == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"text" * 99])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zlib
 
 import cv2
 import nibabel
@@ -13,7 +14,8 @@ import pytest
 from inference import segmenter
 from inference.cases import read_case
 from inference.cli import main
-from inference.formats.files import open_scan, parse_box, read_boxes, stack_boxes
+from inference.formats.boxes import NamedBox, parse_box, read_boxes, stack_boxes
+from inference.formats.files import open_scan
 from inference.formats.picture import PictureScan
 from inference.formats.scan import FormatError
 from tests.inference.test_cli import FakeCompiledNetwork
@@ -81,16 +83,28 @@ def test_what_is_no_picture_is_named(tmp_path):
 
 
 def test_boxes_are_read_from_text(tmp_path):
-    assert parse_box("1,2,3.5,4") == [1, 2, 3.5, 4]
+    assert parse_box("1,2,3.5,4") == NamedBox((1, 2, 3.5, 4))
+    assert parse_box("left eye=1,2,3,4") == NamedBox((1, 2, 3, 4), "left eye")
     rows = [[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]
     (tmp_path / "a.json").write_text(json.dumps(rows))
     (tmp_path / "b.json").write_text(json.dumps({"boxes": rows}))
     (tmp_path / "c.csv").write_text("x0,y0,x1,y1\n1,2,3,4\n\n5,6,7,8\n")
     for name in ("a.json", "b.json", "c.csv"):
-        assert read_boxes(tmp_path / name) == rows
+        assert read_boxes(tmp_path / name) == [NamedBox(tuple(row)) for row in rows]
 
 
-@pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d"])
+def test_boxes_may_be_named(tmp_path):
+    named = [{"box": [1, 2, 3, 4], "name": "disc"}, {"box": [5, 6, 7, 8]}]
+    (tmp_path / "a.json").write_text(json.dumps({"boxes": named}))
+    (tmp_path / "b.csv").write_text("x0,y0,x1,y1,name\n1,2,3,4,disc\n5,6,7,8,\n")
+    for name in ("a.json", "b.csv"):
+        assert read_boxes(tmp_path / name) == [
+            NamedBox((1.0, 2.0, 3.0, 4.0), "disc"),
+            NamedBox((5.0, 6.0, 7.0, 8.0)),
+        ]
+
+
+@pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "a=", "a=1,2,3"])
 def test_other_text_is_no_box(text):
     with pytest.raises(FormatError, match="Box must be x0,y0,x1,y1"):
         parse_box(text)
@@ -110,7 +124,7 @@ def test_broken_boxes_are_named(tmp_path, name, content, message):
     with pytest.raises(FormatError, match=message):
         read_boxes(tmp_path / name)
     with pytest.raises(FormatError, match=r"Boxes must have 6 coordinates .* got \[1, 2\]"):
-        stack_boxes([[1, 2]], 6)
+        stack_boxes([NamedBox((1, 2))], 6)
 
 
 def test_a_picture_is_segmented_by_one_command(tmp_path, picture):
@@ -122,6 +136,31 @@ def test_a_picture_is_segmented_by_one_command(tmp_path, picture):
     assert (labels.shape, labels.dtype) == ((60, 80), np.uint8)
     assert (labels[15, 20], labels[40, 60], labels[58, 2]) == (1, 2, 0)
     assert cv2.imread(str(preview)).shape == (512, 683, 3)
+
+
+def test_how_labels_were_made_goes_with_them(tmp_path, picture):
+    output = tmp_path / "labels.png"
+    words = ["segment", str(picture), "--box", "left=5,5,40,30", "--box", "50,20,75,55"]
+    for name in ("labels.png", "labels.npz"):
+        assert main([*words, "--window", "100,200", "-o", str(tmp_path / name)]) == 0
+    content = output.read_bytes()
+    start = content.index(b"iTXtComment")
+    length, checksum_at = int.from_bytes(content[start - 4 : start], "big"), start + 4
+    text = content[checksum_at : checksum_at + length]
+    found = int.from_bytes(content[checksum_at + length :][:4], "big")
+    assert found == zlib.crc32(b"iTXt" + text)
+    of_archive = np.load(tmp_path / "labels.npz")
+    for info in (text.rpartition(b"\0")[2].decode(), str(of_archive["info"])):
+        assert json.loads(info)["window"] == "window L 100 W 200"
+        assert json.loads(info)["labels"] == {"1": "left", "2": "Object 2"}
+    labels = cv2.imread(str(output), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(labels, of_archive["segs"])
+
+
+def test_a_corrected_box_is_named_as_it_was_written(tmp_path, nifti, caplog):
+    words = ["segment", str(nifti), "--box", "3,4,1,20,25,99", "-o", str(tmp_path / "a.nii")]
+    assert main(words) == 0
+    assert "box 1 (3, 4, 1, 20, 25, 99)" in caplog.text
 
 
 def test_a_volume_is_segmented_by_one_command(tmp_path, nifti):
@@ -176,6 +215,7 @@ def test_an_image_becomes_a_case_and_its_labels_come_back(tmp_path, nifti):
     converted = read_case(case)
     assert converted.pixels.shape == VOLUME.shape[::-1]
     assert converted.boxes.tolist() == [[19, 4, 1, 36, 25, 6]]  # x runs to the left
+    assert "window L 500 W 1000" in str(np.load(case)["info"])
     assert main(["-i", str(case.parent), "-o", str(tmp_path / "out")]) == 0
     back = ["convert", str(nifti), "--labels", str(tmp_path / "out" / "scan.npz")]
     assert main([*back, "-o", str(labels)]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import nibabel
@@ -27,8 +28,8 @@ def read(path: Path, window) -> NiftiScan:
     return NiftiScan(path.name, path.read_bytes(), window)
 
 
-def write(scan: NiftiScan, label_map, path: Path, note: str) -> None:
-    path.write_bytes(scan.encode(label_map, "".join(path.suffixes), note))
+def write(scan: NiftiScan, label_map, path: Path, *names: str) -> None:
+    path.write_bytes(scan.encode(label_map, "".join(path.suffixes), scan.notes_of(names)))
 
 
 def stored_as(codes: str, affine=LPS_AFFINE) -> nibabel.Nifti1Image:
@@ -66,14 +67,17 @@ def test_labels_are_written_in_the_geometry_of_the_file(tmp_path, codes, is_obli
     scan = read(path, SAME)
     label_map = (scan.pixels > 128).astype(np.uint8)
     label_map[scan.pixels > 200] = 2
-    write(scan, label_map, tmp_path / "labels.nii.gz", "made by a test")
+    write(scan, label_map, tmp_path / "labels.nii.gz", "disc", "")
     original, written = nibabel.load(path), nibabel.load(tmp_path / "labels.nii.gz")
     assert written.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(written.affine, original.affine)
     for code in ("sform_code", "qform_code", "xyzt_units"):
         assert written.header[code] == original.header[code]
     np.testing.assert_array_equal(written.header["pixdim"], original.header["pixdim"])
-    assert bytes(written.header["descrip"].tobytes()).startswith(b"made by a test")
+    assert b"window L 127.5 W 255" in bytes(written.header["descrip"].tobytes())
+    info = json.loads(written.header.extensions[0].get_content())
+    assert info["window"] == "window L 127.5 W 255"
+    assert info["labels"] == {"1": "disc", "2": "Object 2"}
     values = np.asarray(original.dataobj)
     np.testing.assert_array_equal(np.asarray(written.dataobj) > 0, values > 128)
     np.testing.assert_array_equal(np.asarray(written.dataobj) == 2, values > 200)
@@ -106,7 +110,7 @@ def test_slope_and_intercept_are_applied(tmp_path):
     expected = np.clip(np.rint((np.asarray(stored.dataobj) + 160) * 255 / 400), 0, 255)
     found = read(raw, "soft-tissue")
     np.testing.assert_allclose(found.pixels.T.astype(int), expected, atol=1)
-    write(found, (found.pixels > 9).astype(np.uint8), tmp_path / "labels.nii", "")
+    write(found, (found.pixels > 9).astype(np.uint8), tmp_path / "labels.nii")
     labels = nibabel.load(tmp_path / "labels.nii")
     assert set(np.unique(np.asarray(labels.dataobj)).tolist()) <= {0, 1}
 

@@ -34,6 +34,21 @@ def test_an_image_is_encoded_once_for_all_boxes(segmenter):
     assert of_session == 1
 
 
+def test_a_slice_is_encoded_ahead_of_its_first_box(segmenter):
+    session = segmenter.open(VOLUME)
+    session.encode(2)
+    session.encode(2)
+    assert len(segmenter.network.encoded) == 1
+    session.propagate([[5, 5, 50, 40]], 2, (2, 2))
+    assert len(segmenter.network.encoded) == 1
+    with pytest.raises(InvalidCaseError, match="Slice must be from 0 to 4, got 5"):
+        session.encode(5)
+    image = segmenter.open(IMAGE)
+    image.encode()
+    image.segment(OVERLAPPING)
+    assert len(segmenter.network.encoded) == 2
+
+
 def test_masks_overlap_where_labels_do_not(segmenter):
     session = segmenter.open(IMAGE)
     masks, label_map = session.masks(OVERLAPPING), session.segment(OVERLAPPING)

@@ -23,9 +23,14 @@ BOX = [10, 12, 50, 40]
 
 
 @pytest.fixture
-def client(monkeypatch) -> TestClient:
+def shared(monkeypatch) -> Segmenter:
     monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
-    app = create_app(Segmenter(), hosts=["localhost"], most_bytes=1 << 20)
+    return Segmenter()
+
+
+@pytest.fixture
+def client(shared) -> TestClient:
+    app = create_app(shared, hosts=["localhost"], most_bytes=1 << 20)
     return TestClient(app, base_url="http://localhost")
 
 
@@ -43,6 +48,11 @@ def opened(client, name="image.png", content=None) -> dict:
     return response.json()
 
 
+def labels_of(client, path: str, number: int) -> bytes:
+    asked = {"objects": [{"id": number}], "name": "a.nii"}
+    return client.post(f"{path}/labels", json=asked).content
+
+
 def test_an_image_is_opened_seen_segmented_and_downloaded(client):
     scan = opened(client)
     assert (scan["depth"], scan["height"], scan["width"]) == (1, 60, 80)
@@ -53,11 +63,16 @@ def test_an_image_is_opened_seen_segmented_and_downloaded(client):
     found = client.post(f"{path}/contours", json={"box": BOX}).json()
     (polygon,) = found["contours"]["0"]
     drawn = cv2.fillPoly(np.zeros((60, 80), np.uint8), [np.array(polygon)], 1)
-    labels = {"objects": [{"box": BOX}, {"box": [0, 0, 5, 5]}], "name": "labels.png"}
+    other = client.post(f"{path}/contours", json={"box": [0, 0, 5, 5]}).json()
+    objects = [{"id": found["id"], "name": "disc"}, {"id": other["id"]}]
+    labels = {"objects": objects, "name": "labels.png"}
     content = client.post(f"{path}/labels", json=labels).content
     label_map = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(label_map == 1, drawn == 1)
     assert label_map.max() == 2
+    assert b'"labels": {"1": "disc", "2": "Object 2"}' in content
+    client.post(f"{path}/contours", json={"box": BOX})  # not among those asked for
+    assert client.post(f"{path}/labels", json=labels).content == content
 
 
 def test_what_was_boxed_on_a_slice_is_followed(client):
@@ -67,7 +82,8 @@ def test_what_was_boxed_on_a_slice_is_followed(client):
     wanted = {"box": [5, 6, 20, 20], "slice": 3, "slices": [2, 5]}
     found = client.post(f"{path}/contours", json=wanted).json()
     assert sorted(found["contours"]) == ["2", "3", "4", "5"]
-    content = client.post(f"{path}/labels", json={"objects": [wanted], "name": "a.nii"}).content
+    asked = {"objects": [{"id": found["id"]}], "name": "a.nii"}
+    content = client.post(f"{path}/labels", json=asked).content
     labels = np.asarray(nibabel.Nifti1Image.from_bytes(content).dataobj)
     assert labels.any(axis=(0, 1)).tolist() == [z in (2, 3, 4, 5) for z in range(8)]
 
@@ -76,9 +92,13 @@ def test_a_window_changes_what_is_seen(client):
     scan = opened(client, "scan.nii", nifti())
     path = f"/api/scans/{scan['id']}"
     before = client.get(f"{path}/slices/0").content
+    found = client.post(f"{path}/contours", json={"box": [5, 6, 20, 20], "slice": 3}).json()
+    seen = labels_of(client, path, found["id"])
     changed = client.put(f"{path}/window", json={"window": "100,50"}).json()
     assert changed["window"] == "window L 100 W 50"
     assert client.get(f"{path}/slices/0").content != before
+    assert labels_of(client, path, found["id"]) == seen  # as it was found, in its window
+    assert b"L 100 W 50" not in labels_of(client, path, found["id"])
     refused = client.put(f"{path}/window", json={"window": "liver"})
     assert refused.status_code == 422
     assert "Window must be one of" in refused.json()["detail"]
@@ -126,6 +146,30 @@ def test_what_is_wrong_with_a_box_is_said(client):
     assert response.status_code == 422
     assert "Slice must be from 4 to 5" in response.json()["detail"]
     assert client.get(f"/api/scans/{volume}/slices/8").status_code == 404
+    response = client.post(f"/api/scans/{volume}/slices/8/encoding")
+    assert "Slice must be from 0 to 7, got 8" in response.json()["detail"]
+    asked = {"objects": [{"id": 7}], "name": "a.nii"}
+    response = client.post(f"/api/scans/{volume}/labels", json=asked)
+    assert (response.status_code, response.json()["detail"]) == (
+        422,
+        "Object 7 is not one of this image's.",
+    )
+
+
+def test_objects_are_not_kept_without_end(client, monkeypatch):
+    monkeypatch.setattr("inference.web.app.MOST_OBJECTS", 2)
+    path = f"/api/scans/{opened(client)['id']}/contours"
+    answers = [client.post(path, json={"box": BOX}).status_code for _ in range(3)]
+    assert answers == [200, 200, 422]
+
+
+def test_a_slice_is_encoded_ahead_of_its_first_box(client, shared):
+    encoded = shared.network.encoded
+    path = f"/api/scans/{opened(client, 'scan.nii', nifti())['id']}"
+    assert client.post(f"{path}/slices/3/encoding").status_code == 200
+    assert len(encoded) == 1
+    client.post(f"{path}/contours", json={"box": [5, 6, 20, 20], "slice": 3})
+    assert len(encoded) == 1
 
 
 def test_few_images_stay_open(client):
@@ -157,6 +201,7 @@ def test_the_endpoints_are_described(client):
         "/api/scans/{number}",
         "/api/scans/{number}/window",
         "/api/scans/{number}/slices/{z}",
+        "/api/scans/{number}/slices/{z}/encoding",
         "/api/scans/{number}/contours",
         "/api/scans/{number}/labels",
     }

@@ -2,12 +2,14 @@
 // One image at a time. The server keeps it encoded and gives outlines; objects live here.
 
 const COLOURS = ["#7ddc4f", "#ff8a65", "#64b5f6", "#ffd54f", "#ba68c8", "#4dd0e1", "#f06292"];
+const RESTING_MS = 150; // on a slice, before it is encoded ahead of its first box
 const SHORTEST_BOX = 2; // pixels of the image: less is a click
 
 const byId = (id) => document.getElementById(id);
 const view = byId("view");
 const pen = view.getContext("2d");
-const state = { scan: null, z: 0, picture: null, scale: 1, drag: null, objects: [], past: [], next: 1 };
+const state = { scan: null, z: 0, picture: null, scale: 1, drag: null, objects: [], past: [], next: 1,
+  ahead: 0 };
 
 function say(text, isError = false) {
   byId("status").textContent = text;
@@ -46,7 +48,7 @@ async function openFiles(files) {
   Object.assign(state, { objects: [], past: [], next: 1, picture: null });
   adopt(await response.json());
   await show(Math.floor(state.scan.depth / 2));
-  say("Draw a box round a structure.");
+  say([...state.scan.remarks, "Draw a box round a structure."].join(" "));
 }
 
 function adopt(scan) {
@@ -80,6 +82,9 @@ async function show(z) {
   byId("slice").value = z;
   byId("slice-number").textContent = `${z + 1} of ${scan.depth}`;
   draw();
+  clearTimeout(state.ahead); // the first box on a slice would wait for the encoder
+  state.ahead = setTimeout(() => ask(`/api/scans/${scan.id}/slices/${z}/encoding`,
+    { method: "POST" }).catch(() => {}), RESTING_MS);
 }
 
 function draw() {
@@ -126,7 +131,7 @@ async function segment(box) {
   remember();
   const number = state.next++;
   const colour = COLOURS[(number - 1) % COLOURS.length];
-  state.objects.push({ ...asked, contours: found.contours, name: `Object ${number}`, colour, isHidden: false });
+  state.objects.push({ ...asked, id: found.id, contours: found.contours, name: `Object ${number}`, colour, isHidden: false });
   list();
   draw();
   const count = Object.keys(found.contours).length;
@@ -180,7 +185,7 @@ async function download() {
   const { scan, objects } = state;
   const suffix = byId("suffix").value;
   const name = scan.name.replace(/(\.nii)?\.[^.]+$/, "") + "_labels" + suffix;
-  const wanted = objects.map(({ box, slice, slices }) => ({ box, slice, slices }));
+  const wanted = objects.map((object) => ({ id: object.id, name: object.name }));
   say("Writing the label map …");
   const response = await sendJson(`/api/scans/${scan.id}/labels`, { objects: wanted, name });
   const link = document.createElement("a");
