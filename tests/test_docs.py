@@ -1,45 +1,213 @@
-"""What the documentation shows can be run."""
+"""What the documentation shows can be run: every command, every program, every link.
+
+What takes hours, or a container, is read by the parser of its module, and a test that runs it
+whole is named. A command that nothing here knows is a failure.
+"""
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import re
-import shlex
-import subprocess
+import shutil
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
-from inference.formats.command import build_parser
 from tests.conftest import ROOT
+from tests.docs import workplace
+from tests.docs.pages import PAGES, Command, anchors, blocks, find_commands, links, named_outputs
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUN, SERVED, REQUEST, CONTAINER = "run", "served", "request", "container"
+TRAINED, PARSED, MADE, INSTALLED, ELSEWHERE = "trained", "parsed", "made", "installed", "elsewhere"
+# How a command begins, and how it is tried; the first that fits counts.
+KINDS = {
+    r"(qmedsam|python -m inference) serve\b": SERVED,
+    r"(qmedsam|python -m inference|sh predict\.sh)\b": RUN,
+    r"(mkdir|chmod) ": RUN,
+    r"curl ": REQUEST,
+    r"docker container run ": CONTAINER,
+    r"(torchrun .*)?(python )?-m training\.train\b": TRAINED,
+    r"python -m (training|benchmarks)\.\w+": PARSED,
+    r"make ": MADE,
+    r"pip install ": INSTALLED,
+    r"docker (build|save|load) |\. \.venv/bin/activate": ELSEWHERE,
+}
+# Where commands are run that a test here cannot run, and in which words.
+RUN_ELSEWHERE = {
+    "docker build": ("tests/container/run.sh", "docker build -t"),
+    "docker save": ("tests/container/run.sh", "docker save"),
+    "docker load": ("tests/container/run.sh", "docker load -i"),
+    "docker container run": ("tests/container/run.sh", "docker container run --rm"),
+    ". .venv/bin/activate": ("Makefile", "-m venv .venv"),
+    "make": (".github/workflows/ci.yml", "run: make test"),
+    "pip install": ("tests/test_packaging.py", '"pip", "wheel"'),
+}
+COMMANDS = find_commands()
 
 
-def blocks(language: str) -> list[str]:
-    pages = "\n".join(page.read_text() for page in PAGES)
-    return re.findall(rf"```{language}\n(.*?)```", pages, re.DOTALL)
+def kind_of(command: Command) -> str | None:
+    return next((kind for begin, kind in KINDS.items() if re.match(begin, command.plain)), None)
+
+
+def each(kind: str):
+    """Run a test for each command of a kind."""
+    chosen = [command for command in COMMANDS if kind_of(command) == kind]
+    assert chosen, f"No command is of the kind {kind}"
+    return pytest.mark.parametrize("command", chosen, ids=lambda command: command.plain[:60])
+
+
+def check_elsewhere(begin: str) -> None:
+    path, words = RUN_ELSEWHERE[begin]
+    assert words in (ROOT / path).read_text(), f"{path} does not run {begin}"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("docs") / "prepared"
+    folder.mkdir()
+    workplace.prepare(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(prepared, request):
+    """A copy for one test; compiled models beside it serve all."""
+    copied = prepared.with_name("copy")
+    shutil.copytree(prepared, copied, symlinks=True)
+    yield copied
+    shutil.rmtree(copied)
+
+
+def test_something_tries_each_command():
+    unknown = [f"{each.page}: {each.text}" for each in COMMANDS if kind_of(each) is None]
+    assert not unknown, "Nothing tries these commands; see KINDS"
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_runs_in_a_checkout(code):
-    code = code.replace("from qmedsam import", "from inference import")
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+@each(RUN)
+def test_a_command_writes_what_it_names(folder, command):
+    for name in command.outputs:
+        (folder / name).unlink(missing_ok=True)  # that is an input elsewhere
+    workplace.run(folder, ["sh", "-c", "\n".join([*command.before, command.text])])
+    workplace.check_written(folder, command.outputs)
 
 
-def test_commands_for_single_files_have_options_that_there_are():
-    commands = [
-        line.removeprefix("python -m inference ")
-        for block in blocks("sh")
-        for line in block.splitlines()
-        if re.match(r"python -m inference (segment|convert)", line)
-    ]
-    assert len(commands) == 5
-    for command in commands:
-        build_parser().parse_args(shlex.split(command))
+@pytest.mark.model
+@each(CONTAINER)
+def test_what_runs_in_a_container_runs_outside(folder, command):
+    check_elsewhere("docker container run")
+    words = command.words
+    at = next(i for i, word in enumerate(words) if word.split(":")[0] == "qmedsam")
+    for mount in (word for word in words[:at] if word.startswith("$PWD/")):
+        name = re.fullmatch(r"\$PWD/(\w+)/?:/workspace/(\w+)/?(:ro)?", mount)
+        assert name, f"{mount} must be a folder of /workspace"
+        assert name[1] == name[2]
+    inside = words[at + 1 :] or ["/bin/bash", "-c", "sh predict.sh"]  # the image's command
+    workplace.run(folder, inside, INPUT_DIR="inputs", OUTPUT_DIR="outputs")
+    workplace.check_written(folder, ["outputs", *named_outputs(inside[-1].split())])
 
 
-def test_links_lead_to_files():
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+@pytest.mark.model
+@each(SERVED)
+def test_the_page_is_served(folder, command):
+    with workplace.serving(folder, command) as port:
+        if not workplace.has_curl():
+            pytest.skip("the page is served; its requests need curl 7.82 or later")
+        for request in COMMANDS:
+            if kind_of(request) == REQUEST:
+                workplace.run_curl(folder, request, port)
+
+
+@pytest.mark.training
+@each(TRAINED)
+def test_training_has_its_options_recipe_and_settings(command):
+    pytest.importorskip("torch", reason="training/requirements.txt is not installed")
+    from torch.distributed.run import get_args_parser
+
+    from training.recipe import read_recipe
+    from training.train import build_parser
+
+    options = command.words[3:]
+    if command.words[0] == "torchrun":
+        launched = get_args_parser().parse_args(command.words[1:])
+        assert (launched.module, launched.training_script) == (True, "training.train")
+        options = launched.training_script_args
+    if options:
+        arguments = build_parser().parse_args(options)
+        read_recipe(ROOT / arguments.recipe, arguments.set)
+    assert_a_test_runs("training", "train")
+
+
+@pytest.mark.training
+@each(PARSED)
+def test_a_module_has_the_options_that_are_named(command):
+    pytest.importorskip("torch", reason="training/requirements.txt is not installed")
+    name, options = command.words[2], command.words[3:]
+    parser: argparse.ArgumentParser = importlib.import_module(name).build_parser()
+    if options:  # a name alone may stand for the command in a sentence
+        parser.parse_args(options)
+    assert_a_test_runs(*name.split("."))
+
+
+def assert_a_test_runs(package: str, module: str) -> None:
+    imported = re.compile(
+        rf"from {package} import [^\n]*\b{module}\b|from {package}\.{module} import"
+    )
+    tests = (ROOT / "tests" / package).glob("test_*.py")
+    assert any(imported.search(path.read_text()) for path in tests), f"No test of {module}"
+
+
+@each(MADE)
+def test_a_target_is_made(command):
+    check_elsewhere("make")
+    makefile = (ROOT / "Makefile").read_text()
+    for word in command.words[1:]:
+        name, is_variable, _ = word.partition("=")
+        wanted = rf"^{name} [:?]?=" if is_variable else rf"^{name}:"
+        assert re.search(wanted, makefile, re.MULTILINE), f"The Makefile has no {name}"
+
+
+@each(INSTALLED)
+def test_an_extra_is_one_of_the_package(command):
+    check_elsewhere("pip install")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = re.fullmatch(r"\.(?:\[(.+)\])?", command.words[-1])
+    assert extras, "What is installed must be this package"
+    for extra in (extras[1] or "").split(",") if extras[1] else []:
+        assert extra in project["optional-dependencies"]
+
+
+@each(ELSEWHERE)
+def test_a_command_is_run_elsewhere(command):
+    check_elsewhere(next(begin for begin in RUN_ELSEWHERE if command.plain.startswith(begin)))
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(code, id=f"{page.name}-{number}")
+        for page in PAGES
+        for number, code in enumerate(blocks(page, "python"), 1)
+    ],
+)
+def test_a_program_runs_in_a_checkout(folder, code):
+    own = re.sub(r"^(from|import) qmedsam\b", r"\1 inference", code, flags=re.MULTILINE)
+    (folder / "program.py").write_text(own)
+    workplace.run(folder, [sys.executable, "program.py"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page):
+    for path, anchor in links(page):
+        assert path.exists(), f"{path} is missing"
+        assert not anchor or anchor in anchors(path), f"{path.name} has no heading #{anchor}"
+
+
+def test_the_index_has_every_page():
+    index = ROOT / "docs" / "README.md"
+    indexed = {path.resolve() for path, _ in links(index)}
+    assert set((ROOT / "docs").glob("*.md")) - {index} <= indexed

@@ -95,6 +95,7 @@ def main(argv: list[str]) -> int:
             write_labels(scan, label_map, arguments.output, notes)
         else:
             pixel_boxes = scan.boxes_to_pixels(_own_boxes(scan, boxes))
+            arguments.output.parent.mkdir(parents=True, exist_ok=True)
             write_case(arguments.output, scan.pixels, pixel_boxes, notes.as_json())
     except (InferenceError, OSError) as error:
         logger.error("%s", error)

@@ -85,7 +85,7 @@ class NiftiScan(Scan):
 
     def boxes_to_pixels(self, boxes: Boxes) -> Boxes:
         """Turn boxes (N, 6) of the file's voxels, first and last i, j, k, to those of `pixels`."""
-        corners = boxes.reshape(len(boxes), 2, 3)
+        corners = np.asarray(boxes).reshape(len(boxes), 2, 3)
         seen = np.empty_like(corners)
         for axis, (target, direction) in enumerate(self._to_seen):
             values = corners[:, :, axis]

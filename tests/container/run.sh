@@ -84,6 +84,8 @@ say "Built in $(since "$begin")"
 if [ "$engine" = docker ]; then
     docker image inspect -f 'Size: {{.Size}} bytes, layers: {{len .RootFS.Layers}}' "$image"
     docker history "$image"
+    docker save "$image" | gzip >"$work/qmedsam.tar.gz" # as organisers get it
+    docker load -i "$work/qmedsam.tar.gz"
 else
     buildah images --format '{{.Size}} {{.Name}}' "localhost/$image"
     buildah images --format '{{.Size}} of them the base' "$BASE"
