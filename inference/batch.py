@@ -220,16 +220,18 @@ class ReadAhead:
 
     def __iter__(self) -> Iterator[CaseRun]:
         for index in range(len(self._paths)):
-            run = self._reading.result()
-            if index + 1 < len(self._paths):
-                self._reading = self._start(index + 1)
-            yield run
+            reading = self._reading
+            self._reading = self._start(index + 1)
+            if reading is not None:
+                yield reading.result()
 
     def close(self) -> None:
         """Give the thread back."""
         self._thread.shutdown()
 
-    def _start(self, index: int) -> Future[CaseRun]:
+    def _start(self, index: int) -> Future[CaseRun] | None:
+        if index >= len(self._paths):
+            return None
         return self._thread.submit(CaseRun(self._paths[index], self.outputs).read)
 
 

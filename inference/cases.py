@@ -58,6 +58,19 @@ class Case:
     boxes: NDArray[np.generic]
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What a case says of itself without its pixels.
+
+    Attributes:
+        shape: of the pixels.
+        boxes: as of `Case`.
+    """
+
+    shape: tuple[int, ...]
+    boxes: NDArray[np.generic]
+
+
 def list_cases(folder: Path) -> list[Path]:
     """Return everything in a folder that is named like a case, by name; hidden files are not."""
     return sorted(
@@ -112,6 +125,24 @@ def archive_with_info(members: dict[str, NDArray[Any]], info: str) -> bytes:
     arrays: dict[str, Any] = {**members, INFO_KEY: np.array(info)}
     np.savez_compressed(content, **arrays)
     return content.getvalue()
+
+
+def read_outline(path: Path) -> Outline | None:
+    """Return the shape and the boxes of a case; None where they cannot be read."""
+    try:
+        with _opened(path) as opened:
+            return _outline(*opened)
+    except (InvalidCaseError, *READ_ERRORS):
+        return None
+
+
+def read_outline_of(stream: IO[bytes]) -> Outline | None:
+    """Return the shape and the boxes of the case in a stream; None where they cannot be read."""
+    try:
+        with _archive_in(stream) as opened:
+            return _outline(*opened)
+    except (InvalidCaseError, *READ_ERRORS):
+        return None
 
 
 def read_label_map_shape(path: Path) -> tuple[int, ...] | None:
@@ -175,6 +206,11 @@ def _archive_in(stream: IO[bytes]) -> Iterator[tuple[IO[bytes], zipfile.ZipFile]
 def _case(stream: IO[bytes], archive: zipfile.ZipFile) -> Case:
     boxes = _member(stream, archive, BOXES_KEY, MOST_BOX_BYTES)
     return Case(_member(stream, archive, PIXELS_KEY, largest_array_bytes()), boxes)
+
+
+def _outline(stream: IO[bytes], archive: zipfile.ZipFile) -> Outline:
+    shape = read_header(stream, archive, f"{PIXELS_KEY}.npy").shape
+    return Outline(shape, _member(stream, archive, BOXES_KEY, MOST_BOX_BYTES))
 
 
 def _member(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import time
 from contextlib import closing
@@ -18,23 +17,32 @@ from pathlib import Path
 
 from .batch import Outputs, ReadAhead, run_batch
 from .cases import list_cases
-from .config import ON_ERROR
 from .errors import InferenceError
 from .files import make_writable, printable, write_bytes
 from .memory import peak_memory_bytes
-from .options import add_model_options, read_settings
+from .options import (
+    add_fault_options,
+    add_model_options,
+    check_fault_options,
+    read_settings,
+)
 from .progress import ProgressBar
-from .report import CaseRecord, Start, render_report
+from .report import CaseRecord, Start, describe_model, render_report
 from .segmenter import Segmenter
+from .shards import Shard, cases_of_shard
 from .signals import Stopped, ignore_stops, stop_on_signals
 from .version import __version__
 
 logger = logging.getLogger(__name__)
 
 DONE, SOME_FAILED, NOTHING_RAN = 0, 1, 2
-ON_ERROR_VARIABLE = "QMEDSAM_ON_ERROR"
 # Package and extra of each command that needs more packages than the folder command.
-COMMANDS = {"segment": ("formats", "io"), "convert": ("formats", "io"), "serve": ("web", "web")}
+COMMANDS = {
+    "segment": ("formats", "io"),
+    "convert": ("formats", "io"),
+    "serve": ("web", "web"),
+    "cluster": ("cluster", "cluster"),
+}
 
 
 class UsageError(InferenceError):
@@ -53,7 +61,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_folders(parser)
     add_model_options(parser)
-    _add_faults(parser)
+    add_fault_options(parser)
+    parser.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="run the I-th of N parts of the folder, from 0, of about equal work; for job arrays",
+    )
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("--verbose", action="store_true", help="say what is done")
     volume.add_argument("--quiet", action="store_true", help="say nothing but errors")
@@ -69,8 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         return _run_command(words)
     parser = build_parser()
     arguments = parser.parse_args(words)
-    if arguments.on_error not in ON_ERROR:  # of the environment, where no option is checked
-        parser.error(f"${ON_ERROR_VARIABLE} must be one of {ON_ERROR}, got {arguments.on_error!r}")
+    check_fault_options(parser, arguments)
     _set_up_logging(arguments)
     try:
         with stop_on_signals():
@@ -143,7 +156,8 @@ def _run(arguments: argparse.Namespace, cases: ReadAhead, *, started: float) -> 
     status = SOME_FAILED if failed else DONE
     if arguments.report is not None:
         try:
-            report = render_report(segmenter, records, start, str(stop) if stop else None)
+            model = describe_model(segmenter)
+            report = render_report(model, records, start, str(stop) if stop else None)
             write_bytes(arguments.report, report.encode())
         except OSError as error:
             logger.error("Report %s cannot be written: %s", arguments.report, error)
@@ -163,21 +177,6 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="also write what happened as JSON here"
-    )
-
-
-def _add_faults(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--on-error",
-        choices=ON_ERROR,
-        default=os.environ.get(ON_ERROR_VARIABLE, Outputs.on_error),
-        help="what a case leaves that cannot be segmented: nothing, or a label map of background "
-        f"where its shape can be read (default: ${ON_ERROR_VARIABLE}, or {Outputs.on_error})",
-    )
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="keep the label maps that are there, and run the other cases",
     )
 
 
@@ -201,7 +200,7 @@ def _cases(arguments: argparse.Namespace) -> list[Path]:
         raise UsageError(f"Input folder {folder} cannot be read: {error}") from error
     if not paths:
         raise UsageError(f"Input folder {folder} has no .npz files")
-    return paths
+    return paths if arguments.shard is None else cases_of_shard(paths, arguments.shard)
 
 
 def _outputs(arguments: argparse.Namespace) -> Outputs:
@@ -223,6 +222,13 @@ def _outputs(arguments: argparse.Namespace) -> Outputs:
         on_error=arguments.on_error,
         keeps_earlier=arguments.resume,
     )
+
+
+def _shard(text: str) -> Shard:
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _writable(folder: Path) -> Path:

@@ -186,6 +186,8 @@ def _compile_config(core: openvino.Core, settings: Settings) -> dict[str, Any]:
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         PRECISION_HINT: precision,
+        # Each process would keep to the first cores, so that two side by side shared them.
+        "ENABLE_CPU_PINNING": False,
     }
     threads = _threads(settings.threads)
     if threads:

@@ -9,6 +9,7 @@ import json
 import platform
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
+from typing import Any
 
 from .segmenter import Segmenter
 from .version import __version__
@@ -61,16 +62,35 @@ class Start:
     peak_memory_bytes: int
 
 
+def describe_model(segmenter: Segmenter) -> dict[str, Any]:
+    """Return which model runs and how, as it is in a report."""
+    return {
+        "name": segmenter.network.manifest.name,
+        "variant": segmenter.variant,
+        "weights": segmenter.network.manifest.precision,
+        "precision": segmenter.network.precision,
+        "threads": segmenter.network.threads,
+        "block_size": segmenter.block_size,
+        "volume_prompt": segmenter.settings.volume_prompt,
+        "sha256": segmenter.network.manifest.sha256,
+    }
+
+
 def render_report(
-    segmenter: Segmenter, records: list[CaseRecord], start: Start, stopped_by: str | None = None
+    model: dict[str, Any],
+    records: list[CaseRecord],
+    start: Start,
+    stopped_by: str | None = None,
+    **more: Any,
 ) -> str:
     """Write a run as a JSON document.
 
     Args:
-        segmenter: that ran it.
+        model: of `describe_model`.
         records: of the cases, in order.
         start: what came before the first case.
         stopped_by: name of the signal that ended the run; None where it went to its end.
+        more: to be added to the document.
     """
     failed = sum(record.error is not None for record in records)
     document = {
@@ -79,16 +99,7 @@ def render_report(
             "python": platform.python_version(),
             **{package: _installed(package) for package in PACKAGES},
         },
-        "model": {
-            "name": segmenter.network.manifest.name,
-            "variant": segmenter.variant,
-            "weights": segmenter.network.manifest.precision,
-            "precision": segmenter.network.precision,
-            "threads": segmenter.network.threads,
-            "block_size": segmenter.block_size,
-            "volume_prompt": segmenter.settings.volume_prompt,
-            "sha256": segmenter.network.manifest.sha256,
-        },
+        "model": model,
         "start_s": round(start.seconds, 4),
         "start_peak_memory_bytes": start.peak_memory_bytes,
         "peak_memory_bytes": max(
@@ -98,6 +109,7 @@ def render_report(
         "cases_failed": failed,
         "cases_kept": sum(record.is_kept for record in records),
         "stopped_by": stopped_by,
+        **more,
         "cases": [asdict(_rounded(record)) for record in records],
     }
     return json.dumps(document, indent=2) + "\n"

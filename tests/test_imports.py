@@ -13,10 +13,12 @@ from tests.conftest import EXAMPLES, ROOT
 
 PACKAGE = ROOT / "inference"
 MODULES = sorted(PACKAGE.glob("*.py"))
-FORMATS = sorted((PACKAGE / "formats").glob("*.py"))
-WEB = sorted((PACKAGE / "web").glob("*.py"))
-WEB_OUTSIDE = {"numpy", "cv2", "fastapi", "starlette", "pydantic", "uvicorn"}
-FORMATS_OUTSIDE = {"numpy", "cv2", "nibabel", "pydicom", "highdicom"}
+# What each package of an extra may import beside the standard library.
+OF_EXTRAS = {
+    "formats": {"numpy", "cv2", "nibabel", "pydicom", "highdicom"},
+    "web": {"numpy", "cv2", "fastapi", "starlette", "pydantic", "uvicorn"},
+    "cluster": {"cv2", "ray", "fsspec"},
+}
 OUTSIDE = {"numpy", "cv2", "openvino", "isal"}
 HOMES = {"isal": {"archive"}, "openvino": {"model"}, "cv2": {"preprocess", "overlay"}}
 LAYERS = [
@@ -24,7 +26,8 @@ LAYERS = [
     {"cli"},
     {"batch"},
     {"report"},
-    {"segmenter", "progress", "options"},
+    {"shards"},
+    {"segmenter", "progress", "options", "cost"},
     {"cases", "overlay", "pipeline"},
     {"model", "variant", "memory", "volume", "preprocess", "postprocess", "prompts"},
     {"embeddings", "model_cache", "timing", "windows"},
@@ -53,20 +56,15 @@ def test_inference_imports_only_the_runtime_packages(path):
         assert path.stem in HOMES.get(root, {path.stem}), f"{root} has another home"
 
 
-@pytest.mark.parametrize("path", WEB, ids=lambda path: path.stem)
-def test_the_page_imports_its_extra_and_nothing_else_does(path):
-    for module, is_relative in imports(path):
-        root = module.split(".")[0]
-        if not is_relative and root not in sys.stdlib_module_names:
-            assert root in WEB_OUTSIDE, f"{path.name} imports {module}"
-
-
-@pytest.mark.parametrize("path", FORMATS, ids=lambda path: path.stem)
-def test_formats_import_their_extra_and_nothing_else_does(path):
-    for module, is_relative in imports(path):
-        root = module.split(".")[0]
-        if not is_relative and root not in sys.stdlib_module_names:
-            assert root in FORMATS_OUTSIDE, f"{path.name} imports {module}"
+@pytest.mark.parametrize("package", OF_EXTRAS)
+def test_a_package_of_an_extra_imports_that_and_nothing_else_does(package):
+    paths = sorted((PACKAGE / package).glob("*.py"))
+    assert paths
+    for path in paths:
+        for module, is_relative in imports(path):
+            root = module.split(".")[0]
+            if not is_relative and root not in sys.stdlib_module_names:
+                assert root in OF_EXTRAS[package], f"{path.name} imports {module}"
 
 
 @pytest.mark.parametrize(

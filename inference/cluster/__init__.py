@@ -1,0 +1,1 @@
+"""Folders too large for one machine, on a Ray cluster; `pip install .[cluster]`."""

@@ -1,0 +1,166 @@
+"""Folders of cases and label maps, shared or behind a URL, by fsspec.
+
+A folder that all machines see is used as it is. Of any other, a worker fetches a case into a folder
+of its own and puts the label map back whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from fsspec.core import url_to_fs
+
+from ..cases import CASE_SUFFIX, list_cases, read_outline, read_outline_of
+from ..cost import Work, work_of
+from ..errors import InferenceError
+from ..files import TEMPORARY_NAME, make_writable, remove_leftovers
+
+LOCAL = ("file", "local")
+# A file appears there when it is whole; elsewhere it is renamed when it is.
+WHOLE_AT_ONCE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}
+BLOCK_BYTES = 1 << 16  # of what is read at once of the headers of a case
+
+
+class StorageError(InferenceError):
+    """A folder cannot be used; the message names it."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder.
+
+    Attributes:
+        url: of fsspec, or a path.
+    """
+
+    url: str
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, where it is one of this machine's file system."""
+        file_system, path = self._opened()
+        return Path(path) if set(_protocols(file_system)) & set(LOCAL) else None
+
+    def names(self) -> list[str]:
+        """Return the names of the cases in it.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        try:
+            if self.folder is not None:
+                return [path.name for path in list_cases(self.folder)]
+            file_system, path = self._opened()
+            file_system.invalidate_cache()
+            found = [str(each).rpartition("/")[2] for each in file_system.ls(path, detail=False)]
+        except Exception as error:  # of any file system
+            raise StorageError(f"Folder {self.url} cannot be read: {error}") from error
+        return sorted(
+            name
+            for name in found
+            if name.lower().endswith(CASE_SUFFIX) and not name.startswith(".")
+        )
+
+    def work(self, name: str) -> Work:
+        """Return what there is to do of a case, by its headers and boxes."""
+        if self.folder is not None:
+            return work_of(read_outline(self.folder / name))
+        file_system, path = self._opened()
+        try:
+            with file_system.open(f"{path}/{name}", "rb", block_size=BLOCK_BYTES) as stream:
+                return work_of(read_outline_of(stream))
+        except Exception:  # the worker that gets it will say what is wrong
+            return Work()
+
+    def make(self) -> None:
+        """Make the folder where there is none.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        try:
+            if self.folder is not None:
+                make_writable(self.folder)
+            else:
+                file_system, path = self._opened()
+                file_system.makedirs(path, exist_ok=True)
+        except Exception as error:  # of any file system
+            raise StorageError(f"Folder {self.url} cannot be written: {error}") from error
+
+    def tidy(self) -> None:
+        """Remove what lost workers left half written."""
+        if self.folder is not None:
+            remove_leftovers(self.folder)
+
+    def fetch(self, name: str, target: Path) -> bool:
+        """Copy a file here; False where there is none."""
+        file_system, path = self._opened()
+        try:
+            file_system.get_file(f"{path}/{name}", str(target))
+        except FileNotFoundError:
+            target.unlink(missing_ok=True)
+            return False
+        return True
+
+    def put(self, source: Path) -> None:
+        """Copy a file there, under its name, so that it appears whole or not at all."""
+        file_system, path = self._opened()
+        target = f"{path}/{source.name}"
+        if set(_protocols(file_system)) & WHOLE_AT_ONCE:
+            file_system.put_file(str(source), target)
+            return
+        temporary = f"{path}/{TEMPORARY_NAME.format(os.urandom(8).hex())}"
+        file_system.put_file(str(source), temporary)
+        file_system.mv(temporary, target)
+
+    def _opened(self) -> tuple[Any, str]:
+        try:
+            file_system, path = url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise StorageError(f"Folder {self.url} cannot be used: {error}") from error
+        return file_system, str(path).rstrip("/")
+
+
+@contextmanager
+def staged(inputs: Storage, outputs: Storage, name: str) -> Iterator[tuple[Path, Path]]:
+    """Give a case as a file here, and the folder for its label map, which is put back at the end.
+
+    Args:
+        inputs: has the case.
+        outputs: gets the label map; one that is there already is given as well.
+        name: of the case.
+    """
+    if inputs.folder is not None and outputs.folder is not None:
+        yield inputs.folder / name, outputs.folder
+        return
+    with TemporaryDirectory(prefix="qmedsam-") as scratch:
+        case, output_dir = Path(scratch) / "in" / name, Path(scratch) / "out"
+        case.parent.mkdir()
+        output_dir.mkdir()
+        label_map = output_dir / name
+        inputs.fetch(name, case)
+        outputs.fetch(name, label_map)
+        before = _stamp(label_map)
+        yield case, output_dir
+        if _stamp(label_map) not in (None, before):
+            outputs.put(label_map)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a file is written anew."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _protocols(file_system: Any) -> tuple[str, ...]:
+    protocol = file_system.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)

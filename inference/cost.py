@@ -1,0 +1,73 @@
+"""What a case costs, before it is run: slices to encode, boxes to decode, voxels to read.
+
+Seconds are of two cores of the Xeon that docs/scale.md names; other machines are quicker or slower
+as a whole, so that shares of work stay what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .cases import Outline, read_outline
+from .errors import InvalidCaseError
+from .prompts import check_prompts
+from .volume import fixed_visits
+
+# Fitted by `python -m benchmarks.scale` to the curves that docs/results.md shows.
+ENCODE_S, DECODE_S, VOXEL_S, CASE_S = 0.130, 0.0045, 2e-9, 0.01
+READERS = 32  # threads that read headers: a shared folder makes each of them wait
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do of a case.
+
+    Attributes:
+        slices: to encode.
+        decodes: of a box on a slice.
+        voxels: to read, of which as many labels are written.
+    """
+
+    slices: int = 0
+    decodes: int = 0
+    voxels: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """What it takes on the machine above, once the model is loaded."""
+        run = ENCODE_S * self.slices + DECODE_S * self.decodes
+        return CASE_S + run + VOXEL_S * self.voxels
+
+
+def work_of(outline: Outline | None) -> Work:
+    """Return what there is to do of a case; nothing of one that is bad, or None."""
+    if outline is None:
+        return Work()
+    try:
+        pixels = np.broadcast_to(np.zeros((), np.uint8), outline.shape)  # takes no memory
+        prompts = check_prompts(pixels, outline.boxes)
+    except (InvalidCaseError, ValueError):  # ValueError of a shape that cannot be
+        return Work()
+    voxels = prod(outline.shape)
+    if not prompts.is_volume:
+        return Work(min(1, len(prompts.objects)), len(prompts.objects), voxels)
+    visits = fixed_visits(prompts.boxes, prompts.objects)
+    return Work(len(visits), sum(len(visit.objects) for visit in visits), voxels)
+
+
+def read_work(path: Path) -> Work:
+    """Return what there is to do of a case, by its headers and boxes."""
+    return work_of(read_outline(path))
+
+
+def read_works(cases: Sequence[Any], read: Callable[[Any], Work] = read_work) -> list[Work]:
+    """Return what there is to do of each case; many are read at once."""
+    with ThreadPoolExecutor(READERS, thread_name_prefix="work") as pool:
+        return list(pool.map(read, cases))
