@@ -91,15 +91,31 @@ def check_prompts(
     )
 
 
+def as_array(boxes: ArrayLike) -> NDArray[np.generic]:
+    """Return boxes as an array.
+
+    Raises:
+        InvalidCaseError: they are rows of different lengths.
+    """
+    try:
+        return np.asarray(boxes)
+    except ValueError as error:
+        raise InvalidCaseError(f"Boxes must be rows of equal length: {error}") from error
+
+
 def boxes_on_slices(
-    boxes: ArrayLike, slice_index: int, slices: tuple[int, int]
+    boxes: NDArray[np.generic], slice_index: int, slices: tuple[int, int]
 ) -> NDArray[np.float64]:
     """Return the (N, 6) boxes of what was boxed, (N, 4), on one slice of several.
 
     Raises:
         InvalidCaseError: the boxes have another shape, or the slice is not among the others.
     """
-    rows = np.atleast_2d(np.asarray(boxes, dtype=np.float64))
+    if boxes.size == 0:
+        return np.zeros((0, VOLUME_COLUMNS))
+    if boxes.dtype.kind not in "iuf":
+        raise InvalidCaseError(f"Boxes must be integers or floats, got {boxes.dtype}")
+    rows = np.atleast_2d(boxes.astype(np.float64))
     if rows.ndim != 2 or rows.shape[1] != IMAGE_COLUMNS:
         raise InvalidCaseError(f"Boxes on a slice must have shape (N, 4), got {rows.shape}")
     first, last = slices

@@ -1,7 +1,8 @@
 """What the documentation shows can be run: every command, every program, every link.
 
 What takes hours, or a container, is read by the parser of its module, and a test that runs it
-whole is named. A command that nothing here knows is a failure.
+whole is named; so is what `make` says it would run, where CI does not make it. A command that
+nothing here knows is a failure.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import importlib
 import re
 import shutil
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.docs import workplace
+from tests.docs import makefile, workplace
 from tests.docs.pages import PAGES, Command, anchors, blocks, find_commands, links, named_outputs
+from tests.test_packaging import PACKAGE_OF
 
-RUN, SERVED, REQUEST, CONTAINER = "run", "served", "request", "container"
-TRAINED, PARSED, MADE, INSTALLED, ELSEWHERE = "trained", "parsed", "made", "installed", "elsewhere"
+RUN, NAMED, SERVED, REQUEST, CONTAINER = "run", "named", "served", "request", "container"
+TRAINED, PARSED, COLLECTED, MADE = "trained", "parsed", "collected", "made"
+INSTALLED, ELSEWHERE = "installed", "elsewhere"
+NAME_ALONE = re.compile(r"(qmedsam|python -m inference)( \w+)?")
 # How a command begins, and how it is tried; the first that fits counts.
 KINDS = {
     r"(qmedsam|python -m inference) serve\b": SERVED,
@@ -31,6 +34,7 @@ KINDS = {
     r"docker container run ": CONTAINER,
     r"(torchrun .*)?(python )?-m training\.train\b": TRAINED,
     r"python -m (training|benchmarks)\.\w+": PARSED,
+    r"python -m pytest\b": COLLECTED,
     r"make ": MADE,
     r"pip install ": INSTALLED,
     r"docker (build|save|load) |\. \.venv/bin/activate": ELSEWHERE,
@@ -42,13 +46,19 @@ RUN_ELSEWHERE = {
     "docker load": ("tests/container/run.sh", "docker load -i"),
     "docker container run": ("tests/container/run.sh", "docker container run --rm"),
     ". .venv/bin/activate": ("Makefile", "-m venv .venv"),
-    "make": (".github/workflows/ci.yml", "run: make test"),
-    "pip install": ("tests/test_packaging.py", '"pip", "wheel"'),
+}
+# What else `make` runs that CI does not: on files of its own alone, or tried where it says.
+OF_RECIPES = {
+    r"(mkdir -p|touch|rm -rf) |python3\.11 -m venv ": None,
+    r"python tests/fuzz/reader\.py ": ("tests/test_fuzz.py", "from tests.fuzz.reader import"),
 }
 COMMANDS = find_commands()
 
 
 def kind_of(command: Command) -> str | None:
+    is_name = command.is_in_sentence and NAME_ALONE.fullmatch(command.plain)
+    if is_name and not command.plain.endswith(" serve"):  # which runs as it is
+        return NAMED
     return next((kind for begin, kind in KINDS.items() if re.match(begin, command.plain)), None)
 
 
@@ -59,9 +69,8 @@ def each(kind: str):
     return pytest.mark.parametrize("command", chosen, ids=lambda command: command.plain[:60])
 
 
-def check_elsewhere(begin: str) -> None:
-    path, words = RUN_ELSEWHERE[begin]
-    assert words in (ROOT / path).read_text(), f"{path} does not run {begin}"
+def check_elsewhere(path: str, words: str) -> None:
+    assert words in (ROOT / path).read_text(), f"{path} does not have {words!r}"
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +107,7 @@ def test_a_command_writes_what_it_names(folder, command):
 @pytest.mark.model
 @each(CONTAINER)
 def test_what_runs_in_a_container_runs_outside(folder, command):
-    check_elsewhere("docker container run")
+    check_elsewhere(*RUN_ELSEWHERE["docker container run"])
     words = command.words
     at = next(i for i, word in enumerate(words) if word.split(":")[0] == "qmedsam")
     for mount in (word for word in words[:at] if word.startswith("$PWD/")):
@@ -108,6 +117,11 @@ def test_what_runs_in_a_container_runs_outside(folder, command):
     inside = words[at + 1 :] or ["/bin/bash", "-c", "sh predict.sh"]  # the image's command
     workplace.run(folder, inside, INPUT_DIR="inputs", OUTPUT_DIR="outputs")
     workplace.check_written(folder, ["outputs", *named_outputs(inside[-1].split())])
+
+
+@each(NAMED)
+def test_a_command_that_is_named_is_there(prepared, command):
+    workplace.run(prepared, [*command.words, "--help"])
 
 
 @pytest.mark.model
@@ -124,6 +138,16 @@ def test_the_page_is_served(folder, command):
 @pytest.mark.training
 @each(TRAINED)
 def test_training_has_its_options_recipe_and_settings(command):
+    check_training(command)
+
+
+@pytest.mark.training
+@each(PARSED)
+def test_a_module_has_the_options_that_are_named(command):
+    check_module(command)
+
+
+def check_training(command: Command) -> None:
     pytest.importorskip("torch", reason="training/requirements.txt is not installed")
     from torch.distributed.run import get_args_parser
 
@@ -135,19 +159,17 @@ def test_training_has_its_options_recipe_and_settings(command):
         launched = get_args_parser().parse_args(command.words[1:])
         assert (launched.module, launched.training_script) == (True, "training.train")
         options = launched.training_script_args
-    if options:
+    if options or not command.is_in_sentence:
         arguments = build_parser().parse_args(options)
         read_recipe(ROOT / arguments.recipe, arguments.set)
     assert_a_test_runs("training", "train")
 
 
-@pytest.mark.training
-@each(PARSED)
-def test_a_module_has_the_options_that_are_named(command):
+def check_module(command: Command) -> None:
     pytest.importorskip("torch", reason="training/requirements.txt is not installed")
     name, options = command.words[2], command.words[3:]
     parser: argparse.ArgumentParser = importlib.import_module(name).build_parser()
-    if options:  # a name alone may stand for the command in a sentence
+    if options or not command.is_in_sentence:
         parser.parse_args(options)
     assert_a_test_runs(*name.split("."))
 
@@ -160,29 +182,63 @@ def assert_a_test_runs(package: str, module: str) -> None:
     assert any(imported.search(path.read_text()) for path in tests), f"No test of {module}"
 
 
+@each(COLLECTED)
+def test_pytest_has_the_file_and_the_options(command):
+    check_pytest(command)
+
+
+def check_pytest(command: Command) -> None:
+    options = ["--collect-only", "-q", "-p", "no:cacheprovider"]
+    workplace.run(ROOT, [*command.words, *options])
+
+
 @each(MADE)
 def test_a_target_is_made(command):
-    check_elsewhere("make")
-    makefile = (ROOT / "Makefile").read_text()
-    for word in command.words[1:]:
-        name, is_variable, _ = word.partition("=")
-        wanted = rf"^{name} [:?]?=" if is_variable else rf"^{name}:"
-        assert re.search(wanted, makefile, re.MULTILINE), f"The Makefile has no {name}"
+    """All that `make` would run is known here, or CI makes it."""
+    text = (ROOT / "Makefile").read_text()
+    for name in (word.partition("=")[0] for word in command.words[1:] if "=" in word):
+        assert re.search(rf"^{name} [:?]?=", text, re.MULTILINE), f"The Makefile has no {name}"
+    lines = makefile.recipe(command)
+    assert lines
+    for line in lines:
+        assert line.text in makefile.run_by_ci() or is_tried(line), f"Nothing tries {line.text}"
+
+
+def is_tried(line: Command) -> bool:
+    """Whether a line of a recipe is tried here, in part by the test below."""
+    if kind_of(line) == INSTALLED:
+        return (ROOT / line.words[line.words.index("-r") + 1]).is_file()
+    for begin, elsewhere in OF_RECIPES.items():
+        if re.match(begin, line.plain):
+            if elsewhere:
+                check_elsewhere(*elsewhere)
+            return True
+    return kind_of(line) in CHECKS
+
+
+CHECKS = {TRAINED: check_training, PARSED: check_module, COLLECTED: check_pytest}
+
+
+@pytest.mark.training
+@each(MADE)
+def test_what_a_target_runs_has_its_options(command):
+    for line in makefile.recipe(command):
+        if kind_of(line) in CHECKS and line.text not in makefile.run_by_ci():
+            CHECKS[kind_of(line)](line)
 
 
 @each(INSTALLED)
 def test_an_extra_is_one_of_the_package(command):
-    check_elsewhere("pip install")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = re.fullmatch(r"\.(?:\[(.+)\])?", command.words[-1])
     assert extras, "What is installed must be this package"
     for extra in (extras[1] or "").split(",") if extras[1] else []:
-        assert extra in project["optional-dependencies"]
+        assert extra in PACKAGE_OF  # whose wheel is looked at there
 
 
 @each(ELSEWHERE)
 def test_a_command_is_run_elsewhere(command):
-    check_elsewhere(next(begin for begin in RUN_ELSEWHERE if command.plain.startswith(begin)))
+    begin = next(begin for begin in RUN_ELSEWHERE if command.plain.startswith(begin))
+    check_elsewhere(*RUN_ELSEWHERE[begin])
 
 
 @pytest.mark.model

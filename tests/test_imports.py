@@ -15,7 +15,7 @@ PACKAGE = ROOT / "inference"
 MODULES = sorted(PACKAGE.glob("*.py"))
 # What each package of an extra may import beside the standard library.
 OF_EXTRAS = {
-    "formats": {"numpy", "cv2", "nibabel", "pydicom", "highdicom"},
+    "formats": {"numpy", "cv2", "PIL", "nibabel", "pydicom", "highdicom"},
     "web": {"numpy", "cv2", "fastapi", "starlette", "pydantic", "uvicorn"},
     "cluster": {"cv2", "ray", "fsspec"},
 }
@@ -28,6 +28,8 @@ LAYERS = [
     {"report"},
     {"shards"},
     {"segmenter", "progress", "options", "cost"},
+    {"session"},
+    {"engine"},
     {"cases", "overlay", "pipeline"},
     {"model", "variant", "memory", "volume", "preprocess", "postprocess", "prompts"},
     {"embeddings", "model_cache", "timing", "windows"},

@@ -8,16 +8,22 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import Distribution, distribution, packages_distributions
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
 from inference import __version__
+from inference.cli import COMMANDS
 from tests.conftest import EXAMPLES, ROOT
+from tests.test_imports import OF_EXTRAS, PACKAGE, imports
 
 pytestmark = pytest.mark.model
 
+RUNTIME = {"numpy", "opencv-python-headless", "openvino", "isal"}
+PACKAGE_OF = {extra: package for package, extra in COMMANDS.values()}
 SOURCES = ["inference", "models", "LICENSE", "README.md", "pyproject.toml"]
 
 
@@ -52,6 +58,58 @@ def run_installed(installed: Path, *arguments: str) -> str:
 def test_only_the_package_lands_in_site_packages(installed):
     names = {path.name for path in installed.iterdir()}
     assert names == {"qmedsam", f"qmedsam-{__version__}.dist-info"}
+
+
+@pytest.fixture(scope="module")
+def wheel(installed) -> Distribution:
+    return Distribution.at(installed / f"qmedsam-{__version__}.dist-info")
+
+
+def asked_for(package: Distribution, extra: str = "") -> set[str]:
+    """Return the packages that one asks for, with an extra if any, those of other extras too."""
+    found: set[str] = set()
+    for requirement in map(Requirement, package.requires or []):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+            if requirement.name == package.name:
+                found |= {name for each in requirement.extras for name in asked_for(package, each)}
+            else:
+                found.add(requirement.name)
+    return found
+
+
+def with_their_own(names: set[str]) -> set[str]:
+    """Add what packages ask for themselves, as those on this machine do."""
+    found, left = set(), set(names)
+    while left:
+        name = left.pop()
+        found.add(name)
+        left |= asked_for(distribution(name)) - found
+    return found
+
+
+def test_pip_installs_the_runtime_and_nothing_else(wheel):
+    assert asked_for(wheel) == RUNTIME
+
+
+def test_the_wheel_has_the_extra_that_each_command_asks_for(wheel):
+    assert set(wheel.metadata.get_all("Provides-Extra")) == set(PACKAGE_OF)
+
+
+@pytest.mark.parametrize("extra", PACKAGE_OF)
+def test_pip_installs_with_an_extra_what_its_code_imports(wheel, extra):
+    names = with_their_own(asked_for(wheel, extra))
+    assert asked_for(wheel, extra) > RUNTIME
+    own = PACKAGE_OF[extra]
+    reached = {
+        module.split(".")[0]
+        for path in (PACKAGE / own).glob("*.py")
+        for module, is_relative in imports(path)
+        if is_relative
+    }
+    for package in {own} | (reached & set(OF_EXTRAS)):
+        for library in OF_EXTRAS[package]:
+            providers = set(packages_distributions()[library])
+            assert providers & names, f"{extra} lacks {library}, which {package} imports"
 
 
 def test_the_installed_command_segments_with_the_model_that_ships(installed, tmp_path):

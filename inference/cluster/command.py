@@ -160,7 +160,8 @@ def _join(address: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address == LOCAL:
-        options |= {"num_cpus": available_cores(), "include_dashboard": True}
+        # Ray would listen on all addresses.
+        options |= {"num_cpus": available_cores(), "_node_ip_address": "127.0.0.1"}
     context = ray.init(address=address, **options)
     if context.dashboard_url:
         logger.info("Ray's dashboard: http://%s", context.dashboard_url)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from pathlib import Path
 
 import numpy as np
 
-from ..cases import read_label_map, write_case
+from ..cases import CASE_SUFFIX, read_label_map, write_case
 from ..errors import InferenceError
 from ..files import write_bytes
 from ..geometry import Boxes
@@ -18,7 +19,8 @@ from ..prompts import IMAGE_COLUMNS, VOLUME_COLUMNS, boxes_on_slices, check_prom
 from ..segmenter import Segmenter
 from ..timing import Stopwatch
 from .boxes import NamedBox, parse_box, read_boxes, stack_boxes
-from .files import SUFFIXES, open_scan, write_labels
+from .case import CaseScan
+from .files import SUFFIXES, check_labels_name, open_scan, write_labels
 from .intensity import WINDOW_NAMES, parse_window
 from .scan import FormatError, LabelNotes, Scan
 
@@ -60,7 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="slices to which what was boxed on --slice is followed",
     )
     convert = commands.add_parser(
-        "convert", help="an image with boxes to a case (.npz), or a label map (.npz) back"
+        "convert",
+        help="an image with boxes to a case (.npz) and back, or a label map (.npz) to the format "
+        "and geometry of its image",
     )
     _add_scan(convert)
     convert.add_argument(
@@ -68,6 +72,9 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="NPZ",
         help="label map of the image's case, to be written in the geometry of the image",
+    )
+    convert.add_argument(
+        "--write-boxes", type=Path, metavar="JSON", help="where the boxes of a case go"
     )
     convert.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     return parser
@@ -84,19 +91,15 @@ def main(argv: list[str]) -> int:
             logger.warning("%s: %s", arguments.image, text)
         boxes = [*arguments.box, *(read_boxes(arguments.boxes) if arguments.boxes else [])]
         notes = scan.notes_of([box.name for box in boxes])
+        _check_outputs(arguments)
         if arguments.command == "segment":
             _segment(arguments, scan, boxes, notes)
         elif arguments.labels is not None:
-            label_map = read_label_map(arguments.labels)
-            if label_map.shape != scan.label_shape:
-                raise FormatError(
-                    f"{arguments.labels} must have shape {scan.label_shape}, got {label_map.shape}"
-                )
-            write_labels(scan, label_map, arguments.output, notes)
+            _convert_labels(arguments, scan, notes)
+        elif isinstance(scan, CaseScan):
+            _convert_case(arguments, scan)
         else:
-            pixel_boxes = scan.boxes_to_pixels(_own_boxes(scan, boxes))
-            arguments.output.parent.mkdir(parents=True, exist_ok=True)
-            write_case(arguments.output, scan.pixels, pixel_boxes, notes.as_json())
+            _convert_to_case(arguments, scan, boxes, notes)
     except (InferenceError, OSError) as error:
         logger.error("%s", error)
         return FAILED
@@ -113,7 +116,7 @@ def _add_scan(parser: argparse.ArgumentParser) -> None:
         "--box",
         action="append",
         default=[],
-        type=parse_box,
+        type=_box,
         metavar="[NAME=]X0,Y0[,Z0],X1,Y1[,Z1]",
         help="first and last pixel, or voxel of the file, of an object; may be repeated",
     )
@@ -134,7 +137,13 @@ def _add_scan(parser: argparse.ArgumentParser) -> None:
 
 
 def _own_boxes(scan: Scan, boxes: list[NamedBox]) -> Boxes:
-    """Return boxes of an image (N, 4) or a volume (N, 6) in the file's own coordinates."""
+    """Return boxes of an image (N, 4) or a volume (N, 6) in the file's own coordinates.
+
+    Raises:
+        FormatError: there are none, or they have another number of coordinates.
+    """
+    if not boxes:
+        raise FormatError("There must be a box; give --box or --boxes")
     return stack_boxes(boxes, VOLUME_COLUMNS if scan.is_volume else IMAGE_COLUMNS)
 
 
@@ -142,8 +151,8 @@ def _own_boxes_followed(
     arguments: argparse.Namespace, scan: Scan, boxes: list[NamedBox]
 ) -> tuple[Boxes, list[int]]:
     """Return the boxes (N, 6) of what was boxed on one slice, and the slice of each in `pixels`."""
-    if arguments.slices is None or not scan.is_volume:
-        raise FormatError("--slice is of a volume, and needs --slices FIRST,LAST")
+    if arguments.slice is None or arguments.slices is None or not scan.is_volume:
+        raise FormatError("--slice Z and --slices FIRST,LAST go together, with a volume")
     rows = stack_boxes(boxes, IMAGE_COLUMNS)
     whole = boxes_on_slices(rows, arguments.slice, arguments.slices).astype(np.float32)
     on_slice = boxes_on_slices(rows, arguments.slice, (arguments.slice,) * 2).astype(np.float32)
@@ -153,7 +162,17 @@ def _own_boxes_followed(
             "The file's third axis does not run through its axial slices: give boxes of six "
             "coordinates"
         )
+    depth = len(scan.pixels)
+    if arguments.slices[1] >= depth:
+        raise FormatError(f"--slices must be from 0 to {depth - 1}, got {arguments.slices[1]}")
     return whole, [int(start) for start in starts[:, 0]]
+
+
+def _box(text: str) -> NamedBox:
+    try:
+        return parse_box(text)
+    except FormatError as error:  # of which argparse makes its own message
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _slices(text: str) -> tuple[int, int]:
@@ -163,11 +182,58 @@ def _slices(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
+def _convert_labels(arguments: argparse.Namespace, scan: Scan, notes: LabelNotes) -> None:
+    """Write the label map of a case in the geometry of the image that it was made of."""
+    label_map = read_label_map(arguments.labels)
+    if label_map.shape != scan.label_shape:
+        raise FormatError(
+            f"{arguments.labels} must have shape {scan.label_shape}, got {label_map.shape}"
+        )
+    write_labels(scan, label_map, arguments.output, notes)
+
+
+def _convert_to_case(
+    arguments: argparse.Namespace, scan: Scan, boxes: list[NamedBox], notes: LabelNotes
+) -> None:
+    """Write an image with its boxes as a case."""
+    if arguments.output.suffix.lower() != CASE_SUFFIX:
+        raise FormatError(f"{arguments.output} must end in {CASE_SUFFIX}, as a case does")
+    pixel_boxes = scan.boxes_to_pixels(_own_boxes(scan, boxes))
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    write_case(arguments.output, scan.pixels, pixel_boxes, notes.as_json())
+
+
+def _convert_case(arguments: argparse.Namespace, scan: CaseScan) -> None:
+    """Write the pixels of a case as PNG or NIfTI, and its boxes as JSON."""
+    content = scan.encode_pixels(str(arguments.output))
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(arguments.output, content)
+    if arguments.write_boxes is not None:
+        arguments.write_boxes.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(arguments.write_boxes, json.dumps({"boxes": scan.boxes.tolist()}).encode())
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Check that nothing is written over what is read.
+
+    Raises:
+        FormatError: it would be.
+    """
+    read = {path.resolve() for path in (arguments.image, arguments.boxes) if path is not None}
+    if arguments.command == "convert" and arguments.labels is not None:
+        read.add(arguments.labels.resolve())
+    optional = (getattr(arguments, name, None) for name in ("preview", "write_boxes"))
+    for path in (arguments.output, *optional):
+        if path is not None and path.resolve() in read:
+            raise FormatError(f"{path} would be written over what is read")
+
+
 def _segment(
     arguments: argparse.Namespace, scan: Scan, boxes: list[NamedBox], notes: LabelNotes
 ) -> None:
+    check_labels_name(scan, str(arguments.output))
     starts = None
-    if arguments.slice is None:
+    if arguments.slice is None and arguments.slices is None:
         own = _own_boxes(scan, boxes)
     else:
         own, starts = _own_boxes_followed(arguments, scan, boxes)
@@ -180,6 +246,7 @@ def _segment(
     )
     write_labels(scan, label_map, arguments.output, notes)
     if arguments.preview is not None:
+        arguments.preview.parent.mkdir(parents=True, exist_ok=True)
         draw = draw_volume_montage if prompts.is_volume else draw_image_overlay
         picture = draw(scan.pixels, prompts.boxes, label_map, objects=prompts.objects)
         write_bytes(arguments.preview, encode_png(picture))

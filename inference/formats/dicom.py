@@ -1,7 +1,7 @@
-"""DICOM, by pydicom: a file or the folder of a series in, DICOM SEG or NIfTI out.
+"""DICOM, a file or the folder of a series, in; DICOM SEG by highdicom, NIfTI or PNG out.
 
 Slices go by their positions along the normal of their planes; rows and columns stay as they are
-stored. Values are rescaled as the file says, so that those of CT are Hounsfield units.
+stored.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pydicom
-from nibabel import nifti1 as typed_in_part
+from nibabel import nifti1 as nibabel_nifti1
 from numpy.typing import NDArray
-from pydicom import pixels as untyped
-from pydicom.errors import InvalidDicomError
 
 from ..postprocess import LabelMap
 from ..version import __version__
-from .intensity import AS_IT_IS, PERCENTILES, IntensityWindow
+from .dicom_files import Dataset, Plane, one_series, planes_of, read_datasets, values_of, window_of
+from .intensity import AS_IT_IS, OF_FILE, PERCENTILES, IntensityWindow, Limits
 from .nifti import SUFFIXES as NIFTI_SUFFIXES
 from .nifti import encode_nifti
 from .picture import encode_label_png
@@ -32,21 +30,7 @@ SAME_DIRECTION = 1e-3  # of the cosines of orientations
 EVEN_SPACING = 0.02  # of the distance of slices
 LONGEST_LABEL = 64  # characters of DICOM's LO
 LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])  # DICOM's x and y run against those of NIfTI
-MOST_SERIES = 8  # in a message
-# What pydicom and highdicom raise on files that are broken or lack an attribute.
-READ_ERRORS = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    KeyError,
-    RuntimeError,
-    NotImplementedError,
-)
-pixels: Any = untyped
-nifti1: Any = typed_in_part
-Dataset = Any  # pydicom's, whose attributes are the file's
+nifti1: Any = nibabel_nifti1
 
 
 class DicomScan(Scan):
@@ -61,6 +45,7 @@ class DicomScan(Scan):
         series: number or UID of the series to take; needed where there are several.
 
     Raises:
+        SeveralSeriesError: there are several series, and none is chosen.
         FormatError: files cannot be read, or are not the slices of one series.
         WindowError: the window does not fit the values.
     """
@@ -72,37 +57,41 @@ class DicomScan(Scan):
         window: str | IntensityWindow | None = None,
         series: str | None = None,
     ) -> None:
-        self._datasets = _in_order(_one_series(_read(name, contents), name, series), name)
-        self._uneven = _uneven(self._datasets)
-        try:
-            frames = [_values(dataset) for dataset in self._datasets]
-        except READ_ERRORS as error:
-            raise FormatError(f"The pixels of {name} cannot be read: {error}") from error
-        is_colour = frames[0].ndim == 3 and frames[0].shape[-1] == 3
-        if len(frames) == 1 and not (frames[0].ndim == 2 or is_colour):
-            if frames[0].ndim != 3:
-                raise FormatError(f"{name} must have grey frames, got {frames[0].shape}")
-            frames = list(frames[0])  # of one file
-        if len(frames) > 1 and frames[0].ndim != 2:
-            raise FormatError(f"{name} must have grey slices, got {frames[0].shape}")
+        datasets = one_series(read_datasets(name, contents), name, series)
+        frames = _frames(datasets, name)
+        planes = _planes(datasets, name)
+        order = list(range(len(frames))) if planes is None else _order(planes, name)
+        is_one_file = len(datasets) == 1
+        # In the order in which a SEG refers to them: files by position, frames as stored.
+        self._datasets = datasets if is_one_file else [datasets[place] for place in order]
+        self._stored_order = order if is_one_file else list(range(len(frames)))
+        self._planes = None if planes is None else [planes[place] for place in order]
+        self._uneven = _uneven(self._planes)
+        first = datasets[0]
+        is_colour = frames[0].ndim == 3
         is_volume = len(frames) > 1
-        values = np.stack(frames) if is_volume else frames[0]
+        values = np.stack([frames[place] for place in order]) if is_volume else frames[0]
         if window is None:
-            window = CT_WINDOW if self._datasets[0].get("Modality") == CT else PERCENTILES
-            window = AS_IT_IS if values.dtype == np.uint8 and is_colour else window
+            window = CT_WINDOW if first.get("Modality") == CT else PERCENTILES
+            window = AS_IT_IS if is_colour else window
+        self._is_inverted = first.get("PhotometricInterpretation") == INVERTED
         remarks = (self._uneven,) if self._uneven else ()
         super().__init__(values, window, is_volume=is_volume, remarks=remarks)
-        is_stack = len(self._datasets) > 1
-        self.label_suffixes = (
-            ".dcm",
-            *(NIFTI_SUFFIXES if is_stack else ()),
-            *(() if is_volume else (".png",)),
-        )
+        as_nifti = NIFTI_SUFFIXES if is_volume and self._planes else ()
+        self.label_suffixes = (".dcm", *as_nifti, *(() if is_volume else (".png",)))
 
-    def _to_8_bits(self, window: str | IntensityWindow) -> NDArray[np.uint8]:
-        found = super()._to_8_bits(window)
-        is_inverted = self._datasets[0].get("PhotometricInterpretation") == INVERTED
-        return np.uint8(255) - found if is_inverted else found
+    def _resolved(self, window: str | IntensityWindow) -> str | IntensityWindow:
+        own = window_of(self._datasets[0]) if window == OF_FILE else None
+        return super()._resolved(window) if own is None else IntensityWindow(*own)
+
+    def _to_8_bits(self, limits: Limits | None) -> NDArray[np.uint8]:
+        found = super()._to_8_bits(limits)
+        if not self._is_inverted:
+            return found
+        found = np.uint8(255) - found
+        if self._values.dtype.kind == "f":
+            found[~np.isfinite(self._values)] = 0
+        return found
 
     def encode(self, label_map: LabelMap, suffix: str, notes: LabelNotes) -> bytes:
         """Return a DICOM SEG, or of a series also NIfTI, or of an image PNG.
@@ -120,22 +109,23 @@ class DicomScan(Scan):
         return self._encode_seg(label_map, notes)
 
     def _affine(self) -> NDArray[np.float64]:
-        """Return the affine of NIfTI for voxels (column, row, slice)."""
+        """Return the affine of NIfTI for voxels (column, row, slice).
+
+        Raises:
+            FormatError: NIfTI cannot say where the slices lie.
+        """
+        assert self._planes is not None
+        first, last = self._planes[0], self._planes[-1]
         if self._uneven:
             raise FormatError(f"NIfTI has slices at even distances alone. {self._uneven}")
-        first, last = self._datasets[0], self._datasets[-1]
-        try:
-            along_row, along_column = np.reshape(first.ImageOrientationPatient, (2, 3))
-            between_rows, between_columns = (float(value) for value in first.PixelSpacing)
-        except READ_ERRORS as error:
-            raise FormatError(f"NIfTI needs the distances of pixels: {error}") from error
-        start = np.array(first.ImagePositionPatient, dtype=np.float64)
-        end = np.array(last.ImagePositionPatient, dtype=np.float64)
+        if first.spacing is None:
+            raise FormatError("NIfTI needs the distances of pixels, which the file does not say")
+        between_rows, between_columns = first.spacing
         affine = np.eye(4)
-        affine[:3, 0] = along_row * between_columns
-        affine[:3, 1] = along_column * between_rows
-        affine[:3, 2] = (end - start) / (len(self._datasets) - 1)
-        affine[:3, 3] = start
+        affine[:3, 0] = first.along_row * between_columns
+        affine[:3, 1] = first.along_column * between_rows
+        affine[:3, 2] = (last.position - first.position) / (len(self._planes) - 1)
+        affine[:3, 3] = first.position
         return LPS_TO_RAS @ affine
 
     def _encode_seg(self, label_map: LabelMap, notes: LabelNotes) -> bytes:
@@ -143,6 +133,7 @@ class DicomScan(Scan):
         import highdicom  # takes a second, and is needed for nothing else
         from pydicom.sr.codedict import codes
 
+        count = max(int(label_map.max(initial=0)), len(notes.names))
         try:
             segments = [
                 highdicom.seg.SegmentDescription(
@@ -157,13 +148,13 @@ class DicomScan(Scan):
                         family=codes.DCM.ArtificialIntelligence,
                     ),
                 )
-                for number in range(1, int(label_map.max(initial=0)) + 1)
+                for number in range(1, count + 1)
             ]
-            if not segments:
-                raise ValueError("it has no object, and a SEG must have one")
+            if not label_map.any():
+                raise ValueError("nothing was found, and a SEG must have an object")
             written = highdicom.seg.Segmentation(
                 source_images=self._datasets,
-                pixel_array=label_map if self.is_volume else label_map[None],
+                pixel_array=self._as_stored(label_map),
                 segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
                 segment_descriptions=segments,
                 series_instance_uid=highdicom.UID(),
@@ -176,110 +167,95 @@ class DicomScan(Scan):
                 device_serial_number="0",
                 series_description=notes.line()[:LONGEST_LABEL],
             )
+            if not all(segment.segment_label.isascii() for segment in segments):
+                written.decode()
+                written.SpecificCharacterSet = "ISO_IR 192"
             content = io.BytesIO()
             written.save_as(content)
             return content.getvalue()
-        except READ_ERRORS as error:
+        except Exception as error:  # the source may lack anything
             raise FormatError(f"Labels cannot be written as DICOM SEG: {error}") from error
 
-
-def _read(name: str, contents: Sequence[bytes]) -> list[Dataset]:
-    found, problem = [], "no pixels"
-    for content in contents:
-        try:
-            dataset = pydicom.dcmread(io.BytesIO(content))
-            if "PixelData" in dataset:
-                found.append(dataset)
-        except (InvalidDicomError, *READ_ERRORS) as error:
-            problem = str(error)  # notes and the like lie beside slices
-    if not found:
-        raise FormatError(f"{name} must be readable DICOM with pixels, got: {problem}")
-    return found
+    def _as_stored(self, label_map: LabelMap) -> LabelMap:
+        """Return the labels of slices in the order of `_datasets` or of the frames in it."""
+        if not self.is_volume:
+            return label_map[None]
+        stored = np.empty_like(label_map)
+        stored[self._stored_order] = label_map
+        return stored
 
 
-def _one_series(datasets: list[Dataset], name: str, series: str | None) -> list[Dataset]:
-    """Return the files of a series; None is the only one.
+def _frames(datasets: list[Dataset], name: str) -> list[NDArray[Any]]:
+    """Return the frames of files as they are stored, (H, W) or of a single one (H, W, 3).
 
     Raises:
-        FormatError: there are several, or none of that number or UID.
+        FormatError: they cannot be read, or are not alike.
     """
-    by_uid: dict[str, list[Dataset]] = {}
-    for dataset in datasets:
-        by_uid.setdefault(str(dataset.get("SeriesInstanceUID")), []).append(dataset)
-    chosen = [
-        files
-        for uid, files in by_uid.items()
-        if series is None or series in (uid, str(files[0].get("SeriesNumber")))
-    ]
-    if len(chosen) != 1:
-        named = [
-            f"{files[0].get('SeriesNumber')} ({files[0].get('SeriesDescription', '')}, "
-            f"{len(files)} files, UID {uid})"
-            for uid, files in by_uid.items()
-        ]
-        more = ", ..." if len(named) > MOST_SERIES else ""
-        wanted = "one series; choose with --series" if series is None else f"one series {series}"
-        raise FormatError(
-            f"{name} must hold {wanted}, got {len(chosen)} of: "
-            f"{', '.join(named[:MOST_SERIES])}{more}"
-        )
-    return chosen[0]
-
-
-def _in_order(datasets: list[Dataset], name: str) -> list[Dataset]:
-    """Sort slices by their positions along their normal.
-
-    Raises:
-        FormatError: they have no position, or are no stack of parallel planes.
-    """
-    if len(datasets) == 1:
-        return datasets
     try:
-        orientations = _numbers(datasets, "ImageOrientationPatient", 6)
-        positions = _numbers(datasets, "ImagePositionPatient", 3)
-        sizes = {(d.Rows, d.Columns) for d in datasets}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise FormatError(f"Slices in {name} must have positions: {error}") from error
-    if len(sizes) > 1 or np.abs(orientations - orientations[0]).max() > SAME_DIRECTION:
-        raise FormatError(f"Slices in {name} must be parallel and of one size, got {sizes}")
-    normal = np.cross(orientations[0, :3], orientations[0, 3:])
-    along = positions @ normal
+        found = [values_of(dataset) for dataset in datasets]
+    except Exception as error:  # decoders raise what they like
+        raise FormatError(f"The pixels of {name} cannot be read: {error}") from error
+    is_colour = int(datasets[0].get("SamplesPerPixel", 1)) == 3 or (
+        datasets[0].get("PhotometricInterpretation") == "PALETTE COLOR"
+    )
+    shapes = {values.shape for values in found}
+    if len(shapes) > 1:
+        raise FormatError(f"Slices in {name} must be of one size, got {sorted(shapes)}")
+    if is_colour and (len(found) > 1 or found[0].ndim != 3):
+        raise FormatError(f"{name} must have grey slices, got colours {found[0].shape}")
+    if is_colour or found[0].ndim == 2:
+        return found
+    if len(found) > 1 or found[0].ndim != 3:
+        raise FormatError(f"{name} must be one file of frames, or files of one slice each")
+    return list(found[0])
+
+
+def _planes(datasets: list[Dataset], name: str) -> list[Plane] | None:
+    """Return where the frames lie; None of one file that does not say.
+
+    Raises:
+        FormatError: files of a series do not say.
+    """
+    found = [planes_of(dataset) for dataset in datasets]
+    if len(datasets) == 1:
+        planes = found[0]
+        frames = int(datasets[0].get("NumberOfFrames") or 1)
+        return planes if planes is not None and len(planes) == frames else None
+    if any(planes is None for planes in found):
+        raise FormatError(f"Slices in {name} must have positions and orientations")
+    return [plane for planes in found for plane in planes or ()]
+
+
+def _order(planes: list[Plane], name: str) -> list[int]:
+    """Return the places of planes in the order of their positions along their normal.
+
+    Raises:
+        FormatError: they are no stack of parallel planes.
+    """
+    if len(planes) == 1:
+        return [0]
+    directions = np.array([[plane.along_row, plane.along_column] for plane in planes])
+    if np.abs(directions - directions[0]).max() > SAME_DIRECTION:
+        raise FormatError(f"Slices in {name} must be parallel")
+    normal = np.cross(directions[0, 0], directions[0, 1])
+    along = np.array([plane.position @ normal for plane in planes])
     order = np.argsort(along)
     if np.diff(along[order]).min() <= 0:
         raise FormatError(
             f"Slices in {name} must lie at different positions, got several at one (phases or "
             "echoes of one series: put the files of each in a folder of its own)"
         )
-    return [datasets[place] for place in order]
+    return [int(place) for place in order]
 
 
-def _uneven(datasets: list[Dataset]) -> str:
+def _uneven(planes: list[Plane] | None) -> str:
     """Say so, if slices in order do not lie at even distances."""
-    if len(datasets) == 1:
+    if planes is None or len(planes) == 1:
         return ""
-    positions = _numbers(datasets, "ImagePositionPatient", 3)
+    positions = np.array([plane.position for plane in planes])
     gaps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
     if np.ptp(gaps) <= EVEN_SPACING * gaps.mean():
         return ""
     return (
         f"Slices lie {gaps.min():g} to {gaps.max():g} mm apart: some may be missing, or be scouts."
     )
-
-
-def _numbers(datasets: list[Dataset], attribute: str, count: int) -> NDArray[np.float64]:
-    rows = [getattr(dataset, attribute) for dataset in datasets]
-    return np.array(rows, dtype=np.float64).reshape(len(rows), count)
-
-
-def _values(dataset: Dataset) -> NDArray[Any]:
-    """Return the values of a file: colours as RGB of 8 bits, grey ones rescaled."""
-    values = pixels.pixel_array(dataset)
-    has_palette = dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
-    if has_palette:
-        values = pixels.apply_color_lut(values, dataset)
-    elif dataset.get("SamplesPerPixel", 1) == 1:
-        return np.asarray(pixels.apply_modality_lut(values, dataset))
-    if values.dtype != np.uint8:
-        bits = 8 * values.dtype.itemsize if has_palette else int(dataset.BitsStored)
-        values = (values >> max(0, bits - 8)).astype(np.uint8)
-    return np.asarray(values)

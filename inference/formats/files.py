@@ -8,6 +8,7 @@ from ..cases import CASE_SUFFIX, LABELS_KEY, archive_with_info
 from ..files import write_bytes
 from ..postprocess import LabelMap
 from . import case, dicom, nifti, picture
+from .dicom_files import MAGIC, MAGIC_AT, is_dicom
 from .intensity import IntensityWindow
 from .scan import FormatError, LabelNotes, Scan
 
@@ -30,9 +31,9 @@ def open_scan(
             visible = [file for file in files if not file.name.startswith(".")]
             contents = [file.read_bytes() for file in visible]
             return dicom.DicomScan(str(path), contents, window, series)
-        if not path.name.lower().endswith(SUFFIXES):  # before it is read
+        if not path.name.lower().endswith(SUFFIXES) and not _begins_as_dicom(path):
             raise FormatError(
-                f"{path} must be the folder of a DICOM series, or end in {', '.join(SUFFIXES)}"
+                f"{path} must be DICOM, a folder of it, or end in {', '.join(SUFFIXES)}"
             )
         return read_scan(str(path), path.read_bytes(), window)
     except OSError as error:
@@ -43,7 +44,7 @@ def read_scan(name: str, content: bytes, window: str | IntensityWindow | None = 
     """Read an image or volume from the content of a file.
 
     Args:
-        name: of the file, which ends in one of `SUFFIXES`.
+        name: of the file, which ends in one of `SUFFIXES` unless it is DICOM.
         content: of the file.
         window: of its values; None is what suits the format: percentiles, soft tissue for CT in
             DICOM, and pictures of 8 bits as they are.
@@ -57,11 +58,24 @@ def read_scan(name: str, content: bytes, window: str | IntensityWindow | None = 
         return nifti.NiftiScan(name, content, window)
     if lower.endswith(picture.SUFFIXES):
         return picture.PictureScan(name, content, window)
-    if lower.endswith(dicom.SUFFIXES):
+    if lower.endswith(dicom.SUFFIXES) or is_dicom(content):
         return dicom.DicomScan(name, [content], window)
     if lower.endswith(case.SUFFIXES):
         return case.CaseScan(name, content, window)
     raise FormatError(f"{name} must end in {', '.join(SUFFIXES)}")
+
+
+def check_labels_name(scan: Scan, name: str) -> str:
+    """Return the suffix in which the name of a file of labels ends.
+
+    Raises:
+        FormatError: it does not fit the scan.
+    """
+    suffixes = (*scan.label_suffixes, CASE_SUFFIX)
+    suffix = next((each for each in suffixes[::-1] if name.lower().endswith(each)), None)
+    if suffix is None:
+        raise FormatError(f"{name} must end in {', '.join(suffixes)}")
+    return suffix
 
 
 def encode_labels(scan: Scan, label_map: LabelMap, name: str, notes: LabelNotes) -> bytes:
@@ -76,10 +90,7 @@ def encode_labels(scan: Scan, label_map: LabelMap, name: str, notes: LabelNotes)
     Raises:
         FormatError: the name does not fit the scan, or the labels cannot be encoded.
     """
-    suffixes = (*scan.label_suffixes, CASE_SUFFIX)
-    suffix = next((each for each in suffixes[::-1] if name.lower().endswith(each)), None)
-    if suffix is None:
-        raise FormatError(f"{name} must end in {', '.join(suffixes)}")
+    suffix = check_labels_name(scan, name)
     if suffix == CASE_SUFFIX:
         return archive_with_info({LABELS_KEY: label_map}, notes.as_json())
     return scan.encode(label_map, suffix, notes)
@@ -99,3 +110,8 @@ def write_labels(
         write_bytes(path, content)
     except OSError as error:
         raise FormatError(f"{path} cannot be written: {error}") from error
+
+
+def _begins_as_dicom(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return is_dicom(stream.read(MAGIC_AT + len(MAGIC)))

@@ -14,7 +14,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from nibabel import orientations as typed_in_part
+from nibabel import orientations as nibabel_orientations
 from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Extension
 from nibabel.nifti2 import Nifti2Header
@@ -28,9 +28,10 @@ from ..postprocess import LabelMap
 from .intensity import PERCENTILES, IntensityWindow
 from .scan import FormatError, LabelNotes, Scan
 
-orientations: Any = typed_in_part
+orientations: Any = nibabel_orientations
 SUFFIXES = (".nii", ".nii.gz")
 SEEN = orientations.axcodes2ornt(("L", "P", "S"))  # x to the left, y to the back, z upwards
+OWN_NOTE = b'"made_by": "qmedsam'  # in an extension that this wrote
 HEADER_2_BYTES = 540  # of version 2; of version 1 it is 348
 READ_ERRORS = (
     OSError,
@@ -41,6 +42,10 @@ READ_ERRORS = (
     ImageFileError,
     HeaderDataError,
     WrapStructError,
+    np.linalg.LinAlgError,
+    TypeError,
+    IndexError,
+    OverflowError,
 )
 
 
@@ -65,7 +70,11 @@ class NiftiScan(Scan):
         try:
             plain = _unpacked(content) if name.lower().endswith(".gz") else content
             image: Any = _read(plain)
-            values = np.asarray(image.dataobj)
+            values = _values(image.dataobj)
+            own = orientations.io_orientation(image.affine)
+            np.linalg.inv(image.affine)  # no place of a voxel otherwise
+            if np.isnan(own).any():
+                raise ValueError("its affine leads several voxels to one place")
         except READ_ERRORS as error:
             raise FormatError(f"{name} must be a readable NIfTI file, got: {error}") from error
         self._image: Any = image
@@ -77,7 +86,6 @@ class NiftiScan(Scan):
                 f"{name} must hold one volume of numbers (X, Y, Z), got {shape} of {values.dtype}"
             )
         self._shape = values.shape
-        own = orientations.io_orientation(self._image.affine)
         self._to_seen = orientations.ornt_transform(own, SEEN)
         self._to_own = orientations.ornt_transform(SEEN, own)
         seen = orientations.apply_orientation(values, self._to_seen)
@@ -101,30 +109,42 @@ class NiftiScan(Scan):
 
 
 def encode_nifti(
-    labels: LabelMap,
+    values: NDArray[Any],
     affine: NDArray[np.float64],
     header: nibabel.Nifti1Header,
     suffix: str,
-    notes: LabelNotes,
+    notes: LabelNotes | None = None,
 ) -> bytes:
-    """Return labels (X, Y, Z) as NIfTI, with the notes as an extension of the header.
+    """Return values (X, Y, Z) as NIfTI.
 
     Args:
-        labels: in the order of the file's own axes.
+        values: in the order of the file's own axes.
         affine: voxels to millimetres to the right, front and top.
         header: of which units and codes are kept; it is written to.
         suffix: one of `SUFFIXES`.
-        notes: to go with them.
+        notes: of labels, written as an extension of the header; None where these are none.
     """
     fields: Any = header
-    fields.set_data_dtype(labels.dtype)
+    fields.set_data_dtype(values.dtype)
     fields.set_slope_inter(1, 0)
     fields["cal_max"] = fields["cal_min"] = 0
-    fields["descrip"] = notes.line().encode()[:79]
-    fields.extensions.append(Nifti1Extension("comment", notes.as_json().encode()))
+    if notes is not None:
+        fields.set_intent("label")
+        fields["descrip"] = notes.line().encode()[:79]
+        for earlier in [each for each in fields.extensions if OWN_NOTE in each.get_content()]:
+            fields.extensions.remove(earlier)
+        fields.extensions.append(Nifti1Extension("comment", notes.as_json().encode()))
     kind: Any = nibabel.Nifti2Image if isinstance(header, Nifti2Header) else nibabel.Nifti1Image
-    content: bytes = kind(np.ascontiguousarray(labels), affine, header).to_bytes()
+    content: bytes = kind(np.ascontiguousarray(values), affine, header).to_bytes()
     return gzip.compress(content, mtime=0) if suffix.endswith(".gz") else content
+
+
+def _values(stored: Any) -> NDArray[Any]:
+    """Return the values of a file; those that are rescaled take no more bytes than needed."""
+    if stored.is_proxy and (stored.slope, stored.inter) != (1, 0):
+        values = np.asarray(stored.get_unscaled(), dtype=np.float32)
+        return values * np.float32(stored.slope) + np.float32(stored.inter)
+    return np.asarray(stored)
 
 
 def _unpacked(content: bytes) -> bytes:

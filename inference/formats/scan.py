@@ -13,13 +13,48 @@ from numpy.typing import NDArray
 
 from ..errors import InferenceError
 from ..geometry import Boxes
+from ..memory import largest_array_bytes
 from ..postprocess import LabelMap
 from ..version import __version__
-from .intensity import IntensityWindow, describe, to_8_bits
+from .intensity import (
+    OF_FILE,
+    IntensityWindow,
+    Limits,
+    WindowError,
+    describe,
+    find_limits,
+    to_8_bits,
+)
+
+VALUE_BYTES = 4  # of a value as it is kept, float32 at most
 
 
 class FormatError(InferenceError):
     """A file cannot be read or written in a format; the message says what was expected."""
+
+
+class SeveralSeriesError(FormatError):
+    """There are several DICOM series, and none was chosen.
+
+    Args:
+        message: for a user of the command.
+        choices: UID of each, and what it is.
+    """
+
+    def __init__(self, message: str, choices: Sequence[tuple[str, str]]) -> None:
+        super().__init__(message)
+        self.choices = tuple(choices)
+
+
+def check_size(name: str, count: int) -> None:
+    """Check, before they are decoded, that so many values fit in memory.
+
+    Raises:
+        FormatError: they do not.
+    """
+    most = largest_array_bytes() // VALUE_BYTES
+    if count > most:
+        raise FormatError(f"{name} must hold {most} values at most for this memory, got {count}")
 
 
 @dataclass(frozen=True)
@@ -54,7 +89,8 @@ class Scan(ABC):
     """An image or a volume from a file.
 
     Args:
-        values: (H, W) or (H, W, 3) of an image, (D, H, W) of a volume.
+        values: (H, W) or (H, W, 3) of an image, (D, H, W) of a volume. Those that are not finite
+            are no measurement and become 0.
         window: how they become 8 bits; see `to_8_bits`.
         is_volume: whether it is one.
         remarks: what a user should know of the file, a sentence each.
@@ -62,6 +98,7 @@ class Scan(ABC):
     Attributes:
         pixels: of the shape of the values, uint8.
         window: as given.
+        described_window: the window in words, with the percentiles that were found.
         label_suffixes: in which the name of a file of labels may end.
 
     Raises:
@@ -79,9 +116,16 @@ class Scan(ABC):
         remarks: tuple[str, ...] = (),
     ) -> None:
         self._values = values
-        self.remarks = remarks
+        missing = int(values.size - np.isfinite(values).sum()) if values.dtype.kind == "f" else 0
+        found = (f"{missing} values are no measurement and are seen as 0.",) if missing else ()
+        self.remarks = (*remarks, *found)
         self.is_volume = is_volume
         self.set_window(window)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of values and pixels."""
+        return self._values.nbytes + self.pixels.nbytes
 
     @property
     def label_shape(self) -> tuple[int, ...]:
@@ -94,8 +138,10 @@ class Scan(ABC):
         Raises:
             WindowError: the window does not fit the values.
         """
-        self.pixels: NDArray[np.uint8] = np.ascontiguousarray(self._to_8_bits(window))
+        limits = find_limits(self._values, self._resolved(window))
+        self.pixels: NDArray[np.uint8] = self._to_8_bits(limits)
         self.window = window
+        self.described_window = describe(window, limits)
 
     def boxes_to_pixels(self, boxes: Boxes) -> Boxes:
         """Turn boxes in the file's own coordinates, (N, 4) or (N, 6), into those of `pixels`."""
@@ -103,7 +149,7 @@ class Scan(ABC):
 
     def notes_of(self, names: Sequence[str]) -> LabelNotes:
         """Return what is written with a label map of objects with names."""
-        return LabelNotes(describe(self.window), tuple(names))
+        return LabelNotes(self.described_window, tuple(names))
 
     @abstractmethod
     def encode(self, label_map: LabelMap, suffix: str, notes: LabelNotes) -> bytes:
@@ -118,5 +164,15 @@ class Scan(ABC):
             FormatError: it cannot be encoded.
         """
 
-    def _to_8_bits(self, window: str | IntensityWindow) -> NDArray[np.uint8]:
-        return to_8_bits(self._values, window)
+    def _resolved(self, window: str | IntensityWindow) -> str | IntensityWindow:
+        """Return the window that a file itself says in place of `file`.
+
+        Raises:
+            WindowError: it says none.
+        """
+        if window == OF_FILE:
+            raise WindowError("Only DICOM files say a window of their own, and not all of them")
+        return window
+
+    def _to_8_bits(self, limits: Limits | None) -> NDArray[np.uint8]:
+        return to_8_bits(self._values, limits)

@@ -17,8 +17,11 @@ PAGES = [
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 CONTINUED = re.compile(r"\\\n\s*")
-# Commands in the middle of a sentence; of others there are names alone, such as `qmedsam serve`.
-IN_A_SENTENCE = re.compile(r"`((?:python -m (?:training|benchmarks)\.|make |pip install )[^`]+)`")
+# Commands in the middle of a sentence, some without the options that they need.
+IN_A_SENTENCE = re.compile(
+    r"`((?:\w+=\S+ )*"
+    r"(?:qmedsam|python|sh predict\.sh|make|pip install|torchrun|docker \w+|curl) [^`]+)`"
+)
 RECORDS = {"results.md"}  # says what was run, with models that are not there
 ASSIGNMENT = re.compile(r"\w+=")
 OUTPUT_OPTIONS = ("-o", "--output", "--output-dir", "--overlay-dir", "--preview", "--report")
@@ -31,11 +34,13 @@ class Command:
     Attributes:
         page: the first one that has it.
         before: what its block does before it to make folders.
+        is_in_sentence: whether it may lack options.
     """
 
     text: str
     page: str
     before: tuple[str, ...] = ()
+    is_in_sentence: bool = False
 
     @property
     def words(self) -> list[str]:
@@ -76,16 +81,16 @@ def prose(page: Path) -> str:
 
 
 def find_commands() -> list[Command]:
-    """Return the commands of all pages, each once."""
+    """Return the commands of all pages, each once, as a block has it where one does."""
     found: dict[str, Command] = {}
-    for page in PAGES:
-        for command in _commands(page):
-            found.setdefault(command.text, command)
+    for find in (_in_blocks, _in_sentences):
+        for page in PAGES:
+            for command in find(page, str(page.relative_to(ROOT))):
+                found.setdefault(" ".join(shlex.split(command.text, comments=True)), command)
     return list(found.values())
 
 
-def _commands(page: Path) -> Iterator[Command]:
-    name = str(page.relative_to(ROOT))
+def _in_blocks(page: Path, name: str) -> Iterator[Command]:
     for block in blocks(page, "sh"):
         before: tuple[str, ...] = ()
         for line in CONTINUED.sub(" ", block).splitlines():
@@ -95,9 +100,12 @@ def _commands(page: Path) -> Iterator[Command]:
             yield Command(text, name, before)
             if text.startswith("mkdir "):
                 before = (*before, text)
+
+
+def _in_sentences(page: Path, name: str) -> Iterator[Command]:
     if page.name not in RECORDS:
         for text in IN_A_SENTENCE.findall(prose(page)):
-            yield Command(" ".join(text.split()), name)
+            yield Command(" ".join(text.split()), name, is_in_sentence=True)
 
 
 def links(page: Path) -> Iterator[tuple[Path, str]]:

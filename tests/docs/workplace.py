@@ -35,7 +35,7 @@ def prepare(folder: Path) -> None:
     """Fill a folder with all that a command on the pages takes for there."""
     shutil.copy(ROOT / "predict.sh", folder)
     (folder / "examples").symlink_to(ROOT / "examples")
-    for name in ("models", "bin", "masks", "path/to/cases", "inputs"):
+    for name in ("models", "bin", "masks", "path/to/cases", "inputs", "cases"):
         (folder / name).mkdir(parents=True)
     for name, source in MODELS.items():
         (folder / "models" / name).symlink_to(ROOT / "models" / source)
@@ -44,6 +44,7 @@ def prepare(folder: Path) -> None:
     for cases in ("path/to/cases", "inputs"):
         shutil.copy(FUNDUS, folder / cases)
     _write_scans(folder)
+    np.savez_compressed(folder / "cases" / "brain.npz", **np.load(BRAIN))
     (folder / "boxes.csv").write_text("x0,y0,z0,x1,y1,z1\n10,20,1,60,90,4\n")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
-from pydicom.uid import generate_uid
+from pydicom.uid import EnhancedCTImageStorage, generate_uid
 
 from inference import segmenter
 from inference.cli import main
@@ -133,7 +133,7 @@ def test_a_series_of_pydicom_itself_is_read_and_written(tmp_path):
     [
         ("98892001/CT2N", "must be parallel"),
         ("98892003/MR700", "must be parallel"),
-        ("98892003/MR1", "choose with --series, got 3 of: 1 "),
+        ("98892003/MR1", "choose with --series, got 3: 1: MR"),
     ],
 )
 def test_scouts_and_parts_of_series_are_refused(name, message):
@@ -170,7 +170,7 @@ def test_labels_of_a_series_are_a_seg_of_its_slices(tmp_path):
     [
         ({"step": 0.0}, "different positions, got several at one"),
         ({"ImagePositionPatient": None}, "must have positions"),
-        ({"SeriesInstanceUID": "EACH"}, "choose with --series, got 6 of: "),
+        ({"SeriesInstanceUID": "EACH"}, "choose with --series, got 6: 1: CT"),
     ],
 )
 def test_what_is_no_stack_of_slices_is_refused(tmp_path, change, message):
@@ -203,7 +203,7 @@ def test_one_of_several_series_is_chosen(tmp_path, chosen):
     uid = pydicom.dcmread(folder / "0.dcm").SeriesInstanceUID
     found = open_scan(folder, series=str(uid) if chosen == "UID" else chosen)
     assert found.pixels.shape == (6, 128, 128)
-    with pytest.raises(FormatError, match=r"must hold one series 7, got 0 of: .*\(.*6 files"):
+    with pytest.raises(FormatError, match=r"must hold a series 7, got 3: CT, 6 files, UID"):
         open_scan(folder, series="7")
 
 
@@ -234,6 +234,148 @@ def test_labels_of_one_image_are_also_png(tmp_path):
     words = ["segment", str(test_file("CT_small.dcm")), "--box", "10,20,50,60"]
     assert main([*words, "-o", str(tmp_path / "a.png")]) == 0
     assert cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)[40, 30] == 1
+
+
+def enhanced(path: Path, *, slope=2.0, intercept=-1024.0, step=SPACING_MM) -> np.ndarray:
+    """Write an enhanced CT whose frames lie in another order than they are stored; return HU."""
+    dataset = pydicom.dcmread(test_file("CT_small.dcm"))
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope"):
+        delattr(dataset, name)
+    dataset.NumberOfFrames = count = 8
+    dataset.PixelRepresentation = 0
+    measures, shared, orientation = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    shared.PlaneOrientationSequence = [orientation]
+    measures.PixelSpacing, measures.SliceThickness = dataset.PixelSpacing, step
+    shared.PixelMeasuresSequence = [measures]
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    dataset.PerFrameFunctionalGroupsSequence = [pydicom.Dataset() for _ in range(count)]
+    stored = np.zeros((count, dataset.Rows, dataset.Columns), np.uint16)
+    places = [(number * 3) % count for number in range(count)]
+    for frame, place in enumerate(places):
+        stored[frame] = 500 + 10 * place
+        group = dataset.PerFrameFunctionalGroupsSequence[frame]
+        value = pydicom.Dataset()
+        value.RescaleSlope, value.RescaleIntercept, value.RescaleType = slope, intercept, "HU"
+        group.PixelValueTransformationSequence = [value]
+        position = pydicom.Dataset()
+        position.ImagePositionPatient = [0, 0, step * place]
+        group.PlanePositionSequence = [position]
+    dataset.PixelData = stored.tobytes()
+    dataset.save_as(path)
+    return slope * (500 + 10 * np.arange(count)) + intercept
+
+
+def test_frames_of_an_enhanced_file_are_rescaled_and_in_order(tmp_path):
+    units = enhanced(tmp_path / "a.dcm")
+    scan = read(tmp_path / "a.dcm", IntensityWindow(0, 510))
+    expected = np.clip(np.rint((units + 255) / 2), 0, 255)
+    np.testing.assert_allclose(scan.pixels[:, 3, 4], expected, atol=1)
+    assert ".nii.gz" in scan.label_suffixes
+
+
+def test_labels_of_an_enhanced_file_are_a_seg_of_its_frames(tmp_path):
+    enhanced(tmp_path / "a.dcm")
+    output, as_nifti = tmp_path / "labels.dcm", tmp_path / "labels.nii"
+    words = ["segment", str(tmp_path / "a.dcm"), "--box", "10,20,1,50,60,3"]
+    assert main([*words, "-o", str(output)]) == 0
+    assert main([*words, "-o", str(as_nifti)]) == 0
+    source = pydicom.dcmread(tmp_path / "a.dcm")
+    frames = range(1, int(source.NumberOfFrames) + 1)
+    labels = highdicom.seg.segread(output).get_pixels_by_source_frame(
+        source.SOPInstanceUID,
+        list(frames),
+        combine_segments=True,
+        ignore_spatial_locations=True,
+        assert_missing_frames_are_empty=True,
+    )
+    places = [
+        round(group.PlanePositionSequence[0].ImagePositionPatient[2] / SPACING_MM)
+        for group in source.PerFrameFunctionalGroupsSequence
+    ]
+    of_nifti = np.asarray(nibabel.load(as_nifti).dataobj)
+    for frame, place in enumerate(places):
+        assert labels[frame].any() == (1 <= place <= 3)
+        np.testing.assert_array_equal(labels[frame].T, of_nifti[..., place])
+
+
+def test_a_broken_slice_is_named_and_not_left_out(tmp_path):
+    folder = series(tmp_path / "ct")
+    whole = (folder / "0.dcm").read_bytes()
+    (folder / "0.dcm").write_bytes(whole[:1500])
+    with pytest.raises(FormatError, match="file 1 of 7, must"):
+        read(folder)
+
+
+def test_padding_is_no_measurement(tmp_path):
+    dataset = pydicom.dcmread(test_file("MR_small.dcm"))
+    expected = read(test_file("MR_small.dcm")).pixels
+    values = dataset.pixel_array.copy()
+    values[:10] = -2000
+    dataset.PixelData = values.tobytes()
+    dataset.PixelPaddingValue = 63536  # -2000 without its sign
+    dataset["PixelPaddingValue"].VR = "US"
+    dataset.save_as(tmp_path / "a.dcm")
+    found = read(tmp_path / "a.dcm")
+    assert not found.pixels[:10].any()
+    assert np.abs(found.pixels[10:].astype(int) - expected[10:]).max() < 20
+    assert "640 values are no measurement" in found.remarks[0]
+
+
+def test_the_window_of_the_file_may_be_chosen(tmp_path):
+    dataset = pydicom.dcmread(test_file("CT_small.dcm"))
+    dataset.WindowCenter, dataset.WindowWidth = [30, 40], [300, 80]
+    dataset.save_as(tmp_path / "IM0001")  # without a suffix, as on a disc
+    found = open_scan(tmp_path / "IM0001", "file")
+    np.testing.assert_array_equal(
+        found.pixels, read(test_file("CT_small.dcm"), IntensityWindow(30, 300)).pixels
+    )
+    assert found.described_window == "window file, -120 to 180"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("image_dfl.dcm", "deflated as a whole"),
+        ("JPGExtended.dcm", "12-bit"),
+        ("SC_rgb_jpeg_gdcm.dcm", None),
+        ("JPEG2000.dcm", None),
+    ],
+)
+def test_most_compressed_files_are_read(name, message):
+    path = test_file(name)
+    if message is None:
+        assert read(path).pixels.std() > 1
+        return
+    with pytest.raises(FormatError, match=message):
+        read(path)
+
+
+def test_what_does_not_fit_is_refused_before_it_is_decoded(monkeypatch):
+    monkeypatch.setattr("inference.formats.scan.largest_array_bytes", lambda: 9999)
+    with pytest.raises(FormatError, match=r"must hold 2499 values at most .* got 16384"):
+        read(test_file("CT_small.dcm"))
+
+
+def test_names_of_objects_may_be_in_any_script(tmp_path):
+    folder = series(
+        tmp_path / "ct", PatientName="M\xfcller^Anna", SpecificCharacterSet="ISO_IR 100"
+    )
+    words = ["segment", str(folder), "--box", "左=10,20,1,50,60,3"]
+    assert main([*words, "-o", str(tmp_path / "a.dcm")]) == 0
+    written = pydicom.dcmread(tmp_path / "a.dcm")
+    assert written.SegmentSequence[0].SegmentLabel == "左"
+    assert str(written.PatientName) == "Müller^Anna"
+
+
+def test_an_object_of_which_nothing_was_found_keeps_its_segment(tmp_path):
+    scan = read(series(tmp_path / "ct"))
+    label_map = np.zeros(scan.label_shape, np.uint8)
+    label_map[2, 5:9, 5:9] = 1
+    (tmp_path / "a.dcm").write_bytes(scan.encode(label_map, ".dcm", scan.notes_of(["a", "b"])))
+    written = pydicom.dcmread(tmp_path / "a.dcm")
+    assert [each.SegmentLabel for each in written.SegmentSequence] == ["a", "b"]
 
 
 @pytest.mark.parametrize("content", [b"", b"text" * 99])

@@ -139,6 +139,41 @@ def test_a_truncated_file_is_named(tmp_path):
         read(path, "percentiles")
 
 
+@pytest.mark.parametrize("broken", [np.zeros((4, 4)), np.diag([2.0, 0, 4, 1]), np.nan * np.eye(4)])
+def test_an_affine_that_says_no_place_is_named(tmp_path, broken):
+    path = tmp_path / "scan.nii"
+    content = bytearray(nibabel.Nifti1Image(VALUES, LPS_AFFINE).to_bytes())
+    content[280:328] = broken[:3].astype("<f4").tobytes()  # srow_x, srow_y and srow_z
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match="readable NIfTI file"):
+        read(path, "percentiles")
+
+
+def test_voxels_that_are_not_finite_are_said(tmp_path):
+    values = VALUES.astype(np.float32)
+    values[:3] = np.nan
+    nibabel.save(nibabel.Nifti1Image(values, LPS_AFFINE), tmp_path / "scan.nii")
+    scan = read(tmp_path / "scan.nii", "percentiles")
+    assert scan.remarks == ("900 values are no measurement and are seen as 0.",)
+    assert not scan.pixels[..., :3].any()
+    assert scan.pixels[..., 3:].mean() > 100
+
+
+def test_labels_of_labels_have_one_note(tmp_path):
+    image = nibabel.Nifti1Image(VALUES, LPS_AFFINE)
+    image.header.set_intent("t test", (2,))
+    nibabel.save(image, tmp_path / "scan.nii")
+    scan = read(tmp_path / "scan.nii", "percentiles")
+    label_map = (scan.pixels > 128).astype(np.uint8)
+    write(scan, label_map, tmp_path / "labels.nii", "first")
+    again = read(tmp_path / "labels.nii", "percentiles")
+    write(again, label_map, tmp_path / "again.nii", "second")
+    written = nibabel.load(tmp_path / "again.nii")
+    (note,) = written.header.extensions
+    assert b"second" in note.get_content()
+    assert written.header.get_intent()[0] == "label"
+
+
 def test_a_file_of_nibabel_itself_goes_round(tmp_path):
     path = f"{data_path}/anatomical.nii"
     scan = read(Path(path), "percentiles")

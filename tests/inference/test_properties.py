@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from inference.engine import VOLUME_RULES
 from inference.geometry import ModelFrame, clip_boxes
 from inference.prompts import check_prompts
-from inference.segmenter import VOLUME_RULES
 from inference.timing import Stopwatch
 from inference.volume import boxes_2d, image_visits
 from tests.conftest import FakeNetwork, segment_slices

@@ -41,9 +41,13 @@ def test_a_slice_is_encoded_ahead_of_its_first_box(segmenter):
     assert len(segmenter.network.encoded) == 1
     session.propagate([[5, 5, 50, 40]], 2, (2, 2))
     assert len(segmenter.network.encoded) == 1
-    with pytest.raises(InvalidCaseError, match="Slice must be from 0 to 4, got 5"):
+    with pytest.raises(InvalidCaseError, match="Slices must be from 0 to 4, got 5 to 5"):
         session.encode(5)
     image = segmenter.open(IMAGE)
+    with pytest.raises(InvalidCaseError, match="of a volume"):
+        image.encode(3)
+    with pytest.raises(InvalidCaseError, match="of a volume"):
+        image.propagate([[1, 2, 3, 4]], 2, (1, 3))
     image.encode()
     image.segment(OVERLAPPING)
     assert len(segmenter.network.encoded) == 2
@@ -119,7 +123,7 @@ def test_what_was_boxed_on_a_slice_is_followed_to_others(segmenter):
     ("boxes", "z", "slices", "message"),
     [
         ([[9, 9, 30, 30]], 0, (1, 4), "Slice must be from 1 to 4, got 0"),
-        ([[9, 9, 30, 30]], 2, (1, 5), "Slices must be 0 to 4"),
+        ([[9, 9, 30, 30]], 2, (1, 5), "Slices must be from 0 to 4"),
         ([[9, 9, 0, 30, 30, 1]], 2, (1, 4), r"shape \(N, 4\)"),
     ],
 )

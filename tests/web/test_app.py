@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import nibabel
@@ -12,8 +13,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from inference import Segmenter, segmenter
-from inference.cli import main
-from inference.web.app import MOST_SCANS, create_app
+from inference.formats.scan import Scan
+from inference.web.app import create_app
+from inference.web.shelf import MOST_SCANS
 from tests.formats.test_dicom import series
 from tests.inference.test_cli import FakeCompiledNetwork
 
@@ -30,8 +32,8 @@ def shared(monkeypatch) -> Segmenter:
 
 @pytest.fixture
 def client(shared) -> TestClient:
-    app = create_app(shared, hosts=["localhost"], most_bytes=1 << 20)
-    return TestClient(app, base_url="http://localhost")
+    app = create_app(shared, host="127.0.0.1", most_bytes=1 << 20)
+    return TestClient(app, base_url="http://localhost:8000")
 
 
 def png() -> bytes:
@@ -48,6 +50,12 @@ def opened(client, name="image.png", content=None) -> dict:
     return response.json()
 
 
+def body_of(*folders) -> dict:
+    contents = [path.read_bytes() for folder in folders for path in folder.glob("*.dcm")]
+    sizes = {"X-File-Sizes": ",".join(str(len(content)) for content in contents)}
+    return {"params": {"name": "ct.dcm"}, "content": b"".join(contents), "headers": sizes}
+
+
 def labels_of(client, path: str, number: int) -> bytes:
     asked = {"objects": [{"id": number}], "name": "a.nii"}
     return client.post(f"{path}/labels", json=asked).content
@@ -56,7 +64,7 @@ def labels_of(client, path: str, number: int) -> bytes:
 def test_an_image_is_opened_seen_segmented_and_downloaded(client):
     scan = opened(client)
     assert (scan["depth"], scan["height"], scan["width"]) == (1, 60, 80)
-    assert (scan["is_volume"], scan["window"]) == (False, "window as-it-is")
+    assert (scan["is_volume"], scan["window_name"]) == (False, "as-it-is")
     path = f"/api/scans/{scan['id']}"
     seen = client.get(f"{path}/slices/0").content
     np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(seen, np.uint8), 1), IMAGE[..., ::-1])
@@ -95,25 +103,97 @@ def test_a_window_changes_what_is_seen(client):
     found = client.post(f"{path}/contours", json={"box": [5, 6, 20, 20], "slice": 3}).json()
     seen = labels_of(client, path, found["id"])
     changed = client.put(f"{path}/window", json={"window": "100,50"}).json()
-    assert changed["window"] == "window L 100 W 50"
+    assert (changed["window"], changed["window_name"]) == ("window L 100 W 50", "")
     assert client.get(f"{path}/slices/0").content != before
     assert labels_of(client, path, found["id"]) == seen  # as it was found, in its window
     assert b"L 100 W 50" not in labels_of(client, path, found["id"])
+    named = client.put(f"{path}/window", json={"window": "lung"}).json()
+    assert (named["window"], named["window_name"]) == ("window lung", "lung")
     refused = client.put(f"{path}/window", json={"window": "liver"})
     assert refused.status_code == 422
     assert "Window must be one of" in refused.json()["detail"]
 
 
+def test_a_box_keeps_the_window_in_which_it_was_asked_for(client, shared, monkeypatch):
+    is_encoding, may_go_on = threading.Event(), threading.Event()
+    encode, seen = shared.network.encode, []
+
+    def slow_encode(image):
+        seen.append(image)
+        is_encoding.set()
+        assert may_go_on.wait(20)
+        return encode(image)
+
+    monkeypatch.setattr(shared.network, "encode", slow_encode)
+    path = f"/api/scans/{opened(client, 'scan.nii', nifti())['id']}"
+    wanted = {"box": [5, 6, 20, 20], "slice": 3}
+    with ThreadPoolExecutor() as threads:
+        finding = threads.submit(client.post, f"{path}/contours", json=wanted)
+        assert is_encoding.wait(20)
+        client.put(f"{path}/window", json={"window": "100,50"})
+        may_go_on.set()
+        first = finding.result().json()["id"]
+    assert b"L 100 W 50" not in labels_of(client, path, first)
+    second = client.post(f"{path}/contours", json=wanted).json()["id"]
+    assert b"L 100 W 50" in labels_of(client, path, second)
+    assert len(seen) == 2
+    assert not np.array_equal(*seen)
+
+
+def test_two_windows_at_once_do_not_mix(client, monkeypatch):
+    is_changing, may_go_on = threading.Event(), threading.Event()
+    set_window = Scan.set_window
+
+    def slow_set_window(scan, window):
+        set_window(scan, window)
+        if window == "lung":
+            is_changing.set()
+            assert may_go_on.wait(20)
+
+    path = f"/api/scans/{opened(client, 'scan.nii', nifti())['id']}"
+    lung, bone = (
+        client.put(f"{path}/window", json={"window": name}) and client.get(f"{path}/slices/0")
+        for name in ("lung", "bone")
+    )
+    assert lung.content != bone.content
+    monkeypatch.setattr(Scan, "set_window", slow_set_window)
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(client.put, f"{path}/window", json={"window": "lung"})
+        assert is_changing.wait(20)
+        assert client.get(f"{path}/slices/0").content == bone.content  # until all of it is there
+        second = threads.submit(client.put, f"{path}/window", json={"window": "bone"})
+        may_go_on.set()
+        assert first.result().json()["window_name"] == "lung"
+        assert second.result().json()["window_name"] == "bone"
+    assert client.get(f"{path}/slices/0").content == bone.content
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_slices_of_a_dicom_series_come_in_one_body(client, tmp_path):
-    contents = [path.read_bytes() for path in series(tmp_path / "ct").glob("*.dcm")]
-    sizes = {"X-File-Sizes": ",".join(str(len(content)) for content in contents)}
-    send = {"params": {"name": "ct.dcm"}, "content": b"".join(contents)}
-    scan = client.post("/api/scans", headers=sizes, **send).json()
-    assert (scan["depth"], scan["window"]) == (6, "window soft-tissue")
-    wrong = client.post("/api/scans", headers={"X-File-Sizes": "1,2"}, **send)
+    scan = client.post("/api/scans", **body_of(series(tmp_path / "ct"))).json()
+    assert (scan["depth"], scan["window_name"]) == (6, "soft-tissue")
+
+
+@pytest.mark.parametrize("sizes", ["1,2", "9" * 5000, "1,-1", ",", "x"])
+def test_sizes_that_are_none_are_refused(client, sizes):
+    send = {"params": {"name": "ct.dcm"}, "content": b"1234"}
+    wrong = client.post("/api/scans", headers={"X-File-Sizes": sizes}, **send)
     assert wrong.status_code == 422
-    assert "add up" in wrong.json()["detail"]
+    assert "add up to 4 bytes" in wrong.json()["detail"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_one_of_several_series_is_chosen(client, tmp_path):
+    body = body_of(series(tmp_path / "one"), series(tmp_path / "two", count=4))
+    refused = client.post("/api/scans", **body)
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == "There are 2 series; choose one with `series`."
+    depths = []
+    for one in refused.json()["series"]:
+        body["params"]["series"] = one["uid"]
+        depths.append(client.post("/api/scans", **body).json()["depth"])
+        assert f"{depths[-1]} files" in one["text"]
+    assert sorted(depths) == [4, 6]
 
 
 def test_a_case_is_opened(client):
@@ -121,12 +201,19 @@ def test_a_case_is_opened(client):
     np.savez_compressed(buffer, imgs=VOLUME.T.astype(np.uint8), boxes=np.zeros((0, 6)))
     scan = opened(client, "case.npz", buffer.getvalue())
     assert (scan["depth"], scan["is_volume"]) == (8, True)
+    assert scan["label_suffixes"] == [".npz"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_dicom_file_needs_no_suffix(client, tmp_path):
+    content = (series(tmp_path / "ct") / "0.dcm").read_bytes()
+    assert opened(client, "IM0001", content)["window_name"] == "soft-tissue"
 
 
 @pytest.mark.parametrize(
     ("name", "content", "status", "message"),
     [
-        ("a.txt", b"text", 422, "must end in"),
+        ("a.txt", b"text", 422, "must "),
         ("a.png", b"text", 422, "must be a PNG"),
         ("a.nii.gz", b"text", 422, "readable NIfTI"),
         ("a.npz", b"text", 422, ".npz archive"),
@@ -147,7 +234,7 @@ def test_what_is_wrong_with_a_box_is_said(client):
     assert "Slice must be from 4 to 5" in response.json()["detail"]
     assert client.get(f"/api/scans/{volume}/slices/8").status_code == 404
     response = client.post(f"/api/scans/{volume}/slices/8/encoding")
-    assert "Slice must be from 0 to 7, got 8" in response.json()["detail"]
+    assert "Slices must be from 0 to 7, got 8 to 8" in response.json()["detail"]
     asked = {"objects": [{"id": 7}], "name": "a.nii"}
     response = client.post(f"/api/scans/{volume}/labels", json=asked)
     assert (response.status_code, response.json()["detail"]) == (
@@ -156,8 +243,37 @@ def test_what_is_wrong_with_a_box_is_said(client):
     )
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"box": [1, 2, 3]}, "body.box.3: Field required"),
+        ({"box": [1, 2, 3, "x"]}, "body.box.3: Input should be a valid number"),
+        ({"box": BOX, "slices": [0, 1.5]}, "body.slices.1: Input should be a valid integer"),
+        ({}, "body.box: Field required"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_said_in_a_sentence(client, body, message):
+    response = client.post(f"/api/scans/{opened(client)['id']}/contours", json=body)
+    assert response.status_code == 422
+    assert response.json()["detail"].startswith(f"The request is not as it must be: {message}")
+    assert response.json()["detail"].endswith(".")
+
+
+def test_what_nobody_thought_of_is_a_sentence_too(shared, monkeypatch):
+    def broken(name, content):
+        raise ZeroDivisionError("of a reader")
+
+    monkeypatch.setattr("inference.web.app.read_scan", broken)
+    app = create_app(shared, host="127.0.0.1", most_bytes=1 << 20)
+    client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+    response = client.post("/api/scans", params={"name": "a.png"}, content=b"x")
+    assert response.status_code == 500
+    assert response.json()["detail"] == "That failed, and should not have (ZeroDivisionError)."
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
 def test_objects_are_not_kept_without_end(client, monkeypatch):
-    monkeypatch.setattr("inference.web.app.MOST_OBJECTS", 2)
+    monkeypatch.setattr("inference.web.shelf.MOST_OBJECTS", 2)
     path = f"/api/scans/{opened(client)['id']}/contours"
     answers = [client.post(path, json={"box": BOX}).status_code for _ in range(3)]
     assert answers == [200, 200, 422]
@@ -182,6 +298,16 @@ def test_few_images_stay_open(client):
     assert client.get(f"/api/scans/{numbers[1]}/slices/0").status_code == 404
 
 
+@pytest.mark.parametrize(("most_bytes", "remaining"), [(60_000, 2), (50_000, 1), (1, 1)])
+def test_large_images_make_room_but_for_the_newest(shared, monkeypatch, most_bytes, remaining):
+    monkeypatch.setattr("inference.web.shelf.largest_array_bytes", lambda: most_bytes)
+    app = create_app(shared, host="127.0.0.1", most_bytes=1 << 20)
+    client = TestClient(app, base_url="http://localhost")
+    numbers = [opened(client)["id"] for _ in range(3)]  # 14,400 bytes of values, and of pixels
+    found = [client.get(f"/api/scans/{number}/slices/0").status_code for number in numbers]
+    assert found == [404] * (3 - remaining) + [200] * remaining
+
+
 def test_the_page_loads_nothing_from_elsewhere(client):
     for path in ("/", "/api", "/static/app.js", "/static/api.js", "/static/style.css"):
         response = client.get(path)
@@ -190,8 +316,17 @@ def test_the_page_loads_nothing_from_elsewhere(client):
         assert response.headers["Content-Security-Policy"].startswith("default-src 'self'")
 
 
-def test_another_name_for_this_machine_is_refused(client):
-    assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+def test_requests_from_elsewhere_are_refused_in_a_sentence(client):
+    path = f"/api/scans/{opened(client)['id']}"
+    foreign = {"Origin": "http://evil.example"}
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 403
+    assert client.get(f"{path}/slices/0", headers=foreign).status_code == 200  # is not let read it
+    for method, below in [("POST", "/contours"), ("PUT", "/window"), ("DELETE", "")]:
+        response = client.request(method, f"{path}{below}", headers=foreign)
+        assert response.status_code == 403
+        assert "Only the page of this server" in response.json()["detail"]
+    own = {"Origin": "http://localhost:8000", "Sec-Fetch-Site": "same-origin"}
+    assert client.delete(path, headers=own).status_code == 200
 
 
 def test_the_endpoints_are_described(client):
@@ -205,9 +340,3 @@ def test_the_endpoints_are_described(client):
         "/api/scans/{number}/contours",
         "/api/scans/{number}/labels",
     }
-
-
-def test_without_the_extra_the_command_says_how_to_get_it(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "inference.web.command", None)
-    assert main(["serve"]) == 2
-    assert "pip install 'qmedsam[web]'" in capsys.readouterr().err

@@ -3,13 +3,14 @@
 
 const COLOURS = ["#7ddc4f", "#ff8a65", "#64b5f6", "#ffd54f", "#ba68c8", "#4dd0e1", "#f06292"];
 const RESTING_MS = 150; // on a slice, before it is encoded ahead of its first box
-const SHORTEST_BOX = 2; // pixels of the image: less is a click
+const SHORTEST_BOX = 2; // from its first to its last pixel: less is a click
 
 const byId = (id) => document.getElementById(id);
 const view = byId("view");
 const pen = view.getContext("2d");
-const state = { scan: null, z: 0, picture: null, scale: 1, drag: null, objects: [], past: [], next: 1,
-  ahead: 0 };
+// z is the slice that was asked for last, shown that of the picture, to which boxes go.
+const state = { scan: null, z: 0, shown: 0, picture: null, scale: 1, drag: null, objects: [], past: [],
+  next: 1, ahead: 0, files: [], turn: Promise.resolve() };
 
 function say(text, isError = false) {
   byId("status").textContent = text;
@@ -17,14 +18,11 @@ function say(text, isError = false) {
 }
 
 async function ask(path, options = {}) {
-  const response = await fetch(path, options);
+  const response = await fetch(path, options).catch(() => { throw new Error("The server does not answer."); });
   if (response.ok) return response;
-  let detail = `The server answered ${response.status}.`;
-  try {
-    const found = (await response.json()).detail;
-    if (typeof found === "string") detail = found;
-  } catch { /* no sentence came with it */ }
-  throw new Error(detail);
+  const refusal = await response.json().catch(() => ({})); // no sentence came with it
+  const error = new Error(refusal.detail ?? `The server answered ${response.status}.`);
+  throw Object.assign(error, { series: refusal.series ?? [] });
 }
 
 const sendJson = (path, body, method = "POST") =>
@@ -36,19 +34,30 @@ function attempt(action) {
   };
 }
 
-async function openFiles(files) {
+async function openFiles(files, series = "") {
   if (!files.length) return;
   say(`Opening ${files[0].name} …`);
-  const sorted = [...files].sort((a, b) => a.name.localeCompare(b.name));
   const headers = {};
-  if (sorted.length > 1) headers["X-File-Sizes"] = sorted.map((file) => file.size).join(",");
-  const response = await ask(`/api/scans?name=${encodeURIComponent(sorted[0].name)}`,
-    { method: "POST", body: new Blob(sorted), headers });
+  if (files.length > 1) headers["X-File-Sizes"] = files.map((file) => file.size).join(",");
+  const query = new URLSearchParams({ name: files[0].name, ...(series && { series }) });
+  const response = await ask(`/api/scans?${query}`, { method: "POST", body: new Blob(files), headers })
+    .catch((error) => {
+      if (!error.series?.length) throw error;
+      offer(files, error.series);
+      throw new Error(`Choose one of ${error.series.length} series.`);
+    });
   if (state.scan) ask(`/api/scans/${state.scan.id}`, { method: "DELETE" }).catch(() => {});
-  Object.assign(state, { objects: [], past: [], next: 1, picture: null });
+  Object.assign(state, { objects: [], past: [], next: 1, picture: null, drag: null });
   adopt(await response.json());
   await show(Math.floor(state.scan.depth / 2));
   say([...state.scan.remarks, "Draw a box round a structure."].join(" "));
+}
+
+function offer(files, series) {
+  state.files = files;
+  byId("choice").hidden = !series.length;
+  byId("series").replaceChildren(...series.map(({ uid, text }) => new Option(text, uid)));
+  byId("series").focus();
 }
 
 function adopt(scan) {
@@ -58,14 +67,14 @@ function adopt(scan) {
   for (const id of ["window", "box", "object", "download"]) byId(`${id}-fields`).disabled = false;
   byId("slices").hidden = byId("range").hidden = !scan.is_volume;
   byId("slice").max = scan.depth - 1;
-  fill("window", scan.windows, scan.window.replace("window ", ""));
-  fill("suffix", scan.label_suffixes, byId("suffix").value);
+  const windows = scan.windows.map((name) => new Option(name, name));
+  if (!scan.window_name) windows.unshift(new Option(scan.window.replace("window ", ""), ""));
+  byId("window").replaceChildren(...windows);
+  byId("window").value = scan.window_name;
+  const suffix = byId("suffix").value;
+  byId("suffix").replaceChildren(...scan.label_suffixes.map((value) => new Option(value, value)));
+  if (scan.label_suffixes.includes(suffix)) byId("suffix").value = suffix;
   list();
-}
-
-function fill(id, values, chosen) {
-  byId(id).replaceChildren(...values.map((value) => new Option(value, value)));
-  if (values.includes(chosen)) byId(id).value = chosen;
 }
 
 async function show(z) {
@@ -75,7 +84,7 @@ async function show(z) {
   const blob = await (await ask(`/api/scans/${scan.id}/slices/${z}`)).blob();
   const picture = await createImageBitmap(blob);
   if (scan !== state.scan || z !== state.z) return; // scrolled on meanwhile
-  state.picture = picture;
+  Object.assign(state, { picture, shown: z, drag: null }); // a box belongs to one slice
   state.scale = Math.max(1, Math.round(640 / Math.max(scan.width, scan.height)));
   view.width = scan.width * state.scale;
   view.height = scan.height * state.scale;
@@ -97,7 +106,7 @@ function draw() {
     if (object.isHidden) continue;
     pen.strokeStyle = pen.fillStyle = object.colour;
     const outlines = new Path2D();
-    for (const polygon of object.contours[state.z] ?? []) {
+    for (const polygon of object.contours[state.shown] ?? []) {
       polygon.forEach(([x, y], i) => outlines[i ? "lineTo" : "moveTo"]((x + 0.5) * k, (y + 0.5) * k));
       outlines.closePath();
     }
@@ -105,7 +114,7 @@ function draw() {
     pen.fill(outlines, "evenodd");
     pen.globalAlpha = 1;
     pen.stroke(outlines);
-    if (object.slice === state.z) frame(object.box);
+    if (object.slice === state.shown) frame(object.box);
   }
   if (state.drag) {
     pen.strokeStyle = "#ffffff";
@@ -113,21 +122,23 @@ function draw() {
   }
 }
 
-function frame([x0, y0, x1, y1]) {
+function frame([x0, y0, x1, y1]) { // round its first and last pixels
   const k = state.scale;
   pen.setLineDash([6, 4]);
-  pen.strokeRect(Math.min(x0, x1) * k, Math.min(y0, y1) * k, Math.abs(x1 - x0) * k, Math.abs(y1 - y0) * k);
+  pen.strokeRect(Math.min(x0, x1) * k, Math.min(y0, y1) * k,
+    (Math.abs(x1 - x0) + 1) * k, (Math.abs(y1 - y0) + 1) * k);
   pen.setLineDash([]);
 }
 
 async function segment(box) {
-  const { scan, z } = state;
-  const reach = scan.is_volume ? Number(byId("reach").value) || 0 : 0;
+  const { scan, shown: z } = state;
+  if (!state.picture) throw new Error("Wait until the image is seen.");
+  const reach = Math.max(0, Math.round(byId("reach").valueAsNumber) || 0);
   const slices = [Math.max(0, z - reach), Math.min(scan.depth - 1, z + reach)];
   const asked = { box, slice: z, slices: scan.is_volume ? slices : null };
   const begin = performance.now();
   const found = await (await sendJson(`/api/scans/${scan.id}/contours`, asked)).json();
-  if (scan !== state.scan) return; // another one has been opened meanwhile
+  if (scan.id !== state.scan.id) return; // another one has been opened meanwhile
   remember();
   const number = state.next++;
   const colour = COLOURS[(number - 1) % COLOURS.length];
@@ -196,18 +207,27 @@ async function download() {
   say(`${name}: ${objects.map((object, i) => `${i + 1} is ${object.name}`).join(", ") || "no objects"}.`);
 }
 
-async function setWindow(text) {
-  const scan = await (await sendJson(`/api/scans/${state.scan.id}/window`, { window: text }, "PUT")).json();
-  adopt(scan);
-  await show(state.z);
-  say("Further boxes are segmented in this window.");
+function setWindow(text) {
+  const { scan } = state;
+  const change = async () => {
+    const answer = await sendJson(`/api/scans/${scan.id}/window`, { window: text }, "PUT").catch((error) => error);
+    if (scan.id !== state.scan.id) return;
+    adopt(answer instanceof Error ? state.scan : await answer.json());
+    if (answer instanceof Error) throw answer;
+    await show(state.z);
+    say("Further boxes are segmented in this window.");
+  };
+  const turn = state.turn.then(change); // one after another, so that the last one stays
+  state.turn = turn.catch(() => {});
+  return turn;
 }
 
-function place(event) {
+function place(event) { // the pixel under the cursor
   const area = view.getBoundingClientRect();
   const x = (event.clientX - area.left) / area.width * state.scan.width;
   const y = (event.clientY - area.top) / area.height * state.scan.height;
-  return [Math.max(0, Math.min(state.scan.width - 1, x)), Math.max(0, Math.min(state.scan.height - 1, y))];
+  return [Math.max(0, Math.min(state.scan.width - 1, Math.floor(x))),
+    Math.max(0, Math.min(state.scan.height - 1, Math.floor(y)))];
 }
 
 view.addEventListener("pointerdown", (event) => {
@@ -222,12 +242,13 @@ view.addEventListener("pointermove", (event) => {
 });
 view.addEventListener("pointerup", attempt(async () => {
   if (!state.drag) return;
-  const [x0, y0, x1, y1] = state.drag.map(Math.round);
+  const [x0, y0, x1, y1] = state.drag;
   state.drag = null;
   draw();
   const isBox = Math.abs(x1 - x0) >= SHORTEST_BOX && Math.abs(y1 - y0) >= SHORTEST_BOX;
   if (isBox) await segment([Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)]);
 }));
+view.addEventListener("pointercancel", () => { state.drag = null; draw(); });
 view.addEventListener("wheel", attempt(async (event) => {
   if (!state.scan?.is_volume) return;
   event.preventDefault();
@@ -243,7 +264,13 @@ document.addEventListener("keydown", (event) => {
   const isText = event.target.matches("input[type=text], input[type=number]");
   if ((event.ctrlKey || event.metaKey) && event.key === "z" && !isText) undo();
 });
-byId("file").onchange = attempt(async (event) => openFiles(event.target.files));
+byId("file").onchange = attempt(async (event) => {
+  const files = [...event.target.files].sort((a, b) => a.name.localeCompare(b.name));
+  event.target.value = ""; // so that the same one may be opened again
+  offer([], []);
+  await openFiles(files);
+});
+byId("open-series").onclick = attempt(async () => openFiles(state.files, byId("series").value));
 byId("slice").oninput = attempt(async (event) => show(Number(event.target.value)));
 byId("window").onchange = attempt(async (event) => setWindow(event.target.value));
 byId("set-window").onclick = attempt(async () => setWindow(`${byId("level").value},${byId("width").value}`));

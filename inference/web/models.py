@@ -1,0 +1,81 @@
+"""What the endpoints take and give, as JSON."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+MOST_OBJECTS = 1000  # of an image or volume
+
+
+class Opened(BaseModel):
+    """An image or volume that is open."""
+
+    id: int
+    name: str
+    depth: int = Field(description="slices; 1 of an image")
+    height: int
+    width: int
+    is_volume: bool
+    window: str = Field(description="how values became 8 bits, in words")
+    window_name: str = Field(description="the name of that window; empty of a level and width")
+    windows: list[str] = Field(description="names that the window may have")
+    label_suffixes: list[str] = Field(description="in which names of label maps may end")
+    remarks: list[str] = Field(description="what to know of the file")
+
+
+class Series(BaseModel):
+    """One of several DICOM series."""
+
+    uid: str
+    text: str = Field(description="its number, what it is called and how many files it has")
+
+
+class Refusal(BaseModel):
+    """Why something was not done."""
+
+    detail: str = Field(description="a sentence")
+    series: list[Series] = Field([], description="of which one has to be chosen")
+
+
+class Window(BaseModel):
+    """How values become 8 bits."""
+
+    window: str = Field(description="a name, or LEVEL,WIDTH")
+
+
+class Object(BaseModel):
+    """What was boxed on a slice, and to which slices it goes."""
+
+    box: tuple[float, float, float, float] = Field(
+        description="x0, y0, x1, y1: its first and its last pixel"
+    )
+    slice: int = Field(0, description="the slice that the box is of")
+    slices: tuple[int, int] | None = Field(
+        None, description="first and last slice to follow it to; None is that slice alone"
+    )
+
+
+class Found(BaseModel):
+    """What was found in a box; it is kept until the scan is closed."""
+
+    id: int
+    contours: dict[int, list[list[tuple[int, int]]]] = Field(
+        description="polygons of x, y by slice, through the outermost pixels"
+    )
+    seconds: float
+
+
+class Chosen(BaseModel):
+    """An object of a label map."""
+
+    id: int
+    name: str = ""
+
+
+class Labels(BaseModel):
+    """Which objects go into a label map, and the name of its file."""
+
+    objects: list[Chosen] = Field(
+        description="in the order of their labels, which count from 1", max_length=MOST_OBJECTS
+    )
+    name: str
