@@ -1,15 +1,27 @@
-"""One process or several: `torchrun` sets the environment, everything else is the same code."""
+"""One process or several: `torchrun` sets the environment, everything else is the same code.
+
+What one process knows and all need goes through here, so that they may be on several machines.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+T = TypeVar("T")
+
+# After which a machine is given up that is gone without a word; a step or a share of the
+# validation takes less.
+LONGEST_STEP = timedelta(minutes=30)
+# The others wait while the first one makes the index of a large folder.
+LONGEST_PREPARATION = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -41,8 +53,7 @@ def join_processes() -> Iterator[Place]:
     if "RANK" not in os.environ:
         yield Place(0, 1, device)
         return
-    # The others wait while the first one makes the index of a large folder or judges an epoch.
-    distributed.init_process_group("nccl" if has_gpu else "gloo", timeout=timedelta(hours=12))
+    distributed.init_process_group("nccl" if has_gpu else "gloo", timeout=LONGEST_STEP)
     try:
         yield Place(distributed.get_rank(), distributed.get_world_size(), device)
     finally:
@@ -55,6 +66,39 @@ def mean_over_processes(values: Tensor) -> Tensor:
         return values
     distributed.all_reduce(values)
     return values / distributed.get_world_size()
+
+
+def from_first(make: Callable[[], T], errors: tuple[type[Exception], ...] = ()) -> T:
+    """Let the first process make something that can be pickled, and give it to all.
+
+    Args:
+        make: called by the first process alone.
+        errors: kinds that are raised in all processes where `make` raises one.
+    """
+    if not distributed.is_initialized():
+        return make()
+    group = distributed.new_group(timeout=LONGEST_PREPARATION, backend="gloo")
+    made, error = None, None
+    if distributed.get_rank() == 0:
+        try:
+            made = make()
+        except errors as raised:
+            error = raised
+    told = [made, error]
+    distributed.broadcast_object_list(told, src=0, group=group)
+    made, error = told
+    if error is not None:
+        raise error
+    return made
+
+
+def from_all(value: T) -> list[T]:
+    """Return what each process has, in the order of their ranks."""
+    if not distributed.is_initialized():
+        return [value]
+    values: list[T] = [value] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def wait_for_all() -> None:

@@ -59,6 +59,17 @@ def build_optimizer(network: nn.Module, settings: OptimizerSettings) -> torch.op
     return torch.optim.SGD(groups, lr=rate, momentum=settings.momentum)
 
 
+def damp_shared_ranges(network: PromptableNetwork, processes: int) -> None:
+    """Give the encoder's ranges the gradients that one process with all images would give them.
+
+    `FakeQuantize` divides those by the root of the values it sees, of which a process has its
+    share. Other gradients are means over images, and the decoder sees one image at a time.
+    """
+    for parameter in quantizer_parameters(network.image_encoder):
+        if parameter.grad is not None:
+            parameter.grad /= math.sqrt(processes)
+
+
 def rate_share(step: int, steps: int, schedule: ScheduleSettings) -> float:
     """Return the share of the learning rate at a step, 0.001 to 1.
 

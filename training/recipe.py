@@ -27,7 +27,9 @@ class DataSettings:
     Attributes:
         slices: of each modality; `min`, `tenth`, `all` or a number (`training.sampler`).
         balance_files: draw files evenly, so that a long volume does not outweigh the others.
-        batch_size: images of a step on one device.
+        batch_size: images of a step on one device, where `global_batch` is 0.
+        global_batch: images of a step on all devices, of which each takes as many; a run may then
+            go on with another number of devices.
         objects_per_image: most objects of an image that are prompted.
         workers: processes that make samples.
         cache_mb: of decompressed volumes in each of them.
@@ -36,9 +38,24 @@ class DataSettings:
     slices: str | int = "min"
     balance_files: bool = False
     batch_size: int = 2
+    global_batch: int = 0
     objects_per_image: int = 4
     workers: int = 1
     cache_mb: int = 256
+
+    def batch_of_each(self, processes: int) -> int:
+        """Return how many images of a step one process takes.
+
+        Raises:
+            RecipeError: the global batch cannot be shared equally.
+        """
+        each, left = divmod(self.global_batch, processes)
+        if left:
+            raise RecipeError(
+                f"data.global_batch must be a multiple of the number of processes, {processes}, "
+                f"got {self.global_batch}"
+            )
+        return each or self.batch_size
 
 
 @dataclass(frozen=True)
@@ -155,6 +172,7 @@ class Recipe:
             )
         for name, least, value in (
             ("data.batch_size", 1, self.data.batch_size),
+            ("data.global_batch", 0, self.data.global_batch),
             ("data.objects_per_image", 1, self.data.objects_per_image),
             ("validation.slices_per_volume", 1, self.validation.slices_per_volume),
             ("validation.objects_per_image", 1, self.validation.objects_per_image),

@@ -1,7 +1,7 @@
 """One stage of training: steps, checkpoints, validation after every epoch, the best kept.
 
 All that a step depends on is a function of the seed, the epoch and the step, so that a run that was
-killed goes on with the losses it would have had.
+killed goes on with the losses it would have had. Every process does the same; the first one writes.
 """
 
 from __future__ import annotations
@@ -16,17 +16,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from inference.progress import ProgressBar
 from training.data import Sample, SliceDataset, make_loader
-from training.distributed import Place, mean_over_processes, wait_for_all
+from training.distributed import Place, from_first, mean_over_processes, wait_for_all
 from training.logbook import Logbook
 from training.losses import LOSS_PARTS, dice_loss, embedding_distance, focal_loss
 from training.network import PromptableNetwork
-from training.optimization import RateSchedule, RunningMean, build_optimizer, choose_trained
+from training.optimization import (
+    RateSchedule,
+    RunningMean,
+    build_optimizer,
+    choose_trained,
+    damp_shared_ranges,
+)
 from training.recipe import LossSettings, Recipe
 from training.sampler import EpochSampler
 from training.state import Trained, save_document, trained_document
@@ -110,7 +117,7 @@ class Stage:
         recipe: what to do.
         dataset: of training samples.
         sampler: of this process.
-        slices: to validate on; only the first process does.
+        slices: to validate on, the share of this process.
         teacher: None without distillation.
         place: of this process.
         origin: what the stage began with, for those who resume it (`state.check_resumable`).
@@ -143,21 +150,18 @@ class Stage:
         self.rates = RateSchedule(self.optimizer, recipe.schedule, self.steps)
         self.loader = make_loader(dataset, sampler, recipe.data.workers)
         self.progress = Progress()
-        torch.manual_seed(recipe.seed + place.rank)
-        losses = StepLosses(
+        self.losses: nn.Module = StepLosses(
             self.network, recipe.loss, encoder_learns="image_encoder" in recipe.trained
         )
-        self.averaged = RunningMean(self.network, recipe.optimizer.averaging)
-        self.losses: nn.Module = losses
         if place.world_size > 1:
-            self.losses = DistributedDataParallel(losses)
+            self.losses = DistributedDataParallel(self.losses)
+        self.averaged = RunningMean(self.network, recipe.optimizer.averaging)
 
     def resume(self, document: dict[str, Any]) -> None:
         """Go on where a checkpoint of this recipe was written; its weights are loaded already."""
         self.optimizer.load_state_dict(document["optimizer"])
         self.averaged.load(document["averaged"])
         self.progress = Progress(**document["progress"])
-        torch.set_rng_state(document["rng"])
 
     def run(self, *, start_only: bool = False) -> None:
         """Do the steps that are left, or only judge what the stage starts from.
@@ -172,7 +176,7 @@ class Stage:
             # A run may be killed between its judgement and the checkpoint that would tell of it.
             self.progress.best_score = max(row["mean"] for row in book.epochs)
         done, left_over = divmod(self.progress.step, len(self.sampler))
-        if book is not None and not left_over and not self._is_judged(book, done):
+        if not left_over and not from_first(lambda: self._is_judged(book, done)):
             self._judge(book, epoch=done)
         if start_only:
             if book is not None:
@@ -190,8 +194,8 @@ class Stage:
                 if self.place.is_first and time.monotonic() - saved > CHECKPOINT_EVERY_S:
                     self._save(LAST_FILE)
                     saved = time.monotonic()
-            if book is not None:
-                self._judge(book, epoch=epoch + 1)
+            self._judge(book, epoch=epoch + 1)
+            if self.place.is_first:
                 self._save(LAST_FILE)
                 saved = time.monotonic()
             wait_for_all()
@@ -199,18 +203,21 @@ class Stage:
         if book is not None:
             book.close()
 
-    def _is_judged(self, book: Logbook, epoch: int) -> bool:
+    def _is_judged(self, book: Logbook | None, epoch: int) -> bool:
         """Say whether an epoch was scored before the run was stopped, and its score kept."""
-        return self.progress.best_score is not None and any(
-            row["epoch"] == epoch for row in book.epochs
-        )
+        rows = book.epochs if book is not None and self.progress.best_score is not None else []
+        return any(row["epoch"] == epoch for row in rows)
 
     def _step(self, samples: Sequence[Sample]) -> dict[str, float]:
         share = self.rates.set_step(self.progress.step)
+        place = self.recipe.seed, self.progress.step, self.place.rank
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         with self._autocast():
             lessons = None if self.teacher is None else self.teacher.teach(samples)
             parts = self.losses(samples, lessons)
         parts[0].backward()
+        if self.place.world_size > 1:
+            damp_shared_ranges(self.network, self.place.world_size)
         if self.recipe.optimizer.clip_norm:
             moving = [p for p in self.network.parameters() if p.requires_grad]
             nn.utils.clip_grad_norm_(moving, self.recipe.optimizer.clip_norm)
@@ -223,11 +230,13 @@ class Stage:
         named = dict(zip(LOSS_PARTS, values, strict=True))
         return {**named, "rate": self.recipe.optimizer.learning_rate * share}
 
-    def _judge(self, book: Logbook, epoch: int) -> None:
-        """Score the network; keep it where no epoch before was better."""
+    def _judge(self, book: Logbook | None, epoch: int) -> None:
+        """Score the network, all processes together; keep it where no epoch before was better."""
         started = time.monotonic()
         with self.averaged.in_place():
             by_modality = validate(self.network, self.slices, self._autocast())
+        if book is None:
+            return
         scores = {"mean": statistics.fmean(by_modality.values()), **by_modality}
         # The book comes last: what it has is not judged again when a killed run goes on.
         if self.progress.best_score is None or scores["mean"] > self.progress.best_score:
@@ -260,7 +269,6 @@ class Stage:
                 optimizer=self.optimizer.state_dict(),
                 averaged=self.averaged.means,
                 progress=dataclasses.asdict(self.progress),
-                rng=torch.get_rng_state(),
                 origin=self.origin,
             )
             save_document(document, self.output_dir / name)

@@ -28,7 +28,7 @@ from training.recipe import Recipe, recipe_of
 
 FORMAT = 1
 # What a stage under way keeps beside the network.
-RESUME_KEYS = ("recipe", "optimizer", "averaged", "progress", "rng", "origin")
+RESUME_KEYS = ("recipe", "optimizer", "averaged", "progress", "origin")
 BUILDERS = {"lite_medsam": build_lite_medsam, "medsam": build_medsam}
 LOADERS = {"lite_medsam": load_lite_medsam, "medsam": load_medsam}
 

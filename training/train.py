@@ -2,7 +2,7 @@
 
     python -m training.train --recipe training/recipes/deploy-1-encoder.toml --output-dir runs/a
 
-Under `torchrun` the same command trains on several devices.
+Under `torchrun` the same command trains on several devices and machines.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import argparse
 import hashlib
 import logging
 import sys
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from inference.files import make_writable
 from inference.manifest import file_sha256
 from training.augment import Augmentation
 from training.checkpoint import DEFAULT_PATH, CheckpointError
 from training.data import SliceDataset
-from training.distributed import Place, join_processes, wait_for_all
+from training.distributed import Place, from_first, join_processes
 from training.index import DataIndex, build_index, index_digest
 from training.recipe import Recipe, RecipeError, read_recipe
 from training.sampler import Draw, EpochSampler, shuffled_draws
@@ -34,6 +35,7 @@ from training.state import (
     load_start,
     quantize_further,
     read_document,
+    trained_document,
     trained_of,
     unquantized_parts,
 )
@@ -44,10 +46,27 @@ from training.volumes import DataError
 logger = logging.getLogger(__name__)
 
 NOTHING_RAN = 2
+UNUSABLE = (CheckpointError, RecipeError, DataError, OSError)
 INDEX_DIR = Path("runs/index")
 # An epoch that no training has, so that calibration draws slices of its own.
 CALIBRATION_EPOCH = 1_000_000
 PLAIN = Augmentation(flip_horizontal=0.0, flip_vertical=0.0, own_box=1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """What all processes of a stage begin with; the first one reads it for all.
+
+    Attributes:
+        document: of the network, and of what a killed run left where it goes on.
+        origin: see `state.check_resumable`.
+    """
+
+    index: DataIndex
+    val_index: DataIndex
+    origin: dict[str, str]
+    document: dict[str, Any]
+    is_resumed: bool
 
 
 def make_dataset(
@@ -89,31 +108,46 @@ def calibration_images(
     return images
 
 
-def start_or_resume(
-    arguments: argparse.Namespace,
-    recipe: Recipe,
-    index: DataIndex,
-    place: Place,
-    origin: Mapping[str, str],
-) -> tuple[Trained, dict[str, Any] | None]:
-    """Load the network, and what a killed run left where `--resume` finds some.
+def begin(arguments: argparse.Namespace, recipe: Recipe, world_size: int) -> Beginning:
+    """Read the data and the network, or what a killed run left where `--resume` finds some.
 
     Raises:
         CheckpointError: a checkpoint is missing, broken, or of another recipe.
+        DataError: a folder holds nothing to train with.
+        OSError: a file cannot be written.
     """
-    last = arguments.output_dir / LAST_FILE
+    last = make_writable(arguments.output_dir) / LAST_FILE
+    index, val_index = _index(arguments.data), _index(arguments.val)
+    origin = {
+        "set of training data": index_digest(index),
+        "set of validation data": index_digest(val_index),
+        "checkpoint to start from": _file_word(arguments.init),
+        "teacher": _file_word(arguments.teacher or arguments.checkpoint),
+    }
+    if not recipe.data.global_batch:
+        origin["number of processes"] = str(world_size)
     if last.is_file():
         if not arguments.resume:
             raise CheckpointError(f"{last} is there; pass --resume or another --output-dir")
         document = read_document(last)
         check_resumable(document, last, recipe, origin)
-        return trained_of(document, last), document
+        return Beginning(index, val_index, origin, document, is_resumed=True)
+    trained = start(arguments, recipe, index)
+    return Beginning(index, val_index, origin, trained_document(trained), is_resumed=False)
+
+
+def start(arguments: argparse.Namespace, recipe: Recipe, index: DataIndex) -> Trained:
+    """Load the network and quantize what the recipe wants quantized.
+
+    Raises:
+        CheckpointError: a checkpoint is missing, broken, or was quantized otherwise.
+    """
     trained = load_start(arguments.network, arguments.init)
     if missing := unquantized_parts(trained, recipe):
         images = calibration_images(arguments.data, index, recipe, trained.network.image_size)
         logger.info("Calibrating %s on %d images", ", ".join(missing), len(images))
-        quantize_further(trained, recipe, images, missing, sys.stderr if place.is_first else None)
-    return trained, None
+        quantize_further(trained, recipe, images, missing, sys.stderr)
+    return trained
 
 
 def make_teacher(
@@ -148,67 +182,51 @@ def run_stage(arguments: argparse.Namespace, place: Place) -> None:
         OSError: a file cannot be written.
     """
     recipe = read_recipe(arguments.recipe, arguments.set)
-    stream = sys.stderr if place.is_first else None
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    index = _index(arguments.data, place)
-    val_index = _index(arguments.val, place)
-    origin = {
-        "set of training data": index_digest(index),
-        "set of validation data": index_digest(val_index),
-        "checkpoint to start from": _file_word(arguments.init),
-        "teacher": _file_word(arguments.teacher or arguments.checkpoint),
-        "number of processes": str(place.world_size),
-    }
-    trained, left = start_or_resume(arguments, recipe, index, place, origin)
+    batch_size = recipe.data.batch_of_each(place.world_size)
+    begun = from_first(lambda: begin(arguments, recipe, place.world_size), UNUSABLE)
+    trained = trained_of(begun.document, arguments.output_dir / LAST_FILE)
     size = trained.network.image_size
-    teacher = make_teacher(arguments, recipe, size, origin["teacher"])
+    teacher = make_teacher(arguments, recipe, size, begun.origin["teacher"])
     if teacher is not None:
         teacher.network.to(place.device)
+    share = {"rank": place.rank, "world_size": place.world_size}
     stage = Stage(
         trained,
         recipe,
         dataset=make_dataset(
             arguments.data,
-            index,
+            begun.index,
             recipe,
             image_size=size,
             teacher_size=None if teacher is None else teacher.image_size,
         ),
         sampler=EpochSampler(
-            index,
+            begun.index,
             recipe.data.slices,
             seed=recipe.seed,
-            batch_size=recipe.data.batch_size,
-            rank=place.rank,
-            world_size=place.world_size,
+            batch_size=batch_size,
             balance_files=recipe.data.balance_files,
+            **share,
         ),
-        slices=validation_slices(arguments.val, val_index, recipe.validation, size)
-        if place.is_first
-        else [],
+        slices=validation_slices(arguments.val, begun.val_index, recipe.validation, size, **share),
         teacher=teacher,
         place=place,
-        origin=origin,
+        origin=begun.origin,
         output_dir=arguments.output_dir,
-        stream=stream,
+        stream=sys.stderr if place.is_first else None,
     )
-    if left is not None:
-        stage.resume(left)
+    if begun.is_resumed:
+        stage.resume(begun.document)
         logger.info("Resuming after step %d of %d", stage.progress.step, stage.steps)
     stage.run(start_only=arguments.calibrate_only)
 
 
-def _index(root: Path, place: Place) -> DataIndex:
-    """Index a folder, the first process before the others, which find its file."""
+def _index(root: Path) -> DataIndex:
+    """Index a folder, with what is known of it from before."""
     folder = root.resolve()
     name = f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
-    if not place.is_first:
-        wait_for_all()
     INDEX_DIR.mkdir(parents=True, exist_ok=True)
-    index = build_index(root, INDEX_DIR / f"{name}.json", sys.stderr if place.is_first else None)
-    if place.is_first:
-        wait_for_all()
-    return index
+    return build_index(root, INDEX_DIR / f"{name}.json", sys.stderr)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -286,7 +304,7 @@ def main(argv: list[str] | None = None) -> int:
         logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
         try:
             run_stage(arguments, place)
-        except (CheckpointError, RecipeError, DataError, OSError) as error:
+        except UNUSABLE as error:
             logger.error("%s", error)
             return NOTHING_RAN
     return 0

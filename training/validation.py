@@ -1,11 +1,14 @@
 """The score that every epoch is judged by: DSC on a fixed choice of slices, by modality.
 
 Prompts and masks are as in serving, where `fixed` is the volume prompt: each slice gets the box of
-the file, logits are brought to the original image and thresholded there.
+the file, logits are brought to the original image and thresholded there. Several processes share
+the cases, and the score is the same.
 """
 
 from __future__ import annotations
 
+import itertools
+import statistics
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,6 +22,7 @@ from inference.geometry import Boxes, Mask, ModelFrame
 from inference.postprocess import logits_to_window
 from inference.preprocess import preprocess_image
 from training.data import make_scene, present_objects
+from training.distributed import from_all
 from training.index import DataIndex
 from training.metrics import dsc
 from training.network import PromptableNetwork
@@ -47,28 +51,34 @@ class ValidationSlice:
 
 
 def validation_slices(
-    root: Path, index: DataIndex, settings: ValidationSettings, image_size: int
+    root: Path,
+    index: DataIndex,
+    settings: ValidationSettings,
+    image_size: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> list[ValidationSlice]:
-    """Read the slices that are scored, in the order of the index."""
+    """Read the slices that a process scores, in the order of the index: whole cases, by turns."""
     cache = VolumeCache(CACHE_BYTES)
     chosen = []
-    for modality, part in sorted(index.items()):
-        for entry in part.entries:
-            for z in _evenly(entry.slices, settings.slices_per_volume):
-                data = cache.read_slice(root / entry.path, z)
-                objects = _evenly(present_objects(data).tolist(), settings.objects_per_image)
-                scene = make_scene(data, np.array(objects))
-                frame = ModelFrame(scene.hw, image_size)
-                chosen.append(
-                    ValidationSlice(
-                        modality,
-                        entry.path,
-                        frame,
-                        preprocess_image(scene.image, image_size),
-                        frame.boxes_to_model(scene.file_boxes),
-                        tuple(scene.labels == label for label in objects),
-                    )
+    cases = [(modality, entry) for modality in sorted(index) for entry in index[modality].entries]
+    for modality, entry in cases[rank::world_size]:
+        for z in _evenly(entry.slices, settings.slices_per_volume):
+            data = cache.read_slice(root / entry.path, z)
+            objects = _evenly(present_objects(data).tolist(), settings.objects_per_image)
+            scene = make_scene(data, np.array(objects))
+            frame = ModelFrame(scene.hw, image_size)
+            chosen.append(
+                ValidationSlice(
+                    modality,
+                    entry.path,
+                    frame,
+                    preprocess_image(scene.image, image_size),
+                    frame.boxes_to_model(scene.file_boxes),
+                    tuple(scene.labels == label for label in objects),
                 )
+            )
     return chosen
 
 
@@ -78,7 +88,13 @@ def validate(
     slices: Sequence[ValidationSlice],
     autocast: AbstractContextManager[None],
 ) -> dict[str, float]:
-    """Return the mean DSC of each modality, 0 to 1: over objects, then slices, then cases."""
+    """Return the mean DSC of each modality, 0 to 1: over objects, then slices, then cases.
+
+    Args:
+        network: the same in every process.
+        slices: of the cases of this process.
+        autocast: that the network runs in.
+    """
     device = next(network.parameters()).device
     by_case: dict[tuple[str, str], list[float]] = {}
     for item in slices:
@@ -91,10 +107,11 @@ def validate(
             for one, mask in zip(logits, item.masks, strict=True)
         ]
         by_case.setdefault((item.modality, item.case), []).append(float(np.mean(scores)))
+    own = [(modality, statistics.fmean(scores)) for (modality, _), scores in by_case.items()]
     by_modality: dict[str, list[float]] = {}
-    for (modality, _), scores in by_case.items():
-        by_modality.setdefault(modality, []).append(float(np.mean(scores)))
-    return {modality: float(np.mean(scores)) for modality, scores in by_modality.items()}
+    for modality, score in sorted(itertools.chain.from_iterable(from_all(own))):
+        by_modality.setdefault(modality, []).append(score)
+    return {modality: statistics.fmean(scores) for modality, scores in by_modality.items()}
 
 
 def drawn_mask(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> Mask:

@@ -1,8 +1,8 @@
 """Who gets which case, on Ray: the most work first, and what a lost worker had goes to another.
 
 A worker serves until all is done. When it is lost, with its machine or alone, another one is asked
-for in its place, which Ray starts where there is room. A case whose worker was lost several times
-is given up: it may be what kills them.
+for in its place, which Ray starts where there is room. Cases that a lost worker had are run alone
+from then on, and one whose worker is lost again and again is given up: it is what kills them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from ray.exceptions import RayActorError, RayTaskError
 
@@ -18,6 +18,7 @@ from ..errors import InferenceError, ModelError
 from ..report import CaseRecord
 from .worker import LANES, Description
 
+SMALL_S = 2.0  # of a case that may wait for another one at its worker
 MOST_LOSSES = 3  # of a case, and of a worker before its first case
 Actor = Any  # a handle of Ray's to a `Worker`
 
@@ -33,12 +34,58 @@ class _Waiting:
     Attributes:
         place: cases of the lowest place go first.
         name: of the case.
+        seconds: that it is expected to take.
         losses: workers that were lost with it.
+        is_running: a worker has it.
     """
 
     place: int
     name: str = field(compare=False)
+    seconds: float = field(compare=False)
     losses: int = field(default=0, compare=False)
+    is_running: bool = field(default=False, compare=False)
+
+
+class _Worker:
+    """A worker that is ready.
+
+    Args:
+        actor: Ray's handle.
+        description: who it is.
+
+    Attributes:
+        is_lost: it is gone.
+    """
+
+    def __init__(self, actor: Actor, description: Description) -> None:
+        self.description = description
+        self.is_lost = False
+        self._actor = actor
+        self._free = asyncio.Semaphore(LANES)
+        self._next = asyncio.Lock()
+
+    async def run(self, case: _Waiting) -> CaseRecord:
+        """Run a case beside others, or alone where a worker was lost with it.
+
+        Raises:
+            RayActorError: the worker is lost.
+        """
+        lanes = LANES if case.losses else 1
+        async with self._next:
+            for _ in range(lanes):
+                await self._free.acquire()
+        try:
+            if self.is_lost:
+                raise RayActorError
+            case.is_running = True
+            record: CaseRecord = await self._actor.run.remote(case.name)
+            return record
+        except RayActorError:
+            self.is_lost = True
+            raise
+        finally:
+            for _ in range(lanes):
+                self._free.release()
 
 
 class Scheduler:
@@ -64,9 +111,9 @@ class Scheduler:
         self._waiting: asyncio.PriorityQueue[_Waiting] = asyncio.PriorityQueue()
         names = sorted(seconds, key=lambda name: (-seconds[name], name))
         for place, name in enumerate(names):
-            self._waiting.put_nowait(_Waiting(place, name))
+            self._waiting.put_nowait(_Waiting(place, name, seconds[name]))
         self._left = len(names)
-        self._all_done = asyncio.Event()
+        self._all_done, self._all_small = asyncio.Event(), asyncio.Event()
         self.lost_workers = 0
 
     async def run(self, workers: int) -> None:
@@ -97,40 +144,54 @@ class Scheduler:
     async def _serve(self) -> None:
         """Keep one worker, and another after it when it is lost."""
         losses = 0
-        while True:
-            worker = self._start_worker()
+        while not self._all_done.is_set():
+            actor = self._start_worker()
             try:
-                description = await worker.describe.remote()
+                description = await actor.load.remote()
+            except RayTaskError as error:
+                _raise_own(error)
             except RayActorError as error:
                 losses += 1
-                _raise_own(error)
                 if losses >= MOST_LOSSES:
                     raise ClusterError(f"Workers cannot be started: {error}") from error
                 continue
             losses = 0
             self._on_worker(description)
+            worker = _Worker(actor, description)
             try:
                 async with asyncio.TaskGroup() as lanes:
-                    for _ in range(LANES):
-                        lanes.create_task(self._run_cases(worker, description))
+                    lanes.create_task(self._run_cases(worker))
+                    for _ in range(LANES - 1):
+                        lanes.create_task(self._run_small_cases(worker))
             except* RayActorError:
                 self.lost_workers += 1
             except* RayTaskError as errors:
                 _raise_own(errors.exceptions[0])
-                raise
 
-    async def _run_cases(self, worker: Actor, description: Description) -> None:
+    async def _run_small_cases(self, worker: _Worker) -> None:
+        """Read a case while another one runs, when only those are left that wait briefly for it.
+
+        A large one that waited here would be run sooner by a worker that has nothing to do.
+        """
+        await self._all_small.wait()
+        await self._run_cases(worker)
+
+    async def _run_cases(self, worker: _Worker) -> None:
         while True:
             case = await self._waiting.get()
+            if case.seconds <= SMALL_S:
+                self._all_small.set()
             try:
-                record = await worker.run.remote(case.name)
+                record = await worker.run(case)
             except (RayActorError, asyncio.CancelledError):
-                self._give_back(case, description)
+                if worker.is_lost:
+                    self._give_back(case, worker.description)
                 raise
-            self._finish(record, description)
+            self._finish(record, worker.description)
 
     def _give_back(self, case: _Waiting, description: Description) -> None:
-        case.losses += 1
+        case.losses += case.is_running
+        case.is_running = False
         if case.losses < MOST_LOSSES:
             self._waiting.put_nowait(case)
             return
@@ -144,9 +205,9 @@ class Scheduler:
             self._all_done.set()
 
 
-def _raise_own(error: BaseException) -> None:
-    """Raise an error of this package that a worker raised, as it was there."""
+def _raise_own(error: BaseException) -> NoReturn:
+    """Raise what a worker raised as an error of this package."""
     cause = getattr(error, "cause", None)
-    for found in (cause, getattr(cause, "cause", None), error.__cause__):
-        if isinstance(found, InferenceError):
-            raise ModelError(str(found)) from error
+    if isinstance(cause, InferenceError):
+        raise ModelError(str(cause)) from error
+    raise ClusterError(f"A worker failed unexpectedly: {error}") from error

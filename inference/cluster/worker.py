@@ -12,6 +12,7 @@ import cv2
 
 from ..batch import CaseRun, Outputs
 from ..config import OnError, Settings
+from ..errors import ModelError
 from ..report import CaseRecord, describe_model
 from ..segmenter import Segmenter
 from ..version import __version__
@@ -59,22 +60,24 @@ class Description:
 
 
 class Worker:
-    """Segments cases by name; two threads may call it.
+    """Segments cases by name, once it is loaded; several threads may call it.
 
     Args:
         job: of the run.
-
-    Raises:
-        ModelError: the model cannot be loaded.
     """
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        cv2.setNumThreads(max(1, job.settings.threads))
-        self._segmenter = Segmenter(job.model_dir, job.settings)
+        self._segmenter: Segmenter | None = None
 
-    def describe(self) -> Description:
-        """Say who this is, once the model is loaded."""
+    def load(self) -> Description:
+        """Load the model and say who this is; Ray would hide what is wrong in the constructor.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+        """
+        cv2.setNumThreads(max(1, self._job.settings.threads))
+        self._segmenter = Segmenter(self._job.model_dir, self._job.settings)
         model = describe_model(self._segmenter)
         return Description(socket.gethostname(), os.getpid(), __version__, model)
 
@@ -84,6 +87,7 @@ class Worker:
         Raises:
             ModelError: no case can be run.
         """
+        assert self._segmenter is not None, "it must be loaded first"
         job = self._job
         record = CaseRecord(name)
         try:
@@ -94,6 +98,8 @@ class Worker:
                 run = CaseRun(case, outputs)
                 run.read().segment(self._segmenter)
                 record = run.write()
-        except OSError as error:  # of the folders; those of the case are in its record
+        except ModelError:
+            raise
+        except Exception as error:  # of a storage; those of the case are in its record
             return replace(record, error=f"{type(error).__name__}: {error}")
         return record
