@@ -6,7 +6,7 @@
 # make model       models/float again, from the published checkpoint
 # make int8        models/int8 again: trains three stages on DATA (hours) and exports; goes on where
 #                  it was stopped
-# make results     docs/results.md again, from the records of the benchmarks
+# make results     docs/results.md and the tables of docs/scale.md again, from the records of the benchmarks
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -62,6 +62,7 @@ int8: .venv/tests $(CHECKPOINT)
 
 results: .venv/tests
 	$(BIN)/python -m benchmarks.results
+	$(BIN)/python -m benchmarks.scale
 
 clean:
 	rm -rf .venv demo checkpoints

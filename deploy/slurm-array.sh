@@ -23,6 +23,10 @@ fail() {
     exit 2 # nothing could run, as qmedsam says it
 }
 
+needs() {
+    command -v "$1" >/dev/null || fail "Command $1 is not in PATH: $2"
+}
+
 [ $# -ge 3 ] || fail "Expected the folders CASES MASKS REPORTS, got $# of them"
 inputs=$1 outputs=$2 reports=$3
 shift 3
@@ -37,14 +41,16 @@ index=$((SLURM_ARRAY_TASK_ID - first))
 mkdir -p "$outputs" "$reports"
 report=$index-of-$count.json
 set -- --shard "$index/$count" --threads "${SLURM_CPUS_PER_TASK:-0}" --resume "$@"
-# The signal reaches this process alone: it becomes the run.
+# The signal goes to this process alone, so that it becomes the run.
 if [ -n "${QMEDSAM_IMAGE:-}" ]; then
+    needs apptainer "load its module, or do without QMEDSAM_IMAGE"
     exec apptainer exec --containall \
         --bind "$(realpath "$inputs"):/workspace/inputs:ro" \
         --bind "$(realpath "$outputs"):/workspace/outputs" \
-        --bind "$(realpath "$reports"):/workspace/reports" \
+        --bind "$(realpath "$reports"):/mnt" \
         "$QMEDSAM_IMAGE" sh -c 'cd /workspace && exec sh predict.sh "$@"' predict.sh \
-        --report "reports/$report" "$@"
+        --report "/mnt/$report" "$@"
 fi
+needs qmedsam "activate its environment before sbatch, or set QMEDSAM_IMAGE"
 export OPENBLAS_NUM_THREADS=1 MALLOC_ARENA_MAX=2 # as predict.sh has them
 exec qmedsam -i "$inputs" -o "$outputs" --report "$reports/$report" "$@"

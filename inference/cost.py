@@ -1,6 +1,6 @@
 """What a case costs, before it is run: slices to encode, boxes to decode, voxels to read.
 
-Seconds are of two cores of the Xeon that docs/scale.md names; other machines are quicker or slower
+Seconds are of one core of the Xeon that docs/scale.md names; other machines are quicker or slower
 as a whole, so that shares of work stay what they are.
 """
 
@@ -20,8 +20,8 @@ from .errors import InvalidCaseError
 from .prompts import check_prompts
 from .volume import fixed_visits
 
-# Fitted by `python -m benchmarks.scale` to the curves that docs/results.md shows.
-ENCODE_S, DECODE_S, VOXEL_S, CASE_S = 0.130, 0.0045, 2e-9, 0.01
+# Measured by `python -m benchmarks.cluster`, with one thread; docs/scale.md has the table.
+SLICE_S, BOX_S, VOXEL_S, CASE_S = 0.21, 0.009, 5e-9, 0.01
 READERS = 32  # threads that read headers: a shared folder makes each of them wait
 
 
@@ -42,7 +42,7 @@ class Work:
     @property
     def seconds(self) -> float:
         """What it takes on the machine above, once the model is loaded."""
-        run = ENCODE_S * self.slices + DECODE_S * self.decodes
+        run = SLICE_S * self.slices + BOX_S * self.decodes
         return CASE_S + run + VOXEL_S * self.voxels
 
 

@@ -22,12 +22,13 @@ from tests.docs.pages import PAGES, Command, anchors, blocks, find_commands, lin
 from tests.test_packaging import PACKAGE_OF
 
 RUN, NAMED, SERVED, REQUEST, CONTAINER = "run", "named", "served", "request", "container"
-TRAINED, PARSED, COLLECTED, MADE = "trained", "parsed", "collected", "made"
+JOINED, TRAINED, PARSED, COLLECTED, MADE = "joined", "trained", "parsed", "collected", "made"
 INSTALLED, ELSEWHERE = "installed", "elsewhere"
 NAME_ALONE = re.compile(r"(qmedsam|python -m inference)( \w+)?")
 # How a command begins, and how it is tried; the first that fits counts.
 KINDS = {
     r"(qmedsam|python -m inference) serve\b": SERVED,
+    r"qmedsam cluster .*--address ": JOINED,
     r"(qmedsam|python -m inference|sh predict\.sh)\b": RUN,
     r"(mkdir|chmod) ": RUN,
     r"curl ": REQUEST,
@@ -37,7 +38,7 @@ KINDS = {
     r"python -m pytest\b": COLLECTED,
     r"make ": MADE,
     r"pip install ": INSTALLED,
-    r"docker (build|save|load) |\. \.venv/bin/activate": ELSEWHERE,
+    r"docker (build|save|load) |\. \.venv/bin/activate|sbatch |kubectl |ray start ": ELSEWHERE,
 }
 # Where commands are run that a test here cannot run, and in which words.
 RUN_ELSEWHERE = {
@@ -46,6 +47,9 @@ RUN_ELSEWHERE = {
     "docker load": ("tests/container/run.sh", "docker load -i"),
     "docker container run": ("tests/container/run.sh", "docker container run --rm"),
     ". .venv/bin/activate": ("Makefile", "-m venv .venv"),
+    "sbatch": ("tests/deploy/test_slurm.py", '"slurm-array.sh"'),
+    "ray start": ("tests/cluster/test_command.py", "cluster.add_node("),  # does the same
+    "kubectl": ("tests/deploy/test_kubernetes.py", '"kubernetes-job.yaml"'),
 }
 # What else `make` runs that CI does not: on files of its own alone, or tried where it says.
 OF_RECIPES = {
@@ -133,6 +137,13 @@ def test_the_page_is_served(folder, command):
         for request in COMMANDS:
             if kind_of(request) == REQUEST:
                 workplace.run_curl(folder, request, port)
+
+
+@each(JOINED)
+def test_a_command_that_joins_a_cluster_has_its_options(command):
+    from inference.cluster.command import build_parser
+
+    build_parser().parse_args(command.words[2:])  # tests/cluster runs it on two machines
 
 
 @pytest.mark.training

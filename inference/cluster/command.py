@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import socket
 import sys
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import ray as untyped
+import ray as ray_module
 
 from ..cost import read_works
 from ..errors import InferenceError
@@ -35,12 +36,13 @@ from .scheduler import ClusterError, Scheduler
 from .storage import Storage, StorageError
 from .worker import LANES, Description, Job, Worker
 
-ray: Any = untyped
+ray: Any = ray_module
 logger = logging.getLogger(__name__)
 
 DONE, SOME_FAILED, NOTHING_RAN = 0, 1, 2
 WORKER_BYTES = 1 << 30  # a volume of 287x512x512 takes 590 MB
-LOCAL = "local"
+LOCAL, AUTO = "local", "auto"
+CONNECT_S = 10
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,8 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--address",
         default=LOCAL,
-        help="of the cluster; auto is the one that this machine belongs to (default: %(default)s, "
-        "one of this machine alone, for this run)",
+        help="HOST:PORT of the cluster; auto is the one that this machine belongs to (default: "
+        "%(default)s, one of this machine alone, for this run)",
     )
     parser.add_argument(
         "--workers",
@@ -155,8 +157,15 @@ def _join(address: str) -> None:
     """Join a cluster, or start one of this machine.
 
     Raises:
-        ConnectionError: there is none.
+        ClusterError: nothing answers there; Ray would go on asking for minutes.
+        ConnectionError: there is none that this machine belongs to.
     """
+    if address not in (LOCAL, AUTO):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), CONNECT_S).close()
+        except (OSError, ValueError, OverflowError) as error:
+            raise ClusterError(f"No cluster answers at {address} (HOST:PORT): {error}") from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address == LOCAL:
@@ -197,7 +206,7 @@ def _run(
     actor = ray.remote(Worker).options(
         num_cpus=threads, memory=WORKER_BYTES, max_concurrency=LANES, max_restarts=0
     )
-    run = _Run(len(seconds), None if arguments.quiet else sys.stderr)
+    run = _Run(len(seconds), None if arguments.quiet else sys.stderr, started)
     scheduler = Scheduler(
         seconds,
         start_worker=lambda: actor.remote(job),
@@ -213,19 +222,25 @@ def _run(
         stop = caught
     finally:
         run.bar.close()
-    return run.finish(arguments.report, scheduler.lost_workers, stop, started=started)
+    return run.finish(arguments.report, scheduler.lost_workers, stop)
 
 
 class _Run:
-    """What has happened so far."""
+    """What has happened so far.
 
-    def __init__(self, cases: int, stream: Any) -> None:
+    Args:
+        cases: how many there are.
+        stream: for the progress bar.
+        started: when the command began to run.
+    """
+
+    def __init__(self, cases: int, stream: Any, started: float) -> None:
         self.bar = ProgressBar(cases, stream)
         self._records: list[CaseRecord] = []
         self._workers: list[Description] = []
         self._cases_by_worker: Counter[tuple[str, int]] = Counter()
         self._start: Start | None = None
-        self._began = time.perf_counter()
+        self._started = started
 
     def on_worker(self, worker: Description) -> None:
         """Take a worker in.
@@ -247,8 +262,7 @@ class _Run:
                     "--variant and --precision"
                 )
         if self._start is None:
-            seconds = time.perf_counter() - self._began
-            self._start = Start(seconds, peak_memory_bytes())
+            self._start = Start(time.perf_counter() - self._started, peak_memory_bytes())
         self._workers.append(worker)
 
     def on_case(self, record: CaseRecord, worker: Description) -> None:
@@ -260,12 +274,10 @@ class _Run:
             logger.error("%s: %s", printable(record.name), record.error)
         self.bar.advance(record.name)
 
-    def finish(
-        self, report: Path | None, lost_workers: int, stop: Stopped | None, *, started: float
-    ) -> int:
+    def finish(self, report: Path | None, lost_workers: int, stop: Stopped | None) -> int:
         """Say how it went, write the report, and return the exit status."""
         failed = sum(record.error is not None for record in self._records)
-        wall_s = time.perf_counter() - started
+        wall_s = time.perf_counter() - self._started
         logger.info(
             "%d cases in %.1f s by %d workers, %d of them lost, %d cases failed",
             len(self._records),

@@ -146,7 +146,12 @@ def test_a_run_is_stopped_and_goes_on(folder, expected, tmp_path):
         (["-i", "in", "-o", "in"], "is the input folder"),
         (["-i", "empty", "-o", "out"], "has no .npz files"),
         (["-i", "nosuch://in", "-o", "out"], "nosuch://in cannot be used"),
-        (["-i", "in", "-o", "out", "--address", "127.0.0.1:1"], "127.0.0.1:1"),
+        (
+            ["-i", "in", "-o", "out", "--address", "127.0.0.1:1"],
+            "No cluster answers at 127.0.0.1:1",
+        ),
+        (["-i", "in", "-o", "out", "--address", "ray://head"], "No cluster answers at ray://head"),
+        (["-i", "in", "-o", "out", "--address", "auto"], "Ray"),
     ],
 )
 def test_what_cannot_run_is_said_in_a_sentence(tmp_path, words, message):
@@ -191,7 +196,7 @@ def test_fewer_cases_than_cores_get_more_threads():
 )
 def test_machines_that_differ_are_refused(changes, message):
     model = {"sha256": {"a": "1"}, "precision": "f32", "variant": "int8", "threads": 1}
-    run = _Run(2, None)
+    run = _Run(2, None, started=0.0)
     run.on_worker(Description("a", 1, __version__, model))
     changed = {**model, **changes.get("model", {})}
     with pytest.raises(ClusterError, match=message):

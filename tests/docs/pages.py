@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 PAGES = [
-    *(ROOT / name for name in ("README.md", "SECURITY.md", "models/README.md")),
+    *(ROOT / name for name in ("README.md", "SECURITY.md", "models/README.md", "deploy/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
