@@ -60,6 +60,16 @@ def join_processes() -> Iterator[Place]:
         distributed.destroy_process_group()
 
 
+def may_meet_those_before() -> bool:
+    """Say whether processes that `torchrun` restarts may look for the ones before.
+
+    By default all of them share one store (torch 2.13, pytorch/pytorch#135712), in which addresses
+    outlive the processes; whoever reads an old one cannot connect.
+    """
+    is_shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return is_shared and os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
+
+
 def mean_over_processes(values: Tensor) -> Tensor:
     """Return the mean of a tensor over all processes."""
     if not distributed.is_initialized():

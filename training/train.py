@@ -23,7 +23,7 @@ from inference.manifest import file_sha256
 from training.augment import Augmentation
 from training.checkpoint import DEFAULT_PATH, CheckpointError
 from training.data import SliceDataset
-from training.distributed import Place, from_first, join_processes
+from training.distributed import Place, from_first, join_processes, may_meet_those_before
 from training.index import DataIndex, build_index, index_digest
 from training.recipe import Recipe, RecipeError, read_recipe
 from training.sampler import Draw, EpochSampler, shuffled_draws
@@ -302,6 +302,8 @@ def main(argv: list[str] | None = None) -> int:
     with join_processes() as place:
         level = logging.INFO if place.is_first else logging.ERROR
         logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+        if may_meet_those_before():
+            logger.warning("Restarts may fail; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1")
         try:
             run_stage(arguments, place)
         except UNUSABLE as error:

@@ -18,7 +18,13 @@ from tests.training.networks import (
 )
 from training.calibration import quantize_and_calibrate
 from training.network import PromptableNetwork, build_lite_medsam
-from training.optimization import RateSchedule, build_optimizer, choose_trained, rate_share
+from training.optimization import (
+    RateSchedule,
+    build_optimizer,
+    choose_trained,
+    damp_shared_ranges,
+    rate_share,
+)
 from training.quant_config import QuantConfig
 from training.quantization import activation_quantizers, quantize_network, quantizer_parameters
 from training.recipe import OptimizerSettings, Recipe, ScheduleSettings
@@ -288,3 +294,17 @@ def test_everything_that_moves_gets_a_gradient_from_the_real_decoder():
         reached = {name for name, p in network.named_parameters() if p.grad is not None}
         assert reached == trained_names(network)
         assert not any(parameter.requires_grad for parameter in unused)
+
+
+def test_ranges_that_see_a_share_of_the_images_move_as_by_all():
+    network = quantized_network()
+    encoder = network.image_encoder
+    images = torch.cat([image for image, _ in images_with_boxes(4)])
+    encoder(images).square().mean().backward()
+    by_all = {name: value.grad.clone() for name, value in encoder.named_parameters()}
+    network.zero_grad()
+    for image in images.split(1):  # as four processes whose gradients are averaged
+        (encoder(image).square().mean() / 4).backward()
+    damp_shared_ranges(network, 4)
+    for name, value in encoder.named_parameters():
+        torch.testing.assert_close(value.grad, by_all[name], rtol=1e-4, atol=1e-6, msg=name)

@@ -45,7 +45,13 @@ NOWHERE_DEFAULT = Recipe(
         correct_biases=False,
     ),
     data=DataSettings(
-        slices=7, balance_files=True, batch_size=3, objects_per_image=2, workers=0, cache_mb=1
+        slices=7,
+        balance_files=True,
+        batch_size=3,
+        global_batch=12,
+        objects_per_image=2,
+        workers=0,
+        cache_mb=1,
     ),
     augmentation=Augmentation(
         flip_horizontal=0.1,
@@ -212,6 +218,7 @@ def test_a_wrong_value_is_explained(tmp_path, text, expected):
         pytest.param("seed = -1", id="seed-below-zero"),
         pytest.param('[data]\nslices = "many"', id="slices"),
         pytest.param("[data]\nbatch_size = 0", id="batch-size"),
+        pytest.param("[data]\nglobal_batch = -1", id="global-batch"),
         pytest.param('[data]\nbalance_files = "no"', id="flag-in-words"),
         pytest.param("[validation]\nslices_per_volume = 0", id="no-validation"),
         pytest.param("[schedule]\nwarmup_epochs = 2.5", id="half-an-epoch"),
@@ -221,6 +228,17 @@ def test_a_wrong_value_is_explained(tmp_path, text, expected):
 )
 def test_a_value_that_no_stage_can_use_is_refused_when_it_is_read(tmp_path, text):
     refused(write(tmp_path, f'name = "a"\n{text}'))
+
+
+def test_each_process_takes_its_share_of_a_global_batch():
+    assert DataSettings(batch_size=3).batch_of_each(4) == 3
+    assert [DataSettings(global_batch=12).batch_of_each(n) for n in (1, 2, 4, 12)] == [12, 6, 3, 1]
+
+
+@pytest.mark.parametrize("global_batch", [2, 6])
+def test_a_global_batch_that_processes_cannot_share_is_refused(global_batch):
+    with pytest.raises(RecipeError, match=f"number of processes, 4, got {global_batch}"):
+        DataSettings(global_batch=global_batch).batch_of_each(4)
 
 
 def test_a_recipe_needs_a_name(tmp_path):

@@ -100,14 +100,30 @@ def test_an_epoch_shows_every_slice_once():
     assert [draw.position for batch in batches for draw in batch] == list(range(16))
 
 
-def test_two_ranks_share_all_slices_and_have_as_many_batches():
-    samplers = [make_sampler(rank=rank, world_size=2) for rank in (0, 1)]
-    assert [len(sampler) for sampler in samplers] == [4, 4]
-    first, second = (list(sampler) for sampler in samplers)
-    assert len(first) == len(second) == 4
-    steps = [a + b for a, b in zip(first, second, strict=True)]
+def steps_of(world_size, first_step=0) -> list[list[Draw]]:
+    """Return what all ranks together draw in each step of four slices."""
+    samplers = [
+        make_sampler(rank=rank, world_size=world_size, batch_size=4 // world_size)
+        for rank in range(world_size)
+    ]
+    for sampler in samplers:
+        assert len(sampler) == 4
+        sampler.set_epoch(0, first_step)
+    return [[draw for batch in step for draw in batch] for step in zip(*samplers, strict=True)]
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_ranks_share_all_slices_without_overlap_and_have_as_many_batches(world_size):
+    steps = steps_of(world_size)
     assert steps == list(make_sampler(batch_size=4))
-    assert len({(d.modality, d.number) for step in steps for d in step}) == 13
+    positions = [draw.position for step in steps for draw in step]
+    assert positions == list(range(16))
+    assert len({(draw.modality, draw.number) for step in steps for draw in step}) == 13
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_fewer_ranks_go_on_with_the_batches_that_more_would_have_had(world_size):
+    assert steps_of(4)[:2] + steps_of(world_size, first_step=2) == steps_of(4)
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():

@@ -1,20 +1,9 @@
-"""Whole stages with a small network: what they write, and that a killed or shared one is the same.
-
-`drive` is the command itself; it runs in processes of its own, one of which is killed and two of
-which share their gradients.
-"""
+"""Whole stages with a small network: what they write, and that a killed one is the same."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -27,49 +16,25 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional as F
 
-from tests.conftest import ROOT
-from tests.training.networks import (
-    BOTH,
-    build_small_network,
-    seeded_network,
+from tests.training.networks import BOTH, build_small_network
+from tests.training.runs import (
+    NEVER,
+    command,
+    launch,
+    make_workplace,
+    rows,
+    small_teacher,
+    weights_of,
 )
 from training import logbook, stage, state, train
 from training.index import build_index
 from training.recipe import Recipe
-from training.state import Trained, load_trained, read_document, save_document, trained_document
+from training.state import load_trained, read_document
 
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("small_lite_medsam")]
 
-NEVER = float("inf")
-TIMEOUT_S = 1200  # a minute is enough where nothing else runs
 # Three modalities of two slices, two a step: 3 steps an epoch, 9 in 3 epochs.
 SLICES, EPOCHS, STEPS = 2, 3, 9
-RECIPE = """
-name = "small"
-quantized = ["image_encoder"]
-trained = ["image_encoder"]
-calibration_images = 3
-[data]
-slices = 2
-objects_per_image = 2
-workers = 0
-cache_mb = 1
-[augmentation]
-zoom = 0.5
-photometric = 0.5
-[optimizer]
-name = "adamw"
-learning_rate = 0.01
-weight_decay = 0.01
-clip_norm = 1.0
-averaging = 0.9
-[schedule]
-warmup_epochs = 2
-annealing_epochs = 2
-[validation]
-slices_per_volume = 1
-objects_per_image = 2
-"""
 SECOND_STAGE = [
     'name="second"',
     'quantized=["image_encoder","mask_decoder"]',
@@ -78,149 +43,17 @@ SECOND_STAGE = [
 ]
 QUICK = ["data.slices=1", "schedule.warmup_epochs=1"]  # 2 steps an epoch, 2 epochs
 STOPPED = ["schedule.warmup_epochs=1"]  # 3 steps an epoch, 2 epochs
-# Gradients of two images at once and of one after the other differ by their roundings, which
-# AdamW makes larger where a gradient is small.
-SHARED_TOLERANCE = 2e-3
-
-
-def drive(argv: list[str]) -> int:
-    """Train with the small network.
-
-    The environment says after which step to write a checkpoint, before which to be killed, and
-    where to leave what each process saw.
-    """
-    torch.set_num_threads(1)
-    state.BUILDERS["lite_medsam"] = build_small_network
-    state.LOADERS["lite_medsam"] = small_teacher
-    checkpoint_after, killed_before = (
-        int(os.environ.get(name, "-1")) for name in ("CHECKPOINT_AFTER", "KILLED_BEFORE")
-    )
-    do_step, run, mean = stage.Stage._step, stage.Stage.run, stage.mean_over_processes
-    own_losses = []
-
-    def step_or_be_killed(self, samples):
-        if self.progress.step == killed_before:
-            os.kill(os.getpid(), signal.SIGKILL)
-        stage.CHECKPOINT_EVERY_S = -1 if self.progress.step + 1 == checkpoint_after else NEVER
-        return do_step(self, samples)
-
-    def mean_of_noted(values):
-        own_losses.append(values.tolist())
-        return mean(values)
-
-    def run_and_report(self, **options):
-        run(self, **options)
-        report = {"losses": own_losses, "digest": digest(self.network)}
-        if folder := os.environ.get("REPORT_DIR"):
-            (Path(folder) / f"{self.place.rank}.json").write_text(json.dumps(report))
-
-    stage.Stage._step, stage.Stage.run = step_or_be_killed, run_and_report
-    stage.mean_over_processes = mean_of_noted
-    return train.main(argv)
-
-
-def small_teacher(path):
-    return seeded_network(9)
-
-
-def digest(network) -> str:
-    total = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        total.update(name.encode() + value.contiguous().numpy().tobytes())
-    return total.hexdigest()
-
-
-def save(path, image, labels, boxes):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, imgs=image, gts=labels, boxes=np.array(boxes))
-
-
-def save_image(path, shape, boxes, seed):
-    generator = np.random.default_rng(seed)
-    image = generator.integers(0, 120, shape, dtype=np.uint8)
-    labels = np.zeros(shape[:2], dtype=np.uint8)
-    for label, (x0, y0, x1, y1) in enumerate(boxes, start=1):
-        labels[y0 : y1 + 1, x0 : x1 + 1] = label
-        image[y0 : y1 + 1, x0 : x1 + 1] += np.uint8(100)
-    save(path, image, labels, boxes)
-
-
-def save_volume(path, seed):
-    """Save four slices, the last three of which hold an object."""
-    image = np.random.default_rng(seed).integers(0, 120, (4, 48, 48), dtype=np.uint8)
-    labels = np.zeros_like(image)
-    labels[1:, 10:30, 8:20] = 1
-    image[labels > 0] += 100
-    save(path, image, labels, [[8, 10, 1, 19, 29, 3]])
-
-
-def write_data(folder):
-    """Write a root of three modalities to train on and one of two to choose by."""
-    pair = [[10, 20, 60, 50], [70, 60, 120, 90]]
-    save_image(folder / "train/US/a.npz", (96, 128, 3), pair, 1)
-    save_image(folder / "train/US/b.npz", (64, 64), [[5, 5, 40, 30]], 2)
-    save_volume(folder / "train/CT/lung/c.npz", 3)
-    save_image(folder / "train/XRay/d.npz", (128, 128), [*pair, [0, 100, 30, 127]], 4)
-    save_image(folder / "val/US/v.npz", (96, 128, 3), pair, 5)
-    save_volume(folder / "val/CT/w.npz", 6)
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder with data, a recipe, a float network to start from and the driver."""
-    folder = tmp_path_factory.mktemp("training")
-    write_data(folder)
-    (folder / "recipe.toml").write_text(RECIPE)
-    start = Trained("lite_medsam", seeded_network(), (), None, [], "ab12")
-    save_document(trained_document(start), folder / "start.pt")
-    (folder / "driver.py").write_text(
-        "import sys\n"
-        "from tests.training.test_train import drive\n"
-        "if __name__ == '__main__':\n"
-        "    sys.exit(drive(sys.argv[1:]))\n"
-    )
-    return folder
-
-
-def command(output_dir, *options, changes=()) -> list[str]:
-    """Return the arguments of a run in the workplace; a later option takes the place of one."""
-    arguments = ["--recipe", "recipe.toml", "--data", "train", "--val", "val", "--init", "start.pt"]
-    arguments += ["--checkpoint", "start.pt"]  # whose place another teacher takes
-    arguments += ["--output-dir", str(output_dir), *options]
-    return [*arguments, "--set", *changes] if changes else arguments
-
-
-def launch(workplace, arguments, *, processes=1, **environment) -> tuple[int, str]:
-    """Run the driver and return its status and what it said."""
-    python = [sys.executable]
-    if processes > 1:
-        python += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-        python += [str(processes)]
-    result = subprocess.run(
-        [*python, "driver.py", *arguments],
-        cwd=workplace,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-            "TORCH_COMPILE_DISABLE": "1",  # compiling takes longer than everything here
-            **{name.upper(): str(value) for name, value in environment.items()},
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    return result.returncode, result.stdout
+    return make_workplace(tmp_path_factory.mktemp("training"))
 
 
 @pytest.fixture(scope="module")
 def whole(workplace):
     """A run that nothing interrupts, in a process of its own."""
-    (workplace / "whole-report").mkdir()
-    status, said = launch(workplace, command("whole"), report_dir="whole-report")
+    status, said = launch(workplace, command("whole"))
     assert status == 0, said
     return workplace / "whole"
 
@@ -233,17 +66,6 @@ def here(workplace, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setitem(state.LOADERS, "lite_medsam", small_teacher)
     return train.main
-
-
-def rows(path) -> list[dict[str, float]]:
-    with path.open(newline="", encoding="utf-8") as stream:
-        return [
-            {name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)
-        ]
-
-
-def report(workplace, name, rank) -> dict:
-    return json.loads((workplace / name / f"{rank}.json").read_text())
 
 
 def stop_at(monkeypatch, step, *, checkpoint_after=None):
@@ -265,10 +87,6 @@ def score_by_list(monkeypatch, *scores):
     """Let the epochs have these scores, one after the other."""
     left = list(scores)
     monkeypatch.setattr(stage, "validate", lambda network, slices, autocast: {"CT": left.pop(0)})
-
-
-def weights_of(path) -> dict[str, torch.Tensor]:
-    return read_document(path)["network"]
 
 
 def changed_parts(before, after) -> set[str]:
@@ -367,35 +185,6 @@ def test_a_killed_run_goes_on_with_the_losses_it_would_have_had(workplace, whole
         for key, value in weights_of(whole / name).items():
             torch.testing.assert_close(weights_of(killed / name)[key], value, rtol=0, atol=0)
     assert not list(killed.glob(".*"))
-
-
-def test_two_processes_train_as_one_with_twice_the_batch(workplace, whole):
-    (workplace / "two-report").mkdir()
-    status, said = launch(
-        workplace,
-        command("two", changes=["data.batch_size=1"]),
-        processes=2,
-        report_dir="two-report",
-    )
-    assert status == 0, said
-    two = workplace / "two"
-    assert {path.name for path in two.iterdir()} == {path.name for path in whole.iterdir()}
-    assert len(list((two / "tensorboard").glob("events.out.tfevents.*"))) == 1
-    first, second = (report(workplace, "two-report", rank) for rank in (0, 1))
-    shared, alone = rows(two / "steps.csv"), rows(whole / "steps.csv")
-    assert len(first["losses"]) == len(second["losses"]) == len(shared) == STEPS
-    for row, one, other in zip(shared, first["losses"], second["losses"], strict=True):
-        assert one != other  # each has images of its own
-        for place, name in enumerate(stage.LOSS_PARTS):
-            assert row[name] == pytest.approx((one[place] + other[place]) / 2, rel=1e-5)
-    # The first step has the same weights in both runs, the same two images, and no gradient yet.
-    for name in stage.LOSS_PARTS:
-        assert shared[0][name] == pytest.approx(alone[0][name], rel=1e-5)
-    losses = [[row["loss"] for row in run] for run in (shared, alone)]
-    assert losses[0] == pytest.approx(losses[1], rel=SHARED_TOLERANCE)
-    assert read_document(two / "last.pt")["progress"]["images"] == 2 * STEPS
-    last = load_trained(two / "last.pt").network
-    assert first["digest"] == second["digest"] == digest(last)
 
 
 def test_a_second_stage_begins_with_the_best_of_the_first(workplace, whole, here):

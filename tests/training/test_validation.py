@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from inference.geometry import ModelFrame
 from tests.conftest import FakeNetwork
+from training import validation
 from training.index import build_index
 from training.recipe import ValidationSettings
 from training.validation import ValidationSlice, drawn_mask, validate, validation_slices
@@ -36,6 +37,13 @@ class BoxNetwork(nn.Module):
         self.calls.append((tuple(image.shape), autocast, torch.is_grad_enabled()))
         logits = torch.from_numpy(FakeNetwork().draw(boxes.numpy()))
         return logits.to(torch.bfloat16) if autocast else logits
+
+
+class CoarseNetwork(BoxNetwork):
+    """Draws a box that is larger than the one it is asked for."""
+
+    def forward(self, image: Tensor, boxes: Tensor) -> Tensor:
+        return super().forward(image, boxes + torch.tensor([0.0, 0.0, 11.0, 7.0]))
 
 
 def save(path, image, labels, boxes):
@@ -122,6 +130,33 @@ def test_means_are_over_objects_then_slices_then_cases():
     scores = validate(BoxNetwork(), slices, nullcontext())
     # Over the seven objects of MR it would be 2/6, over its three slices 1/2.
     assert scores == {"MR": pytest.approx((3 / 4 + 0) / 2), "CT": pytest.approx(1 / 2)}
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_processes_share_the_cases_and_have_the_score_of_one(tmp_path, monkeypatch, world_size):
+    save_stairs(tmp_path / "CT" / "a.npz", [1, 2, 13])
+    for place, name in enumerate("bcd"):
+        box = [0, 0, 30 + 10 * place, 20]
+        save_image(tmp_path / "US" / f"{name}.npz", (SIZE, 100), [box, [50, 50, 90, 77 + place]])
+    network, index = CoarseNetwork(), build_index(tmp_path)
+    whole = validation_slices(tmp_path, index, ValidationSettings(), SIZE)
+    expected = validate(network, whole, nullcontext())
+    shares = [
+        validation_slices(
+            tmp_path, index, ValidationSettings(), SIZE, rank=rank, world_size=world_size
+        )
+        for rank in range(world_size)
+    ]
+    assert sorted(item.case for share in shares for item in share) == [item.case for item in whole]
+    assert len({item.case for item in shares[0]}) == 4 // world_size
+    told = []
+    monkeypatch.setattr(validation, "from_all", lambda own: told.append(own) or [own])
+    for share in shares:
+        validate(network, share, nullcontext())
+    monkeypatch.setattr(validation, "from_all", lambda own: told[::-1])
+    assert validate(network, shares[0], nullcontext()) == expected
+    assert 0 < expected["CT"] < 1
+    assert 0 < expected["US"] < 1
 
 
 def test_cases_of_one_name_in_two_modalities_are_two():
