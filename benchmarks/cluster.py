@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def run_cluster(
     if kills:
         while process.poll() is None and _count(output) < KILLED_AFTER * len(expected):
             time.sleep(0.05)
-        os.kill(_worker_processes()[0], signal.SIGKILL)
+        os.kill(_worker_processes(str(scratch))[0], signal.SIGKILL)
     if process.wait():
         raise RunError(f"The run of {name} workers ended with status {process.returncode}")
     wall_s = time.perf_counter() - begun
@@ -117,7 +118,7 @@ def run_cluster(
 
 
 def fit_costs(cases: list[dict[str, Any]], decodes: dict[str, int]) -> dict[str, float]:
-    """Return what a slice, a box, a voxel and a case take, by the seconds of a report.
+    """Return what a slice, a box and a voxel take, by the seconds of a report.
 
     Args:
         cases: of a report.
@@ -128,7 +129,7 @@ def fit_costs(cases: list[dict[str, Any]], decodes: dict[str, int]) -> dict[str,
         for step in ("read", "preprocess", "encode", "decode", "postprocess", "write")
     }
     slices = sum(case["slices"] for case in cases)
-    voxels = sum(_product(case["shape"]) for case in cases)
+    voxels = sum(prod(case["shape"]) for case in cases)
     boxes = sum(decodes.values())
     files_s = total["read"] + total["write"]
     return {
@@ -181,22 +182,17 @@ def shard_loads(inputs: Path, count: int = SHARDS) -> list[float]:
     return loads
 
 
-def _product(shape: list[int]) -> int:
-    result = 1
-    for side in shape:
-        result *= side
-    return result
-
-
 def _count(folder: Path) -> int:
     return len(list_cases(folder)) if folder.is_dir() else 0
 
 
-def _worker_processes() -> list[int]:
+def _worker_processes(word: str) -> list[int]:
+    """Return the workers that have a word in their environment."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if (folder / "cmdline").read_bytes().startswith(b"ray::Worker"):
+            is_worker = (folder / "cmdline").read_bytes().startswith(b"ray::Worker")
+            if is_worker and word.encode() in (folder / "environ").read_bytes():
                 found.append(int(folder.name))
         except OSError:  # it has ended
             continue

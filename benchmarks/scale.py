@@ -29,7 +29,7 @@ PEER = "NNCF int8, rest bf16"  # that was measured on both machines
 FLOAT = "f32, as served"
 # A CT volume of the page: needed slices of 512 x 512, and objects on six of ten of them.
 SLICES, BOXES, VOXELS = 150, 315, 150 * 512 * 512
-PACKED_IN, PACKED_OUT = 0.28, 0.004  # bytes a voxel: the CT of the speed data, label maps of CT
+PACKED_IN = 0.42  # bytes a voxel, of the CT that this project has
 VOLUMES = 100_000
 PRICE = 0.04  # dollars of an hour of a core; docs/scale.md says where it is from
 STORAGE_BYTES_S = 1e9  # of a shared file system that many read from
@@ -103,10 +103,11 @@ def traffic_table(cluster: Entry) -> list[str]:
     for workers in WORKERS:
         cases_s = workers / volume_s()
         read = cases_s * PACKED_IN * VOXELS
+        fed_s = STORAGE_BYTES_S / (PACKED_IN * VOXELS)
         rows.append(
             [
                 f"{workers:,}",
-                f"{VOLUMES / cases_s / 3600:,.1f}",
+                f"{VOLUMES / min(cases_s, fed_s) / 3600:,.1f}",
                 f"{read / 1e6:,.1f}",
                 f"{cases_s:,.2f}",
                 _bottleneck(read, cases_s, cluster["dispatch_s"]),

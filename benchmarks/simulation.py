@@ -33,6 +33,7 @@ from inference.shards import assign
 
 DEFAULT_RECORD = RESULTS_DIR / "simulation.json"
 LOAD_S = 1.0  # of a worker's model
+HEADER_S = 0.0009  # of the headers of a case, which each task of an array reads
 SPREAD = 0.1  # standard deviation of the logarithm of workers' speeds
 SLOW_SHARE, SLOW_FACTOR = 0.02, 5.0  # stragglers: a neighbour takes their processor
 LOSSES_AN_HOUR = 0.05  # of a worker: spot machines, and what fails
@@ -189,6 +190,7 @@ def simulate_shards(
     count = workers * shards_each
     places = assign(seconds, count) if way == "by work" else np.arange(len(seconds)) % count
     loads = np.bincount(places, weights=seconds, minlength=count)
+    start_task_s = LOAD_S + HEADER_S * len(seconds)
     again_s = float(np.mean(seconds))  # of the case that is run again for a loss
     free = [(0.0, worker) for worker in range(workers)]
     ends, lost = [], 0
@@ -196,7 +198,7 @@ def simulate_shards(
         start_s, worker = heapq.heappop(free)
         losses = int(generator.poisson(load / speeds[worker] / 3600 * LOSSES_AN_HOUR))
         run_s = (load + losses * again_s) / speeds[worker]
-        ends.append(start_s + run_s + (1 + losses) * LOAD_S)
+        ends.append(start_s + run_s + (1 + losses) * start_task_s)
         heapq.heappush(free, (ends[-1], worker))
         lost += losses
     return Outcome(max(ends) / 3600, sum(seconds) / (speeds.sum() * max(ends)), lost)

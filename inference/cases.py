@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import struct
@@ -28,6 +29,8 @@ MOST_BOX_BYTES = 1 << 24  # more than the most boxes take in any number type
 NAMED_MEMBERS = 10  # of an archive, in a message
 PIXELS_KEY, BOXES_KEY, LABELS_KEY = "imgs", "boxes", "segs"
 INFO_KEY = "info"  # what a file of another format was, for people to read
+# Errors that every reader of a file meets; None is of one that is no archive.
+OF_THE_FILE = (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP)
 # What NumPy and zipfile raise on a file that is broken in one way or another.
 READ_ERRORS = (
     OSError,
@@ -64,10 +67,12 @@ class Outline:
 
     Attributes:
         shape: of the pixels.
+        dtype: of the pixels.
         boxes: as of `Case`.
     """
 
     shape: tuple[int, ...]
+    dtype: np.dtype[Any]
     boxes: NDArray[np.generic]
 
 
@@ -128,11 +133,19 @@ def archive_with_info(members: dict[str, NDArray[Any]], info: str) -> bytes:
 
 
 def read_outline(path: Path) -> Outline | None:
-    """Return the shape and the boxes of a case; None where they cannot be read."""
+    """Return the shape and the boxes of a case; None where they cannot be read.
+
+    Raises:
+        OSError: the file system fails: whoever deals out cases by this would do it otherwise than
+            others.
+    """
     try:
         with _opened(path) as opened:
             return _outline(*opened)
-    except (InvalidCaseError, *READ_ERRORS):
+    except (InvalidCaseError, *READ_ERRORS) as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, OSError) and cause.errno not in OF_THE_FILE:
+            raise cause from error
         return None
 
 
@@ -209,8 +222,8 @@ def _case(stream: IO[bytes], archive: zipfile.ZipFile) -> Case:
 
 
 def _outline(stream: IO[bytes], archive: zipfile.ZipFile) -> Outline:
-    shape = read_header(stream, archive, f"{PIXELS_KEY}.npy").shape
-    return Outline(shape, _member(stream, archive, BOXES_KEY, MOST_BOX_BYTES))
+    header = read_header(stream, archive, f"{PIXELS_KEY}.npy")
+    return Outline(header.shape, header.dtype, _member(stream, archive, BOXES_KEY, MOST_BOX_BYTES))
 
 
 def _member(

@@ -196,11 +196,11 @@ def _cases(arguments: argparse.Namespace) -> list[Path]:
                 f"Output folder {folder} is the input folder, whose cases it would lose"
             )
         paths = list_cases(folder)
+        if not paths:
+            raise UsageError(f"Input folder {folder} has no .npz files")
+        return paths if arguments.shard is None else cases_of_shard(paths, arguments.shard)
     except OSError as error:
         raise UsageError(f"Input folder {folder} cannot be read: {error}") from error
-    if not paths:
-        raise UsageError(f"Input folder {folder} has no .npz files")
-    return paths if arguments.shard is None else cases_of_shard(paths, arguments.shard)
 
 
 def _outputs(arguments: argparse.Namespace) -> Outputs:

@@ -18,7 +18,6 @@ import numpy as np
 from .cases import Outline, read_outline
 from .errors import InvalidCaseError
 from .prompts import check_prompts
-from .volume import fixed_visits
 
 # Measured by `python -m benchmarks.cluster`, with one thread; docs/scale.md has the table.
 SLICE_S, BOX_S, VOXEL_S, CASE_S = 0.21, 0.009, 5e-9, 0.01
@@ -51,15 +50,19 @@ def work_of(outline: Outline | None) -> Work:
     if outline is None:
         return Work()
     try:
-        pixels = np.broadcast_to(np.zeros((), np.uint8), outline.shape)  # takes no memory
+        pixels = np.broadcast_to(np.zeros((), outline.dtype), outline.shape)  # takes no memory
         prompts = check_prompts(pixels, outline.boxes)
     except (InvalidCaseError, ValueError):  # ValueError of a shape that cannot be
         return Work()
     voxels = prod(outline.shape)
     if not prompts.is_volume:
         return Work(min(1, len(prompts.objects)), len(prompts.objects), voxels)
-    visits = fixed_visits(prompts.boxes, prompts.objects)
-    return Work(len(visits), sum(len(visit.objects) for visit in visits), voxels)
+    first, last = prompts.boxes[list(prompts.objects)][:, [2, 5]].astype(np.int64).T
+    changes = np.zeros(outline.shape[0] + 1, dtype=np.int64)
+    np.add.at(changes, first, 1)
+    np.add.at(changes, last + 1, -1)
+    objects = np.cumsum(changes)  # on each slice
+    return Work(int((objects > 0).sum()), int(objects.sum()), voxels)
 
 
 def read_work(path: Path) -> Work:

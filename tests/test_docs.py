@@ -38,7 +38,8 @@ KINDS = {
     r"python -m pytest\b": COLLECTED,
     r"make ": MADE,
     r"pip install ": INSTALLED,
-    r"docker (build|save|load) |\. \.venv/bin/activate|sbatch |kubectl |ray start ": ELSEWHERE,
+    r"docker (build|save|load) |\. \.venv/bin/activate|sbatch |kubectl ": ELSEWHERE,
+    r"ray (start|get-auth-token) |export ": ELSEWHERE,
 }
 # Where commands are run that a test here cannot run, and in which words.
 RUN_ELSEWHERE = {
@@ -48,6 +49,8 @@ RUN_ELSEWHERE = {
     "docker container run": ("tests/container/run.sh", "docker container run --rm"),
     ". .venv/bin/activate": ("Makefile", "-m venv .venv"),
     "sbatch": ("tests/deploy/test_slurm.py", '"slurm-array.sh"'),
+    "ray get-auth-token": ("docs/threat-model.md", "ray get-auth-token --generate"),
+    "export": ("docs/threat-model.md", "`RAY_AUTH_MODE=token`"),
     "ray start": ("tests/cluster/test_command.py", "cluster.add_node("),  # does the same
     "kubectl": ("tests/deploy/test_kubernetes.py", '"kubernetes-job.yaml"'),
 }

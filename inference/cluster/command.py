@@ -30,7 +30,7 @@ from ..options import (
 from ..processor import available_cores
 from ..progress import ProgressBar
 from ..report import CaseRecord, Start, render_report
-from ..signals import Stopped, ignore_stops, stop_on_signals
+from ..signals import STOP_SIGNALS, Stopped, ignore_stops, stop_on_signals
 from ..version import __version__
 from .scheduler import ClusterError, Scheduler
 from .storage import Storage, StorageError
@@ -92,26 +92,33 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger(__package__).setLevel(level)
     try:
-        inputs, outputs = _folders(arguments)
-        works = dict(zip(names := inputs.names(), read_works(names, inputs.work), strict=True))
-        if not works:
-            raise StorageError(f"Input folder {inputs.url} has no .npz files")
-        outputs.make()
-        if arguments.report is not None:
-            make_writable(arguments.report.parent)
-        seconds = {name: work.seconds for name, work in works.items()}
-        _join(arguments.address)
-        try:
-            with stop_on_signals():  # Ray has put its own handlers first
-                return _run(arguments, inputs, outputs, seconds, started=started)
-        finally:
-            ray.shutdown()
-            outputs.tidy()
+        with stop_on_signals():
+            return _prepare_and_run(arguments, started=started)
     except (InferenceError, OSError, ConnectionError) as error:
         logger.error("%s", error)
         return NOTHING_RAN
     except Stopped as stop:
+        logger.error("Stopped by %s before the first case", stop)
         return stop.status
+
+
+def _prepare_and_run(arguments: argparse.Namespace, *, started: float) -> int:
+    inputs, outputs = _folders(arguments)
+    names = inputs.names()
+    if not names:
+        raise StorageError(f"Input folder {inputs.url} has no .npz files")
+    outputs.make()
+    if arguments.report is not None:
+        make_writable(arguments.report.parent)
+    works = read_works(names, inputs.work)
+    seconds = {name: work.seconds for name, work in zip(names, works, strict=True)}
+    _join(arguments.address)
+    try:
+        with stop_on_signals():  # Ray has put its own handlers in place of those before
+            return _run(arguments, inputs, outputs, seconds, started=started)
+    finally:
+        ray.shutdown()
+        outputs.tidy()
 
 
 def threads_per_worker(wanted: int, node_cores: list[int], cases: int) -> int:
@@ -143,14 +150,14 @@ def worker_count(nodes: list[dict[str, float]], threads: int) -> int:
 
 def _folders(arguments: argparse.Namespace) -> tuple[Storage, Storage]:
     folders = [_absolute(text) for text in (arguments.input_dir, arguments.output_dir)]
-    if folders[0].url.rstrip("/") == folders[1].url.rstrip("/"):
+    if folders[0].is_same(folders[1]):
         raise StorageError(f"Output folder {folders[1].url} is the input folder")
     return folders[0], folders[1]
 
 
 def _absolute(text: str) -> Storage:
     folder = Storage(text).folder
-    return Storage(text if folder is None else str(folder.resolve()))
+    return Storage(text if folder is None else str(folder.absolute()))
 
 
 def _join(address: str) -> None:
@@ -171,7 +178,10 @@ def _join(address: str) -> None:
     if address == LOCAL:
         # Ray would listen on all addresses.
         options |= {"num_cpus": available_cores(), "_node_ip_address": "127.0.0.1"}
-    context = ray.init(address=address, **options)
+    try:
+        context = ray.init(address=address, **options)
+    except (RuntimeError, ValueError) as error:  # another version of Ray or Python there
+        raise ClusterError(f"The cluster at {address} cannot be joined: {error}") from error
     if context.dashboard_url:
         logger.info("Ray's dashboard: http://%s", context.dashboard_url)
 
@@ -190,16 +200,18 @@ def _run(
         raise ClusterError("No machine of the cluster has a core to give")
     settings = read_settings(arguments)
     threads = threads_per_worker(settings.threads, cores, len(seconds))
-    count = min(arguments.workers or worker_count(nodes, threads), len(seconds))
+    room = worker_count(nodes, threads)
+    count = min(arguments.workers or room, room, len(seconds))
     if not count:
         raise ClusterError(
             f"No machine has {threads} cores and {WORKER_BYTES >> 20} MB for a worker, got {nodes}"
         )
+    cache = None if settings.cache_dir is None else settings.cache_dir.absolute()
     job = Job(
         inputs=inputs,
         outputs=outputs,
-        settings=replace(settings, threads=threads),
-        model_dir=arguments.model_dir,
+        settings=replace(settings, threads=threads, cache_dir=cache),
+        model_dir=None if arguments.model_dir is None else arguments.model_dir.absolute(),
         on_error=arguments.on_error,
         keeps_earlier=arguments.resume,
     )
@@ -215,14 +227,32 @@ def _run(
     )
     logger.info("%d cases, %d workers of %d threads", len(seconds), count, threads)
     stop: Stopped | None = None
+    problem: InferenceError | None = None
     try:
-        asyncio.run(scheduler.run(count))
+        stop = asyncio.run(_run_until_stopped(scheduler, count))
         ignore_stops()
-    except Stopped as caught:
-        stop = caught
+    except InferenceError as error:
+        if not run.has_cases:
+            raise
+        problem = error
     finally:
         run.bar.close()
-    return run.finish(arguments.report, scheduler.lost_workers, stop)
+    return run.finish(arguments.report, scheduler.lost_workers, stop, problem)
+
+
+async def _run_until_stopped(scheduler: Scheduler, workers: int) -> Stopped | None:
+    """Run all cases, or until a signal; an exception of its handler would be lost in the loop."""
+    caught: list[Stopped] = []
+
+    def stop(number: int) -> None:
+        caught.append(Stopped(number))
+        scheduler.stop()
+
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop, number)
+    await scheduler.run(workers)
+    return caught[0] if caught else None
 
 
 class _Run:
@@ -274,7 +304,18 @@ class _Run:
             logger.error("%s: %s", printable(record.name), record.error)
         self.bar.advance(record.name)
 
-    def finish(self, report: Path | None, lost_workers: int, stop: Stopped | None) -> int:
+    @property
+    def has_cases(self) -> bool:
+        """Whether some case is done or has failed."""
+        return bool(self._records)
+
+    def finish(
+        self,
+        report: Path | None,
+        lost_workers: int,
+        stop: Stopped | None,
+        problem: InferenceError | None = None,
+    ) -> int:
         """Say how it went, write the report, and return the exit status."""
         failed = sum(record.error is not None for record in self._records)
         wall_s = time.perf_counter() - self._started
@@ -290,7 +331,9 @@ class _Run:
             logger.error("%d of %d cases failed", failed, len(self._records))
         if stop is not None:
             logger.error("Stopped by %s after %d cases", stop, len(self._records))
-        status = SOME_FAILED if failed else DONE
+        if problem is not None:
+            logger.error("The run ends before its cases do: %s", problem)
+        status = SOME_FAILED if failed or problem else DONE
         if report is not None and self._start is not None:
             try:
                 write_bytes(report, self._report(lost_workers, stop, wall_s).encode())

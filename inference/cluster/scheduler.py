@@ -8,15 +8,18 @@ from then on, and one whose worker is lost again and again is given up: it is wh
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from ..errors import InferenceError, ModelError
 from ..report import CaseRecord
 from .worker import LANES, Description
+
+logger = logging.getLogger(__name__)
 
 SMALL_S = 2.0  # of a case that may wait for another one at its worker
 MOST_LOSSES = 3  # of a case, and of a worker before its first case
@@ -68,7 +71,8 @@ class _Worker:
         """Run a case beside others, or alone where a worker was lost with it.
 
         Raises:
-            RayActorError: the worker is lost.
+            RayTaskError: it cannot run any case.
+            RayError: the worker is lost.
         """
         lanes = LANES if case.losses else 1
         async with self._next:
@@ -80,7 +84,9 @@ class _Worker:
             case.is_running = True
             record: CaseRecord = await self._actor.run.remote(case.name)
             return record
-        except RayActorError:
+        except RayTaskError:
+            raise
+        except RayError:  # it has died, its machine has, or Ray ended it for its memory
             self.is_lost = True
             raise
         finally:
@@ -114,6 +120,7 @@ class Scheduler:
             self._waiting.put_nowait(_Waiting(place, name, seconds[name]))
         self._left = len(names)
         self._all_done, self._all_small = asyncio.Event(), asyncio.Event()
+        self._stopped, self._loss = asyncio.Event(), ""
         self.lost_workers = 0
 
     async def run(self, workers: int) -> None:
@@ -124,25 +131,32 @@ class Scheduler:
 
         Raises:
             ModelError: no case can be run.
-            ClusterError: workers are lost before their first case, or are not what they must be.
+            ClusterError: no worker can be started any more, or one is not what it must be.
         """
         if not self._left:
             return
-        tasks = [asyncio.create_task(self._serve()) for _ in range(workers)]
-        done = asyncio.create_task(self._all_done.wait())
+        serving = {asyncio.create_task(self._serve()) for _ in range(workers)}
+        ends = {asyncio.create_task(each.wait()) for each in (self._all_done, self._stopped)}
+        tasks = serving | ends
         try:
-            # A worker's task ends by itself only when something is wrong with all of them.
-            await asyncio.wait([done, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                if task.done():
+            while serving and not (self._all_done.is_set() or self._stopped.is_set()):
+                ended, _ = await asyncio.wait(serving | ends, return_when=asyncio.FIRST_COMPLETED)
+                for task in ended & serving:
                     task.result()
+                serving -= ended
         finally:
-            for each in (done, *tasks):
-                each.cancel()
-            await asyncio.gather(done, *tasks, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._left and not self._stopped.is_set():
+            raise ClusterError(f"Workers cannot be started: {self._loss}")
+
+    def stop(self) -> None:
+        """Let `run` return although cases are left."""
+        self._stopped.set()
 
     async def _serve(self) -> None:
-        """Keep one worker, and another after it when it is lost."""
+        """Keep one worker, and another after it when it is lost, while they can be started."""
         losses = 0
         while not self._all_done.is_set():
             actor = self._start_worker()
@@ -150,10 +164,12 @@ class Scheduler:
                 description = await actor.load.remote()
             except RayTaskError as error:
                 _raise_own(error)
-            except RayActorError as error:
+            except RayError as error:
                 losses += 1
+                self._loss = str(error)
+                logger.warning("A worker was lost before its first case: %s", error)
                 if losses >= MOST_LOSSES:
-                    raise ClusterError(f"Workers cannot be started: {error}") from error
+                    return
                 continue
             losses = 0
             self._on_worker(description)
@@ -163,10 +179,12 @@ class Scheduler:
                     lanes.create_task(self._run_cases(worker))
                     for _ in range(LANES - 1):
                         lanes.create_task(self._run_small_cases(worker))
-            except* RayActorError:
-                self.lost_workers += 1
             except* RayTaskError as errors:
                 _raise_own(errors.exceptions[0])
+            except* RayError as errors:
+                self.lost_workers += 1
+                lost = errors.exceptions[0]
+                logger.warning("A worker on %s was lost: %s", description.host, lost)
 
     async def _run_small_cases(self, worker: _Worker) -> None:
         """Read a case while another one runs, when only those are left that wait briefly for it.
@@ -183,7 +201,7 @@ class Scheduler:
                 self._all_small.set()
             try:
                 record = await worker.run(case)
-            except (RayActorError, asyncio.CancelledError):
+            except (RayError, asyncio.CancelledError):
                 if worker.is_lost:
                     self._give_back(case, worker.description)
                 raise

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from fsspec import filesystem
 from fsspec.core import url_to_fs
 
 from ..cases import CASE_SUFFIX, list_cases, read_outline, read_outline_of
@@ -45,7 +46,18 @@ class Storage:
     def folder(self) -> Path | None:
         """The folder, where it is one of this machine's file system."""
         file_system, path = self._opened()
-        return Path(path) if set(_protocols(file_system)) & set(LOCAL) else None
+        return Path(path or "/") if set(_protocols(file_system)) & set(LOCAL) else None
+
+    def is_same(self, other: Storage) -> bool:
+        """Whether another folder is this one by another spelling."""
+        if self.folder is not None and other.folder is not None:
+            try:
+                return self.folder.samefile(other.folder)
+            except OSError:  # one is not there yet
+                return self.folder == other.folder
+        mine, others = self._opened(), other._opened()
+        is_kind = bool(set(_protocols(mine[0])) & set(_protocols(others[0])))
+        return is_kind and mine[1].strip("/") == others[1].strip("/")
 
     def names(self) -> list[str]:
         """Return the names of the cases in it.
@@ -120,21 +132,26 @@ class Storage:
         file_system.mv(temporary, target)
 
     def _opened(self) -> tuple[Any, str]:
+        if "://" not in self.url:
+            return filesystem("file"), str(Path(self.url).absolute())
         try:
             file_system, path = url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
+        except Exception as error:  # of a package that is missing, or lacks an argument
             raise StorageError(f"Folder {self.url} cannot be used: {error}") from error
         return file_system, str(path).rstrip("/")
 
 
 @contextmanager
-def staged(inputs: Storage, outputs: Storage, name: str) -> Iterator[tuple[Path, Path]]:
+def staged(
+    inputs: Storage, outputs: Storage, name: str, *, keeps_earlier: bool = False
+) -> Iterator[tuple[Path, Path]]:
     """Give a case as a file here, and the folder for its label map, which is put back at the end.
 
     Args:
         inputs: has the case.
-        outputs: gets the label map; one that is there already is given as well.
+        outputs: gets the label map.
         name: of the case.
+        keeps_earlier: a label map that is there already is given as well.
     """
     if inputs.folder is not None and outputs.folder is not None:
         yield inputs.folder / name, outputs.folder
@@ -145,7 +162,8 @@ def staged(inputs: Storage, outputs: Storage, name: str) -> Iterator[tuple[Path,
         output_dir.mkdir()
         label_map = output_dir / name
         inputs.fetch(name, case)
-        outputs.fetch(name, label_map)
+        if keeps_earlier:
+            outputs.fetch(name, label_map)
         before = _stamp(label_map)
         yield case, output_dir
         if _stamp(label_map) not in (None, before):

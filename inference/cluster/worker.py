@@ -91,7 +91,10 @@ class Worker:
         job = self._job
         record = CaseRecord(name)
         try:
-            with staged(job.inputs, job.outputs, name) as (case, output_dir):
+            with staged(job.inputs, job.outputs, name, keeps_earlier=job.keeps_earlier) as (
+                case,
+                output_dir,
+            ):
                 outputs = Outputs(
                     output_dir, on_error=job.on_error, keeps_earlier=job.keeps_earlier
                 )

@@ -26,6 +26,7 @@ def even(monkeypatch):
     monkeypatch.setattr(simulation, "SLOW_SHARE", 0.0)
     monkeypatch.setattr(simulation, "LOSSES_AN_HOUR", 1e-12)
     monkeypatch.setattr(simulation, "LOAD_S", 0.0)
+    monkeypatch.setattr(simulation, "HEADER_S", 0.0)
 
 
 def test_the_clock_leaps_to_the_next_timer():

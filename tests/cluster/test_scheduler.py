@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from inference.cluster.scheduler import MOST_LOSSES, ClusterError, Scheduler
 from inference.cluster.worker import Description
@@ -33,12 +33,16 @@ class Actors:
         deaths: workers, by number, that end at their first case.
         broken: what loading raises.
         failing: what running raises.
+        loss: what is raised when a worker ends.
+        unstartable: workers, by number, that end while they load.
     """
 
     deadly: set[str] = field(default_factory=set)
     deaths: set[int] = field(default_factory=set)
     broken: Exception | None = None
     failing: Exception | None = None
+    loss: RayError = field(default_factory=RayActorError)
+    unstartable: set[int] = field(default_factory=set)
     started: list[str] = field(default_factory=list)
     done: list[tuple[int, str]] = field(default_factory=list)
     count: int = 0
@@ -57,6 +61,8 @@ class Actor:
 
     async def _load(self) -> Description:
         await asyncio.sleep(0)
+        if self._number in self._actors.unstartable:
+            raise self._actors.loss
         if self._actors.broken is not None:
             raise self._actors.broken
         return Description("host", self._number, "1", {})
@@ -71,7 +77,7 @@ class Actor:
         for _ in range(3):
             await asyncio.sleep(0)
             if self._death.is_set():
-                raise RayActorError
+                raise self._actors.loss
         self.running.remove(name)
         self._actors.done.append((self._number, name))
         return CaseRecord(name)
@@ -134,6 +140,39 @@ def test_a_case_that_ends_its_workers_is_given_up_and_no_other_is(deadly):
     assert failed == deadly
     assert all("was lost 3 times" in records[name].error for name in deadly)
     assert all(actors.started.count(name) == MOST_LOSSES for name in deadly)
+
+
+def test_a_worker_that_is_ended_for_its_memory_is_a_lost_one():
+    actors = Actors(deadly={"11"}, loss=OutOfMemoryError("the machine is full"))
+    scheduler, records = run(actors)
+    assert {name for name, record in records.items() if record.error is not None} == {"11"}
+    assert scheduler.lost_workers == MOST_LOSSES
+
+
+def test_a_place_where_no_worker_starts_is_given_up_and_the_others_go_on():
+    actors = Actors(unstartable={2, 3, 4})
+    _, records = run(actors)
+    assert set(records) == set(SECONDS)
+    assert {number for number, _ in actors.done} == {1}
+
+
+def test_a_run_that_is_stopped_leaves_cases():
+    actors = Actors()
+
+    async def stopped() -> list[str]:
+        done: list[str] = []
+
+        def on_case(record: CaseRecord, worker: Description) -> None:
+            done.append(record.name)
+            scheduler.stop()
+
+        scheduler = Scheduler(
+            SECONDS, start_worker=actors.start, on_case=on_case, on_worker=lambda worker: None
+        )
+        await asyncio.wait_for(scheduler.run(2), timeout=10)
+        return done
+
+    assert 1 <= len(asyncio.run(stopped())) < len(SECONDS)
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_run():

@@ -60,6 +60,26 @@ def test_cases_behind_a_url_are_listed_and_their_work_is_known(url):
     assert storage.work("notes.txt") == storage.work("missing.npz") == Work()
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("memory://cases", "memory:///cases/", True),
+        ("memory://cases", "memory://masks", False),
+        ("/tmp/a", "file:///tmp/a/", True),
+        ("/tmp/a b", "/tmp/../tmp/a b", False),  # neither is there
+        (str(EXAMPLES), f"{EXAMPLES}/../cases", True),
+        ("/tmp/a", "memory://tmp/a", False),
+    ],
+)
+def test_one_folder_is_known_by_another_spelling(one, other, is_same):
+    assert Storage(one).is_same(Storage(other)) == is_same
+
+
+def test_names_of_folders_are_taken_as_they_are():
+    assert Storage("/tmp/a b::c%20").folder == Path("/tmp/a b::c%20")
+    assert Storage("/").folder == Path("/")
+
+
 def test_a_url_of_this_machine_is_a_folder(tmp_path):
     assert Storage(f"file://{tmp_path}").folder == tmp_path
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,7 +22,7 @@ COUNT = 4
 
 @pytest.fixture
 def skewed(tmp_path):
-    """A case of a third of all work, some large ones, many small ones, and a broken one."""
+    """A case of a quarter of all work, some large ones, many small ones, and a broken one."""
     folder = tmp_path / "in"
     folder.mkdir()
     depths = [120, *(range(10, 60, 10)), *([1, 2, 3] * 30)]
@@ -60,6 +63,22 @@ def test_a_shard_without_cases_is_done(skewed, tmp_path, monkeypatch):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_file_system_that_fails_ends_the_task(skewed, tmp_path, monkeypatch, caplog):
+    """It would deal the cases out otherwise than the other tasks do."""
+    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
+    opened = Path.open
+
+    def fail(self, *arguments, **options):
+        if self.name == "003.npz":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return opened(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", fail)
+    words = ["-i", str(skewed), "-o", str(tmp_path / "out"), "--shard", "0/4"]
+    assert main(words) == cli.NOTHING_RAN
+    assert "Stale file handle" in caplog.text
+
+
 @pytest.mark.parametrize("text", ["", "1", "4/4", "-1/4", "1/", "a/b", "0/0"])
 def test_what_is_no_shard_is_refused(text, capsys):
     with pytest.raises(SystemExit):
@@ -85,5 +104,7 @@ def test_work_is_counted_by_boxes(tmp_path):
     assert read_work(path) == Work(slices=8, decodes=4 + 6, voxels=420)
     np.savez(path, imgs=np.zeros((6, 7, 3), np.uint8), boxes=[[0, 0, 5, 5], [1, 1, 3, 3]])
     assert read_work(path) == Work(slices=1, decodes=2, voxels=126)
-    np.savez(path, imgs=np.zeros((6, 7), np.float32), boxes=[[0, 0, 5, np.nan]])
+    np.savez(path, imgs=np.zeros((6, 7), np.float32), boxes=[[0, 0, 5, 5]])
+    assert read_work(path) == Work()
+    np.savez(path, imgs=np.zeros((6, 7), np.uint8), boxes=[[0, 0, 5, np.nan]])
     assert read_work(path) == Work()
