@@ -78,11 +78,12 @@ class Outline:
 
 def list_cases(folder: Path) -> list[Path]:
     """Return everything in a folder that is named like a case, by name; hidden files are not."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() == CASE_SUFFIX and not path.name.startswith(".")
-    )
+    return sorted(path for path in folder.iterdir() if is_case_name(path.name))
+
+
+def is_case_name(name: str) -> bool:
+    """Say whether a file is named like a case; hidden ones are not."""
+    return name.lower().endswith(CASE_SUFFIX) and not name.startswith(".")
 
 
 def read_case(path: Path) -> Case:

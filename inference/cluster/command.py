@@ -157,7 +157,7 @@ def _folders(arguments: argparse.Namespace) -> tuple[Storage, Storage]:
 
 def _absolute(text: str) -> Storage:
     folder = Storage(text).folder
-    return Storage(text if folder is None else str(folder.absolute()))
+    return Storage(text if folder is None else str(folder))
 
 
 def _join(address: str) -> None:

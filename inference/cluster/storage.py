@@ -17,7 +17,7 @@ from typing import Any
 from fsspec import filesystem
 from fsspec.core import url_to_fs
 
-from ..cases import CASE_SUFFIX, list_cases, read_outline, read_outline_of
+from ..cases import is_case_name, list_cases, read_outline, read_outline_of
 from ..cost import Work, work_of
 from ..errors import InferenceError
 from ..files import TEMPORARY_NAME, make_writable, remove_leftovers
@@ -73,11 +73,7 @@ class Storage:
             found = [str(each).rpartition("/")[2] for each in file_system.ls(path, detail=False)]
         except Exception as error:  # of any file system
             raise StorageError(f"Folder {self.url} cannot be read: {error}") from error
-        return sorted(
-            name
-            for name in found
-            if name.lower().endswith(CASE_SUFFIX) and not name.startswith(".")
-        )
+        return sorted(name for name in found if is_case_name(name))
 
     def work(self, name: str) -> Work:
         """Return what there is to do of a case, by its headers and boxes."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from nibabel import nifti1 as nibabel_nifti1
 
 from ..cases import CASE_SUFFIX, read_case_bytes
@@ -14,13 +13,12 @@ from ..postprocess import LabelMap
 from ..preprocess import as_rgb, without_alpha
 from ..prompts import check_pixels, label_map_shape
 from .intensity import AS_IT_IS, IntensityWindow
+from .nifti import LPS_TO_RAS, encode_nifti
 from .nifti import SUFFIXES as NIFTI_SUFFIXES
-from .nifti import encode_nifti
 from .picture import encode_label_png
 from .scan import FormatError, LabelNotes, Scan
 
 SUFFIXES = (CASE_SUFFIX,)
-LPS_AFFINE = np.diag([-1.0, -1, 1, 1])
 nifti1: Any = nibabel_nifti1
 
 
@@ -76,4 +74,4 @@ class CaseScan(Scan):
         if not self.is_volume:
             return encode_png(as_rgb(self.pixels))
         header: Any = nifti1.Nifti1Header()
-        return encode_nifti(self.pixels.T, LPS_AFFINE, header, suffix)
+        return encode_nifti(self.pixels.T, LPS_TO_RAS, header, suffix)

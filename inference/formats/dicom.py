@@ -18,8 +18,8 @@ from ..postprocess import LabelMap
 from ..version import __version__
 from .dicom_files import Dataset, Plane, one_series, planes_of, read_datasets, values_of, window_of
 from .intensity import AS_IT_IS, OF_FILE, PERCENTILES, IntensityWindow, Limits
+from .nifti import LPS_TO_RAS, encode_nifti
 from .nifti import SUFFIXES as NIFTI_SUFFIXES
-from .nifti import encode_nifti
 from .picture import encode_label_png
 from .scan import FormatError, LabelNotes, Scan
 
@@ -29,7 +29,6 @@ INVERTED = "MONOCHROME1"  # low values are bright
 SAME_DIRECTION = 1e-3  # of the cosines of orientations
 EVEN_SPACING = 0.02  # of the distance of slices
 LONGEST_LABEL = 64  # characters of DICOM's LO
-LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])  # DICOM's x and y run against those of NIfTI
 nifti1: Any = nibabel_nifti1
 
 

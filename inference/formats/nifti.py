@@ -32,6 +32,7 @@ orientations: Any = nibabel_orientations
 SUFFIXES = (".nii", ".nii.gz")
 SEEN = orientations.axcodes2ornt(("L", "P", "S"))  # x to the left, y to the back, z upwards
 OWN_NOTE = b'"made_by": "qmedsam'  # in an extension that this wrote
+LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])  # x and y of DICOM and of cases run against NIfTI's
 HEADER_2_BYTES = 540  # of version 2; of version 1 it is 348
 READ_ERRORS = (
     OSError,
