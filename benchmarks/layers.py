@@ -52,6 +52,20 @@ KINDS = {
     "Tile": "moving values",
 }
 ELEMENTWISE, ATTENTION = "element by element", "fused attention"
+INT8 = ", int8"  # behind a kind
+
+
+def layer_kind(node_type: str, exec_type: str, *, is_attention: bool) -> str:
+    """Name the kind of a layer.
+
+    Args:
+        node_type: of the plugin.
+        exec_type: the kernel, which ends in its precision.
+        is_attention: whether it is a fused attention.
+    """
+    kind = ATTENTION if is_attention else KINDS.get(node_type, ELEMENTWISE)
+    is_int8 = re.search(r"[iuIU]8$", exec_type) and kind != ELEMENTWISE
+    return f"{kind}{INT8}" if is_int8 else kind
 
 
 def layer_milliseconds(path: Path, precision: str, runs: int) -> dict[str, float]:
@@ -80,11 +94,10 @@ def layer_milliseconds(path: Path, precision: str, runs: int) -> dict[str, float
         for layer in request.profiling_info:
             milliseconds = 1000 * layer.real_time.total_seconds() / runs
             if milliseconds:
-                kind = KINDS.get(layer.node_type, ELEMENTWISE)
-                if layer.node_name in attention:
-                    kind = ATTENTION
-                is_int8 = re.search(r"[iuIU]8$", layer.exec_type) and kind != ELEMENTWISE
-                taken[f"{kind}, int8" if is_int8 else kind] += milliseconds
+                kind = layer_kind(
+                    layer.node_type, layer.exec_type, is_attention=layer.node_name in attention
+                )
+                taken[kind] += milliseconds
     return dict(sorted(taken.items(), key=lambda item: -item[1]))
 
 

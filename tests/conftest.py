@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from subprocess import Popen
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +21,9 @@ from inference.windows import Window
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples" / "cases"
 SHARED_DATA = ROOT.parent / "shared" / "data"
+# A test waits for an event, and after so long takes it for one that never comes. Slow and busy
+# machines need a tenth of it.
+HANGS_AFTER_S = 900
 
 
 class FakeNetwork:
@@ -92,6 +98,16 @@ def full_mask(window: MaskWindow, original_hw: tuple[int, int]) -> NDArray[np.bo
 def mask_of(rows: list[str]) -> NDArray[np.bool_]:
     """Read a mask that is drawn in the source: # is set."""
     return np.array([[character == "#" for character in row] for row in rows])
+
+
+def wait_for(is_so: Callable[[], bool], what: str, process: Popen[Any] | None = None) -> None:
+    """Look until something is so; a process that ends before is a failure at once."""
+    until = time.monotonic() + HANGS_AFTER_S
+    while not is_so():
+        has_ended = process is not None and process.poll() is not None
+        assert not has_ended or is_so(), f"{what} does not come: the process has ended"
+        assert time.monotonic() < until, f"{what} does not come"
+        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -12,16 +12,31 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.conftest import EXAMPLES, ROOT
+from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT, wait_for
 
 pytestmark = pytest.mark.model
 
 CASES = 6
+# The command, which tells by a file when it has encoded so many images and slices.
+TELLING = """
+import os, pathlib, sys
+from inference import cli, model
+encode, encoded = model.CompiledNetwork.encode, []
+def encode_and_tell(network, image):
+    found = encode(network, image)
+    encoded.append(1)
+    if len(encoded) == int(os.environ.get("TELL_OF", 0)):
+        pathlib.Path(os.environ["TELL_BY"]).touch()
+    return found
+model.CompiledNetwork.encode = encode_and_tell
+sys.exit(cli.main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +65,22 @@ def start(inputs, tmp_path, cache):
     """Start the command in a process of its own."""
     started = []
 
-    def begin(*options: str, outputs: Path = tmp_path / "out", **more) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "inference", "-i", inputs, "-o", outputs, *options]
-        environment = {**os.environ, "QMEDSAM_CACHE_DIR": str(cache)}
+    def begin(
+        *options: str,
+        outputs: Path = tmp_path / "out",
+        program: Sequence[str] = ("-m", "inference"),
+        preexec_fn: Callable[[], None] | None = None,
+        **variables: str,
+    ) -> subprocess.Popen[str]:
+        command = [sys.executable, *program, "-i", inputs, "-o", outputs, *options]
+        environment = {**os.environ, "QMEDSAM_CACHE_DIR": str(cache), **variables}
         process = subprocess.Popen(
             [str(part) for part in command],
             cwd=ROOT,
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
-            **more,
+            preexec_fn=preexec_fn,
         )
         started.append(process)
         return process
@@ -70,19 +91,12 @@ def start(inputs, tmp_path, cache):
         process.communicate()
 
 
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path.name} does not come"
-        time.sleep(0.005)
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=HANGS_AFTER_S)
     return process.returncode, errors
 
 
@@ -90,9 +104,10 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_run_in_order(start, tmp_path, number, status, inside_a_case):
     report = tmp_path / "report.json"
-    process = start("--report", str(report))
-    wait_for(tmp_path / "out" / ("2.npz" if inside_a_case else "0.npz"))
-    time.sleep(0.2 if inside_a_case else 0)
+    tells = {"TELL_OF": "7", "TELL_BY": str(tmp_path / "encoded")} if inside_a_case else {}
+    process = start("--report", str(report), program=["-c", TELLING], **tells)
+    event = tmp_path / ("encoded" if inside_a_case else "out/0.npz")
+    wait_for(event.exists, event.name, process)
     process.send_signal(number)
     found, errors = finish(process)
     assert found == status
@@ -109,7 +124,7 @@ def test_a_signal_ends_the_run_in_order(start, tmp_path, number, status, inside_
 
 def test_a_signal_while_the_model_is_loaded_ends_the_run(start, tmp_path):
     process = start()
-    wait_for(tmp_path / "out")
+    wait_for((tmp_path / "out").exists, "The folder", process)
     process.send_signal(signal.SIGTERM)
     status, errors = finish(process)
     assert status == 143
@@ -120,7 +135,7 @@ def test_a_signal_while_the_model_is_loaded_ends_the_run(start, tmp_path):
 def test_what_was_killed_goes_on_where_it_was(start, tmp_path):
     assert finish(start(outputs=tmp_path / "whole"))[0] == 0
     process = start()
-    wait_for(tmp_path / "out" / "2.npz")
+    wait_for((tmp_path / "out" / "2.npz").exists, "2.npz", process)
     process.kill()
     finish(process)
     (tmp_path / "out" / ".qmedsam-0123456789abcdef.tmp").write_bytes(b"half")
@@ -194,13 +209,13 @@ def test_a_second_signal_ends_the_process_at_once():
         "try:\n"
         "    with stop_on_signals():\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
-        "        time.sleep(9)\n"
+        "        time.sleep(900)\n"
         "except Stopped: pass\n"
         "with stop_on_signals():\n"
-        "    try: os.kill(os.getpid(), signal.SIGINT); time.sleep(9)\n"
-        "    except Stopped: os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)\n"
+        "    try: os.kill(os.getpid(), signal.SIGINT); time.sleep(900)\n"
+        "    except Stopped: os.kill(os.getpid(), signal.SIGTERM); time.sleep(900)\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=8)
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=HANGS_AFTER_S)
     assert run.returncode == 143
 
 

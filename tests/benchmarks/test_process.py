@@ -16,7 +16,7 @@ def test_time_memory_and_status_are_those_of_the_process():
     del held
     assert finished.status == 1
     assert finished.output == "broken\n"
-    assert 0.3 < finished.wall_s < 30
+    assert finished.wall_s > 0.3
     assert 200 << 20 < finished.peak_bytes < 300 << 20
 
 

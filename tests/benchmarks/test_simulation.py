@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -40,10 +39,8 @@ def test_the_clock_leaps_to_the_next_timer():
     async def both() -> None:
         await asyncio.gather(wait(7200), wait(3600))
 
-    begun = time.monotonic()
     loop.run_until_complete(both())
     assert (order, loop.time()) == ([3600, 7200], 7200)
-    assert time.monotonic() - begun < 5
     loop.close()
 
 

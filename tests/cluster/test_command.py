@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 
@@ -20,10 +19,9 @@ from inference.cluster.command import WORKER_BYTES, _Run, threads_per_worker, wo
 from inference.cluster.scheduler import ClusterError
 from inference.cluster.worker import Description
 from inference.version import __version__
-from tests.conftest import EXAMPLES, ROOT
+from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT, wait_for
 
 COUNT = 24
-TIMEOUT_S = 180
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +64,7 @@ def start(folder: Path, output: Path, *options: str, word: str = "") -> subproce
 
 
 def wait_for_label_maps(output: Path, count: int) -> None:
-    until = time.monotonic() + TIMEOUT_S
-    while not output.is_dir() or len(list_cases(output)) < count:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_for(lambda: output.is_dir() and len(list_cases(output)) >= count, f"Case {count}")
 
 
 def workers_of(word: str) -> list[int]:
@@ -93,7 +88,7 @@ def test_a_lost_worker_loses_nothing(folder, expected, tmp_path):
     with start(folder, output, "--report", str(report), word=word) as process:
         wait_for_label_maps(output, 3)
         os.kill(workers_of(word)[0], signal.SIGKILL)
-        _, messages = process.communicate(timeout=TIMEOUT_S)
+        _, messages = process.communicate(timeout=HANGS_AFTER_S)
     assert process.returncode == 1, messages
     assert "ERROR: broken.npz: File must be a .npz archive" in messages
     assert contents(output) == expected
@@ -114,7 +109,7 @@ def test_a_lost_machine_loses_nothing(folder, expected, tmp_path, monkeypatch):
         with start(folder, output, "--address", cluster.address) as process:
             wait_for_label_maps(output, 3)
             cluster.remove_node(other, allow_graceful=False)
-            _, messages = process.communicate(timeout=TIMEOUT_S)
+            _, messages = process.communicate(timeout=HANGS_AFTER_S)
     finally:
         cluster.shutdown()
     assert process.returncode == 1, messages
@@ -128,14 +123,14 @@ def test_a_run_is_stopped_and_goes_on(folder, expected, tmp_path):
     with start(folder, output) as process:
         wait_for_label_maps(output, 3)
         process.terminate()
-        _, messages = process.communicate(timeout=TIMEOUT_S)
+        _, messages = process.communicate(timeout=HANGS_AFTER_S)
     assert process.returncode == 128 + signal.SIGTERM
     assert "Stopped by SIGTERM after" in messages
     done = contents(output)
     assert 3 <= len(done) < COUNT
     assert done.items() <= expected.items()
     with start(folder, output, "--resume") as process:
-        process.communicate(timeout=TIMEOUT_S)
+        process.communicate(timeout=HANGS_AFTER_S)
     assert process.returncode == 1  # for the broken case
     assert contents(output) == expected
 
@@ -164,7 +159,7 @@ def test_what_cannot_run_is_said_in_a_sentence(tmp_path, words, message):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=HANGS_AFTER_S,
         check=False,
     )
     assert result.returncode == 2, result.stderr

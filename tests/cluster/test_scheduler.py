@@ -13,6 +13,7 @@ from inference.cluster.scheduler import MOST_LOSSES, ClusterError, Scheduler
 from inference.cluster.worker import Description
 from inference.errors import ModelError
 from inference.report import CaseRecord
+from tests.conftest import HANGS_AFTER_S
 
 SECONDS = {f"{number:02}": float(number) for number in range(12)}
 
@@ -94,7 +95,7 @@ def run(actors: Actors, workers: int = 2, seconds=SECONDS) -> tuple[Scheduler, d
         scheduler = Scheduler(
             seconds, start_worker=actors.start, on_case=on_case, on_worker=lambda worker: None
         )
-        await asyncio.wait_for(scheduler.run(workers), timeout=10)
+        await asyncio.wait_for(scheduler.run(workers), timeout=HANGS_AFTER_S)
         return scheduler
 
     return asyncio.run(all_cases()), records
@@ -169,7 +170,7 @@ def test_a_run_that_is_stopped_leaves_cases():
         scheduler = Scheduler(
             SECONDS, start_worker=actors.start, on_case=on_case, on_worker=lambda worker: None
         )
-        await asyncio.wait_for(scheduler.run(2), timeout=10)
+        await asyncio.wait_for(scheduler.run(2), timeout=HANGS_AFTER_S)
         return done
 
     assert 1 <= len(asyncio.run(stopped())) < len(SECONDS)

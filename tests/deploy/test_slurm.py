@@ -6,14 +6,13 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from inference.cli import build_parser
 from inference.shards import Shard
-from tests.conftest import ROOT
+from tests.conftest import HANGS_AFTER_S, ROOT, wait_for
 from tests.deploy.conftest import NAMES, done_cases, read_reports
 from tests.docs.pages import blocks, find_commands
 
@@ -61,7 +60,7 @@ FOLDERS = ("cases", "masks", "reports")
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    words, errors = process.communicate(timeout=60)
+    words, errors = process.communicate(timeout=HANGS_AFTER_S)
     return process.returncode, words, errors
 
 
@@ -99,10 +98,7 @@ def test_the_tasks_of_an_array_do_all_cases(start, tmp_path):
 @pytest.mark.model
 def test_a_task_that_is_stopped_goes_on_and_its_reports_are_collected(start, environment, tmp_path):
     process = start(*FOLDERS)
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "masks" / NAMES[0]).exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_for((tmp_path / "masks" / NAMES[0]).exists, NAMES[0], process)
     process.send_signal(signal.SIGTERM)  # as --signal has it, and scancel, and a requeue
     status, _, errors = finish(process)
     assert status == 143, errors

@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 import warnings
@@ -19,11 +18,10 @@ import cv2
 import nibabel
 import numpy as np
 
-from tests.conftest import EXAMPLES, ROOT
+from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT, wait_for
 from tests.docs.pages import Command
 from tests.formats.test_dicom import series
 
-TIMEOUT_S = 120
 DOCUMENTED_PORT = "8000"
 BRAIN, FUNDUS = EXAMPLES / "3DBox_MR_brain.npz", EXAMPLES / "2DBox_Fundus_retina.npz"
 # Stands for what `pip install .` makes; that it does is in tests/test_packaging.py.
@@ -78,7 +76,7 @@ def run(folder: Path, command: Sequence[str], **variables: str) -> None:
         env={**environment(folder), **variables},
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=HANGS_AFTER_S,
         check=False,
     )
     assert result.returncode == 0, f"{' '.join(command)}: {result.stdout}{result.stderr}"
@@ -104,20 +102,21 @@ def serving(folder: Path, command: Command) -> Iterator[str]:
         yield port
     finally:
         process.terminate()
-        process.wait(timeout=TIMEOUT_S)
+        process.wait(timeout=HANGS_AFTER_S)
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    until = time.monotonic() + TIMEOUT_S
-    while process.poll() is None and time.monotonic() < until:
+
+    def answers() -> bool:
         try:
             with opener.open(address) as answer:
                 assert b"<html" in answer.read()
-            return
         except urllib.error.URLError:
-            time.sleep(0.1)
-    raise AssertionError(f"{address} does not answer; exit status {process.poll()}")
+            return False
+        return True
+
+    wait_for(answers, f"An answer of {address}", process)
 
 
 def has_curl() -> bool:

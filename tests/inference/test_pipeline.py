@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import tracemalloc
 
 import numpy as np
@@ -24,7 +23,7 @@ from inference.volume import (
     image_visits,
     propagation_visits,
 )
-from tests.conftest import cut, full_mask, segment_slices
+from tests.conftest import HANGS_AFTER_S, cut, full_mask, segment_slices
 
 
 def segment(network, slices, boxes, visits, block_size=16, follow=follow_mask):
@@ -253,16 +252,24 @@ def test_slices_of_one_checksum_are_not_taken_for_equal(monkeypatch):
     assert first_equal_slices(volume, [0, 1, 2]) == {0: 0, 1: 1, 2: 0}
 
 
-def test_the_next_slice_is_encoded_while_a_mask_is_drawn(fake_network):
+def test_the_next_slice_is_encoded_while_a_mask_is_drawn(fake_network, monkeypatch):
     boxes = np.array([[1, 1, 0, 20, 20, 4]], dtype=np.float32)
+    is_encoded, taken = threading.Semaphore(0), [0]
+    encode = fake_network.encode
+
+    def encode_and_tell(image):
+        encoded = encode(image)
+        is_encoded.release()
+        return encoded
+
+    monkeypatch.setattr(fake_network, "encode", encode_and_tell)
 
     def draw_late(logits, frame, window):
         """Wait until the slice after this one is encoded."""
         needed = min(5, len(fake_network.decoded) + 1)
-        deadline = time.monotonic() + 10
-        while len(fake_network.encoded) < needed and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert len(fake_network.encoded) >= needed
+        for _ in range(needed - taken[0]):
+            assert is_encoded.acquire(timeout=HANGS_AFTER_S)
+            taken[0] += 1
         return logits_to_window(logits, frame, window)
 
     segment_slices(
@@ -283,9 +290,10 @@ def test_one_call_at_a_time_enters_the_network(fake_network, monkeypatch):
     def alone(call):
         def called(*arguments):
             assert inside.acquire(blocking=False)
-            time.sleep(0.005)
-            inside.release()
-            return call(*arguments)
+            try:
+                return call(*arguments)
+            finally:
+                inside.release()
 
         return called
 

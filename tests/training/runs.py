@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from tests.conftest import ROOT
+from tests.conftest import HANGS_AFTER_S, ROOT
 from tests.training.networks import build_small_network, seeded_network
 from training import logbook, stage, state, train
 from training.state import Trained, read_document, save_document, trained_document
@@ -29,7 +29,6 @@ from training.state import Trained, read_document, save_document, trained_docume
 THEN = "--then"  # between the arguments of two runs of the same processes
 EXACT = "exact"  # name of a recipe that trains in single precision
 NEVER = float("inf")
-TIMEOUT_S = 1200  # a minute is enough where nothing else runs
 RECIPE = """
 name = "small"
 quantized = ["image_encoder"]
@@ -210,7 +209,7 @@ def finish(process) -> tuple[int, str]:
     """Wait for what `begin` started; return its status and its words."""
     with process:
         try:
-            said, _ = process.communicate(timeout=TIMEOUT_S)
+            said, _ = process.communicate(timeout=HANGS_AFTER_S)
         finally:
             process.terminate()  # as torchrun then does with its own
     return process.returncode, said

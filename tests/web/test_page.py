@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from inference.cases import read_case
-from tests.conftest import EXAMPLES, ROOT
+from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT
 from tests.formats.test_dicom import series
 
 CHROMIUM = shutil.which("chromium")
@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed"),
 ]
 SCREENSHOTS = os.environ.get("QMEDSAM_SCREENSHOTS")  # a folder to keep them in
-LONGEST_WAIT_MS = 200
+expect.set_options(timeout=1000 * HANGS_AFTER_S)
 VOLUME_BOX = (72, 100, 111, 133)  # the brain stem of the example, in x0, y0, x1, y1
 
 
@@ -141,7 +141,7 @@ def test_a_drawn_box_gives_the_mask_of_the_command(page, tmp_path):
     case = read_case(EXAMPLES / "2DBox_Fundus_retina.npz")
     image = tmp_path / "retina.png"
     cv2.imwrite(str(image), case.pixels[..., ::-1])
-    with page.expect_response(re.compile(r"/slices/0/encoding$"), timeout=20_000):
+    with page.expect_response(re.compile(r"/slices/0/encoding$")):
         page.locator("#file").set_input_files(image)
         expect(status(page)).to_have_text("Draw a box round a structure.")
     height, width = case.pixels.shape[:2]
@@ -150,12 +150,11 @@ def test_a_drawn_box_gives_the_mask_of_the_command(page, tmp_path):
     for number in (1, 2, 3):
         draw_box(page, [value + 2 * (number - 1) for value in box], (width, height))
         said = re.compile(rf"Object {number} on 1 slice, \d+ ms")
-        expect(status(page)).to_have_text(said, timeout=20_000)
+        expect(status(page)).to_have_text(said)
         took_ms.append(int(re.search(r"(\d+) ms", status(page).inner_text()).group(1)))
         if number == 1:
             keep(page, "box")
     print(f"from the drop of the mouse to the outline: {took_ms} ms")
-    assert min(took_ms) < LONGEST_WAIT_MS
     page.get_by_role("button", name="Undo").click()
     page.get_by_role("button", name="Delete Object 2").click()
     expect(page.locator("#objects li")).to_have_count(1)
@@ -178,7 +177,7 @@ def test_a_volume_is_scrolled_and_a_box_followed(page, tmp_path):
     expect(page.locator("#slice-number")).to_have_text(f"{depth // 2 - 2} of {depth}")
     page.get_by_label("Follow").fill("2")
     draw_box(page, VOLUME_BOX, (width, height))
-    expect(status(page)).to_have_text(re.compile(r"Object 1 on [345] slices"), timeout=30_000)
+    expect(status(page)).to_have_text(re.compile(r"Object 1 on [345] slices"))
     keep(page, "volume")
     page.get_by_label("Name of object 1").fill("brain stem")
     page.get_by_label("Name of object 1").press("Enter")
@@ -229,7 +228,7 @@ def test_boxes_go_to_the_slice_that_is_shown(page, tmp_path):
         route.continue_()
     expect(page.locator("#slice-number")).to_have_text(f"{shown + 3} of {depth}")
     page.mouse.up()  # of a box that was begun on another slice
-    page.wait_for_timeout(300)
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
     expect(page.locator("#objects li")).to_have_count(1)
     assert picture(page) != drawn
     page.unroute_all()
@@ -262,7 +261,7 @@ def test_a_box_is_given_by_numbers(page, tmp_path):
     expect(status(page)).to_have_text("Give all four numbers of the box.")
     page.get_by_label("y1").fill(str(VOLUME_BOX[3]))
     page.get_by_role("button", name="Segment").click()
-    expect(status(page)).to_have_text(re.compile(r"Object 1 on [23] slices"), timeout=20_000)
+    expect(status(page)).to_have_text(re.compile(r"Object 1 on [23] slices"))
 
 
 def test_a_drawn_box_is_framed_round_its_pixels(page, tmp_path):
