@@ -11,6 +11,7 @@ LABEL org.opencontainers.image.title="QMedSAM Service" \
 # another processor a container that runs once would pay to fill it, and compiles without it.
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    PYTHONPATH=/workspace/inference \
     QMEDSAM_CACHE_DIR=/workspace/cache \
     QMEDSAM_ON_ERROR=empty
 
@@ -33,7 +34,7 @@ COPY models models
 # The user below cannot write bytecode, so it is made here.
 RUN python -m compileall -q inference \
     && mkdir cache \
-    && python -c "from pathlib import Path; from inference import Segmenter, Settings; \
+    && python -c "from pathlib import Path; from qmedsam import Segmenter, Settings; \
 Segmenter(settings=Settings(cache_dir=Path('cache').resolve())).network.wait()" \
     && set -- cache/*/*.blob && test "$#" = 3 \
     && chmod -R a+rX cache

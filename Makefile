@@ -42,7 +42,7 @@ fuzz: .venv/tests
 check: .venv/tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy --strict inference
+	$(BIN)/mypy --strict -p qmedsam
 	$(BIN)/hadolint Dockerfile
 
 model: .venv/tests $(CHECKPOINT)
@@ -61,8 +61,8 @@ int8: .venv/tests $(CHECKPOINT)
 		--output-dir models/int8
 
 results: .venv/tests
-	$(BIN)/python -m benchmarks.results
-	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.report.results
+	$(BIN)/python -m benchmarks.report.cluster_tables
 
 clean:
 	rm -rf .venv demo checkpoints

@@ -23,24 +23,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import score_methods
-from benchmarks.command import run_command
-from benchmarks.methods import service_method
-from benchmarks.record import RESULTS_DIR, write_record
-from benchmarks.split import Method, add_data_options, case_paths
-from inference import Settings
-from inference.config import VOLUME_PROMPTS, Precision
-from inference.contract import LOGIT_THRESHOLD, LOW_RES_SIZE, MANIFEST_FILE, UPSCALING
-from inference.geometry import ModelFrame
-from inference.pipeline import Stages
-from inference.postprocess import MaskWindow
-from inference.preprocess import (
+from benchmarks.harness.command import run_command
+from benchmarks.harness.methods import service_method
+from benchmarks.harness.record import RESULTS_DIR, write_record
+from benchmarks.harness.split import Method, add_data_options, case_paths
+from qmedsam import Settings
+from qmedsam.config import VOLUME_PROMPTS, Precision
+from qmedsam.core.contract import LOGIT_THRESHOLD, LOW_RES_SIZE, MANIFEST_FILE, UPSCALING
+from qmedsam.core.crops import MARGIN, WHOLE, Window, window_around
+from qmedsam.core.geometry import ModelFrame
+from qmedsam.core.pipeline import Stages
+from qmedsam.core.postprocess import MaskWindow
+from qmedsam.core.preprocess import (
     as_rgb,
     normalize_min_max,
     pad_to_square,
     resize_long_side,
     to_tensor,
 )
-from inference.windows import MARGIN, WHOLE, Window, window_around
 
 INTERPOLATIONS = {
     "area": cv2.INTER_AREA,

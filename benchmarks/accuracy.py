@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import keep_record, run_command
-from benchmarks.methods import baseline_method, service_method
-from benchmarks.models import (
+from benchmarks.harness.command import keep_record, run_command
+from benchmarks.harness.methods import baseline_method, service_method
+from benchmarks.harness.models import (
     NNCF_DIR,
     NNCF_TITLE,
     OWN_INT8_DIR,
@@ -26,14 +26,14 @@ from benchmarks.models import (
     PLAIN_DIR,
     is_made_from,
 )
-from benchmarks.record import RESULTS_DIR, write_record
-from benchmarks.split import Method, add_data_options, case_paths, predict_cases
-from inference import Settings
-from inference.config import Precision
+from benchmarks.harness.record import RESULTS_DIR, write_record
+from benchmarks.harness.split import Method, add_data_options, case_paths, predict_cases
+from qmedsam import Settings
+from qmedsam.config import Precision
 from training.checkpoint import DEFAULT_PATH
-from training.metrics import MODES
-from training.score_tables import modality_table, scores_document
-from training.scores import Pair, score_pairs
+from training.scoring.metrics import MODES
+from training.scoring.score_tables import modality_table, scores_document
+from training.scoring.scores import Pair, score_pairs
 
 logger = logging.getLogger(__name__)
 

@@ -18,17 +18,17 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from benchmarks.command import add_record_option, keep_record, run_command
-from benchmarks.measured import Measured, Run, measure
-from benchmarks.methods import BASELINE_TITLE
-from benchmarks.process import ROOT, run_fresh, run_predict_script
-from benchmarks.record import RESULTS_DIR, write_record
-from benchmarks.table8 import SPECS, CaseSpec, build_case
-from inference import __version__
-from inference.contract import MANIFEST_FILE
-from inference.manifest import file_sha256
-from inference.options import at_least
-from inference.progress import ProgressBar
+from benchmarks.harness.command import add_record_option, keep_record, run_command
+from benchmarks.harness.measured import Measured, Run, measure
+from benchmarks.harness.methods import BASELINE_TITLE
+from benchmarks.harness.process import ROOT, run_fresh, run_predict_script
+from benchmarks.harness.record import RESULTS_DIR, write_record
+from benchmarks.harness.table8 import SPECS, CaseSpec, build_case
+from qmedsam import __version__
+from qmedsam.batch.progress import ProgressBar
+from qmedsam.core.contract import MANIFEST_FILE
+from qmedsam.model.manifest import file_sha256
+from qmedsam.options import at_least
 from training.checkpoint import SHA256 as CHECKPOINT_SHA256
 
 DEFAULT_DATA = Path("../shared/data")

@@ -25,17 +25,17 @@ from typing import Any
 
 import ray as ray_module
 
-from benchmarks.command import add_record_option, keep_record, run_command
-from benchmarks.measured import RunError
-from benchmarks.process import ROOT, run_predict_script
-from benchmarks.record import RESULTS_DIR, write_record
-from inference.cases import CASE_SUFFIX, list_cases
-from inference.cluster.scheduler import Scheduler
-from inference.cluster.worker import LANES, Description
-from inference.cost import read_works
-from inference.options import at_least
-from inference.report import CaseRecord
-from inference.shards import assign
+from benchmarks.harness.command import add_record_option, keep_record, run_command
+from benchmarks.harness.measured import RunError
+from benchmarks.harness.process import ROOT, run_predict_script
+from benchmarks.harness.record import RESULTS_DIR, write_record
+from qmedsam.batch.cases import CASE_SUFFIX, list_cases
+from qmedsam.batch.cost import read_works
+from qmedsam.batch.report import CaseRecord
+from qmedsam.batch.shards import assign
+from qmedsam.cluster.scheduler import Scheduler
+from qmedsam.cluster.worker import LANES, Description
+from qmedsam.options import at_least
 
 ray: Any = ray_module
 DEFAULT_DATA = Path("../shared/data")
@@ -95,7 +95,7 @@ def run_cluster(
     name = f"{workers}{'-killed' if kills else ''}"
     output, report = scratch / f"out-{name}", scratch / f"report-{name}" / "report.json"
     words = ["cluster", "-i", inputs, "-o", output, "--workers", workers, "--report", report]
-    command = [sys.executable, "-m", "inference", *words, "--quiet"]
+    command = [sys.executable, "-m", "qmedsam", *words, "--quiet"]
     begun = time.perf_counter()
     environment = {**os.environ, "QMEDSAM_CACHE_DIR": str(scratch / CACHE)}
     process = subprocess.Popen([str(word) for word in command], cwd=ROOT, env=environment)

@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.command import add_record_option, keep_record, run_command
-from benchmarks.measured import check_status
-from benchmarks.process import run_predict_script
-from benchmarks.record import RESULTS_DIR, write_record
-from benchmarks.table8 import resample_volume
-from inference.cases import read_case
-from inference.config import PRECISIONS
-from inference.options import at_least
-from inference.progress import ProgressBar
+from benchmarks.harness.command import add_record_option, keep_record, run_command
+from benchmarks.harness.measured import check_status
+from benchmarks.harness.process import run_predict_script
+from benchmarks.harness.record import RESULTS_DIR, write_record
+from benchmarks.harness.table8 import resample_volume
+from qmedsam.batch.cases import read_case
+from qmedsam.batch.progress import ProgressBar
+from qmedsam.config import PRECISIONS
+from qmedsam.options import at_least
 
 DEFAULT_DATA = Path("../shared/data/speed")
 DEFAULT_RECORD = RESULTS_DIR / "curves.json"

@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.command import add_record_option, keep_record, run_command
-from benchmarks.record import RESULTS_DIR, write_record
-from inference.options import at_least
-from inference.preprocess import as_rgb
-from training.index import DataIndex, build_index
-from training.sampler import EpochSampler
-from training.volumes import VolumeCache, open_case, read_layout
+from benchmarks.harness.command import add_record_option, keep_record, run_command
+from benchmarks.harness.record import RESULTS_DIR, write_record
+from qmedsam.core.preprocess import as_rgb
+from qmedsam.options import at_least
+from training.data.index import DataIndex, build_index
+from training.data.sampler import EpochSampler
+from training.data.volumes import VolumeCache, open_case, read_layout
 
 logger = logging.getLogger(__name__)
 

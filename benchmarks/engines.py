@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import add_record_option, keep_record, run_command
-from benchmarks.engine import torch_network
-from benchmarks.models import (
+from benchmarks.harness.command import add_record_option, keep_record, run_command
+from benchmarks.harness.models import (
     NNCF_DIR,
     NNCF_TITLE,
     OWN_INT8_DIR,
@@ -35,15 +34,16 @@ from benchmarks.models import (
     is_exported,
     is_made_from,
 )
+from benchmarks.harness.record import RESULTS_DIR, write_record
+from benchmarks.harness.timed_engine import torch_network
 from benchmarks.nncf_int8 import DEFAULT_CALIBRATION, calibration_samples, quantize_model
-from benchmarks.record import RESULTS_DIR, write_record
-from inference.manifest import file_sha256, read_manifest
-from inference.options import at_least
-from inference.progress import ProgressBar
-from inference.variant import default_model_dir
+from qmedsam.batch.progress import ProgressBar
+from qmedsam.model.manifest import file_sha256, read_manifest
+from qmedsam.model.variant import default_model_dir
+from qmedsam.options import at_least
 from training.checkpoint import DEFAULT_PATH
 from training.export import Source, export_network
-from training.inference_graphs import inference_graphs, plain_graphs
+from training.graphs.inference_graphs import inference_graphs, plain_graphs
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Row:
         network: LiteMedSAM or MedSAM.
         engine: PyTorch, ONNX Runtime or OpenVINO.
         precision: of the products, in words.
-        arguments: for `benchmarks.engine`.
+        arguments: for `benchmarks.harness.timed_engine`.
     """
 
     network: str
@@ -141,7 +141,13 @@ def time_rows(rows: Sequence[Row], *, rounds: int, options: Sequence[str]) -> li
     bar = ProgressBar(rounds * len(rows), sys.stderr)
     for _ in range(rounds):
         for index, row in enumerate(rows):
-            command = [sys.executable, "-m", "benchmarks.engine", *row.arguments, *options]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.harness.timed_engine",
+                *row.arguments,
+                *options,
+            ]
             run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             seconds = json.loads(run.stdout)
             for part in PARTS:

@@ -17,16 +17,11 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from benchmarks.command import add_record_option, keep_record, run_command
-from benchmarks.record import RESULTS_DIR, write_record
-from inference.contract import (
-    BOXES_NAME,
-    DECODER_FILE,
-    EMBEDDING_SIZE,
-    WINDOWS_NAME,
-)
-from inference.options import at_least
-from inference.variant import default_model_dir
+from benchmarks.harness.command import add_record_option, keep_record, run_command
+from benchmarks.harness.record import RESULTS_DIR, write_record
+from qmedsam.core.contract import BOXES_NAME, DECODER_FILE, EMBEDDING_SIZE, WINDOWS_NAME
+from qmedsam.model.variant import default_model_dir
+from qmedsam.options import at_least
 from training.run_time import encoder_paths
 
 DEFAULT_RECORD = RESULTS_DIR / "layers.json"

@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import add_record_option, run_command
-from benchmarks.measured import check_status
-from benchmarks.process import run_fresh
-from benchmarks.record import RESULTS_DIR, write_record
-from benchmarks.table8 import SPECS, build_case
+from benchmarks.harness.command import add_record_option, run_command
+from benchmarks.harness.measured import check_status
+from benchmarks.harness.process import run_fresh
+from benchmarks.harness.record import RESULTS_DIR, write_record
+from benchmarks.harness.table8 import SPECS, build_case
 
 DEFAULT_DATA = Path("../shared/data/speed")
 DEFAULT_RECORD = RESULTS_DIR / "limits.json"

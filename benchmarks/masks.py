@@ -19,17 +19,17 @@ import numpy as np
 
 from benchmarks.accuracy import score_folder
 from benchmarks.cases import SERVICES
-from benchmarks.command import keep_record, run_command
-from benchmarks.measured import check_status
-from benchmarks.process import ROOT, run_predict_script
-from benchmarks.record import RESULTS_DIR, write_record
-from benchmarks.split import WEIGHTS_MARK, add_data_options, case_paths
-from inference.cases import CASE_SUFFIX
-from inference.contract import MANIFEST_FILE
-from inference.files import write_bytes
-from inference.manifest import file_sha256
-from inference.progress import ProgressBar
-from training.scores import PREDICTION_KEY
+from benchmarks.harness.command import keep_record, run_command
+from benchmarks.harness.measured import check_status
+from benchmarks.harness.process import ROOT, run_predict_script
+from benchmarks.harness.record import RESULTS_DIR, write_record
+from benchmarks.harness.split import WEIGHTS_MARK, add_data_options, case_paths
+from qmedsam.batch.cases import CASE_SUFFIX
+from qmedsam.batch.progress import ProgressBar
+from qmedsam.core.contract import MANIFEST_FILE
+from qmedsam.model.manifest import file_sha256
+from qmedsam.system.files import write_bytes
+from training.scoring.scores import PREDICTION_KEY
 
 DEFAULT_RECORD = RESULTS_DIR / "masks.json"
 COMPARED = ("f32", "int8")  # of the services

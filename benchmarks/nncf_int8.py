@@ -24,11 +24,11 @@ import onnx
 import openvino
 from numpy.typing import NDArray
 
-from benchmarks.command import run_command
-from benchmarks.models import NNCF_DIR, NNCF_TITLE, PLAIN_DIR, SOURCE_KEY, is_exported
-from inference import Settings
-from inference.cases import read_case
-from inference.contract import (
+from benchmarks.harness.command import run_command
+from benchmarks.harness.models import NNCF_DIR, NNCF_TITLE, PLAIN_DIR, SOURCE_KEY, is_exported
+from qmedsam import Settings
+from qmedsam.batch.cases import read_case
+from qmedsam.core.contract import (
     BOXES_NAME,
     CONTRACT_VERSION,
     DECODER_FILE,
@@ -39,18 +39,18 @@ from inference.contract import (
     MANIFEST_FILE,
     WINDOWS_NAME,
 )
-from inference.geometry import ModelFrame
-from inference.manifest import file_sha256, read_manifest
-from inference.model import CompiledNetwork
-from inference.options import at_least
-from inference.preprocess import preprocess_image
-from inference.prompts import check_prompts
-from inference.volume import boxes_2d, fixed_visits, image_visits
-from inference.windows import WHOLE, window_pixels
+from qmedsam.core.crops import WHOLE, window_pixels
+from qmedsam.core.geometry import ModelFrame
+from qmedsam.core.preprocess import preprocess_image
+from qmedsam.core.prompts import check_prompts
+from qmedsam.core.propagation import boxes_2d, fixed_visits, image_visits
+from qmedsam.model.manifest import file_sha256, read_manifest
+from qmedsam.model.network import CompiledNetwork
+from qmedsam.options import at_least
 from training.checkpoint import DEFAULT_PATH
 from training.export import export_network, load_source, put_in_place
-from training.export_check import ExportError
-from training.inference_graphs import plain_graphs
+from training.graphs.check import ExportError
+from training.graphs.inference_graphs import plain_graphs
 
 logger = logging.getLogger(__name__)
 

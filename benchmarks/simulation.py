@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from ray.exceptions import RayActorError
 
-from benchmarks.command import add_record_option, keep_record, run_command
-from benchmarks.record import RESULTS_DIR, write_record
-from inference.cluster.scheduler import Scheduler
-from inference.cluster.worker import Description
-from inference.cost import Work
-from inference.options import at_least
-from inference.report import CaseRecord
-from inference.shards import assign
+from benchmarks.harness.command import add_record_option, keep_record, run_command
+from benchmarks.harness.record import RESULTS_DIR, write_record
+from qmedsam.batch.cost import Work
+from qmedsam.batch.report import CaseRecord
+from qmedsam.batch.shards import assign
+from qmedsam.cluster.scheduler import Scheduler
+from qmedsam.cluster.worker import Description
+from qmedsam.options import at_least
 
 DEFAULT_RECORD = RESULTS_DIR / "simulation.json"
 LOAD_S = 1.0  # of a worker's model

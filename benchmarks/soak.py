@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.command import add_record_option, keep_record, run_command
-from benchmarks.measured import RunError
-from benchmarks.process import ROOT
-from benchmarks.record import RESULTS_DIR, write_record
-from inference.options import at_least
-from inference.progress import ProgressBar
+from benchmarks.harness.command import add_record_option, keep_record, run_command
+from benchmarks.harness.measured import RunError
+from benchmarks.harness.process import ROOT
+from benchmarks.harness.record import RESULTS_DIR, write_record
+from qmedsam.batch.progress import ProgressBar
+from qmedsam.options import at_least
 
 DEFAULT_RECORD = RESULTS_DIR / "soak.json"
 POINTS = 300
@@ -80,7 +80,7 @@ def measure_soak(count: int) -> list[dict[str, float]]:
         inputs, outputs = Path(scratch) / "in", Path(scratch) / "out"
         inputs.mkdir()
         write_cases(inputs, count)
-        command = [sys.executable, "-m", "inference", "-i", inputs, "-o", outputs, "--quiet"]
+        command = [sys.executable, "-m", "qmedsam", "-i", inputs, "-o", outputs, "--quiet"]
         begin = time.perf_counter()
         process = subprocess.Popen([str(part) for part in command], cwd=ROOT)
         bar = ProgressBar(POINTS, sys.stderr)

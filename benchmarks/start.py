@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import SERVICES
-from benchmarks.command import add_record_option, run_command
-from benchmarks.measured import check_status
-from benchmarks.process import run_predict_script
-from benchmarks.record import RESULTS_DIR, write_record
-from inference.options import at_least
+from benchmarks.harness.command import add_record_option, run_command
+from benchmarks.harness.measured import check_status
+from benchmarks.harness.process import run_predict_script
+from benchmarks.harness.record import RESULTS_DIR, write_record
+from qmedsam.options import at_least
 from training.run_time import runnable_precisions
 
 DEFAULT_RECORD = RESULTS_DIR / "start.json"

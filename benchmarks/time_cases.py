@@ -18,11 +18,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.command import run_command
-from benchmarks.process import Finished, run_fresh, run_predict_script
-from benchmarks.record import write_record
-from inference.cases import list_cases
-from inference.progress import ProgressBar
+from benchmarks.harness.command import run_command
+from benchmarks.harness.process import Finished, run_fresh, run_predict_script
+from benchmarks.harness.record import write_record
+from qmedsam.batch.cases import list_cases
+from qmedsam.batch.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 

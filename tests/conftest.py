@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inference.contract import LOW_RES_SIZE
-from inference.embeddings import EncodedImage
-from inference.pipeline import draw_slices
-from inference.postprocess import LabelCanvas, LabelMap, MaskWindow
-from inference.windows import Window
+from qmedsam.core.contract import LOW_RES_SIZE
+from qmedsam.core.crops import Window
+from qmedsam.core.embeddings import EncodedImage
+from qmedsam.core.pipeline import draw_slices
+from qmedsam.core.postprocess import LabelCanvas, LabelMap, MaskWindow
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples" / "cases"

@@ -1,6 +1,6 @@
 """How the weights come to be: networks, checkpoints, export.
 
-Importing `inference` first keeps OpenVINO's usage reports off in the tools here as well.
+Importing `qmedsam` first keeps OpenVINO's usage reports off in the tools here as well.
 """
 
-import inference  # noqa: F401
+import qmedsam  # noqa: F401

@@ -25,21 +25,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from inference import InferenceError
-from inference.cases import Case, list_cases, read_case, write_label_map
-from inference.geometry import ModelFrame
-from inference.options import at_least
-from inference.preprocess import (
+from qmedsam import InferenceError
+from qmedsam.batch.cases import Case, list_cases, read_case, write_label_map
+from qmedsam.core.geometry import ModelFrame
+from qmedsam.core.preprocess import (
     as_rgb,
     normalize_min_max,
     pad_to_square,
     resize_long_side,
     to_tensor,
 )
-from inference.prompts import VOLUME_COLUMNS
-from inference.volume import middle_slice, slice_range
+from qmedsam.core.prompts import VOLUME_COLUMNS
+from qmedsam.core.propagation import middle_slice, slice_range
+from qmedsam.options import at_least
 from training.checkpoint import DEFAULT_PATH, CheckpointError, load_lite_medsam
-from training.network import PromptableNetwork
+from training.networks.network import PromptableNetwork
 
 logger = logging.getLogger(__name__)
 

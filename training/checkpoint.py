@@ -21,8 +21,13 @@ from typing import Any
 
 import torch
 
-from inference.manifest import file_sha256
-from training.network import PromptableNetwork, build_lite_medsam, build_medsam, count_parameters
+from qmedsam.model.manifest import file_sha256
+from training.networks.network import (
+    PromptableNetwork,
+    build_lite_medsam,
+    build_medsam,
+    count_parameters,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@
 
 The truth is a folder of cases with `gts`, one folder per modality or flat. Predictions (`segs`)
 lie at the same places, or flat. Written: cases.csv, labels.csv, summary.md, summary.json and
-chart.png. See `training.metrics` for what the modes mean.
+chart.png. See `training.scoring.metrics` for what the modes mean.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-from inference import InferenceError, Segmenter, Settings
-from inference.cases import read_case, write_label_map
-from inference.config import PRECISIONS, VOLUME_PROMPTS
-from inference.errors import InvalidCaseError
-from inference.options import at_least
-from inference.progress import ProgressBar
-from training.metrics import MODES
-from training.score_tables import (
+from qmedsam import InferenceError, Segmenter, Settings
+from qmedsam.batch.cases import read_case, write_label_map
+from qmedsam.batch.progress import ProgressBar
+from qmedsam.config import PRECISIONS, VOLUME_PROMPTS
+from qmedsam.errors import InvalidCaseError
+from qmedsam.options import at_least
+from training.scoring.metrics import MODES
+from training.scoring.score_tables import (
     case_csv,
     label_csv,
     modality_chart,
     modality_table,
     scores_document,
 )
-from training.scores import EvaluationError, Pair, ScoredCase, find_pairs, score_pairs
+from training.scoring.scores import EvaluationError, Pair, ScoredCase, find_pairs, score_pairs
 
 logger = logging.getLogger(__name__)
 

@@ -24,24 +24,24 @@ import onnx
 import openvino
 import torch
 
-from inference import __version__
-from inference.contract import (
+from qmedsam import __version__
+from qmedsam.core.contract import (
     CONTRACT_VERSION,
     DECODER_FILE,
     ENCODER_FILE,
     ENCODER_REST_FILE,
     MANIFEST_FILE,
 )
-from inference.manifest import file_sha256
+from qmedsam.model.manifest import file_sha256
 from training.checkpoint import DEFAULT_PATH, CheckpointError
-from training.export_check import ExportError, check_export
-from training.inference_graphs import inference_graphs, plain_graphs
-from training.lowering import count_quantized_products
-from training.network import PromptableNetwork
-from training.onnx_files import OPSET, write_onnx
-from training.quant_config import QuantConfig
+from training.graphs.check import ExportError, check_export
+from training.graphs.inference_graphs import inference_graphs, plain_graphs
+from training.graphs.lowering import count_quantized_products
+from training.graphs.onnx_files import OPSET, write_onnx
+from training.loop.state import load_start
+from training.networks.network import PromptableNetwork
+from training.quantization.config import QuantConfig
 from training.run_time import Product, run_time_products, runnable_precisions
-from training.state import load_start
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import openvino
 
-from inference.contract import DECODER_FILE, ENCODER_FILE, ENCODER_REST_FILE
+from qmedsam.core.contract import DECODER_FILE, ENCODER_FILE, ENCODER_REST_FILE
 
 QUANTIZED_PRODUCTS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"}
 PRODUCT_NODES = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}

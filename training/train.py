@@ -18,17 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.files import make_writable
-from inference.manifest import file_sha256
-from training.augment import Augmentation
+from qmedsam.model.manifest import file_sha256
+from qmedsam.system.files import make_writable
 from training.checkpoint import DEFAULT_PATH, CheckpointError
-from training.data import SliceDataset
-from training.distributed import Place, from_first, join_processes, may_meet_those_before
-from training.index import DataIndex, build_index, index_digest
-from training.recipe import Recipe, RecipeError, read_recipe
-from training.sampler import Draw, EpochSampler, shuffled_draws
-from training.stage import LAST_FILE, Stage
-from training.state import (
+from training.data.augment import Augmentation
+from training.data.dataset import SliceDataset
+from training.data.index import DataIndex, build_index, index_digest
+from training.data.sampler import Draw, EpochSampler, shuffled_draws
+from training.data.volumes import DataError
+from training.loop.distributed import Place, from_first, join_processes, may_meet_those_before
+from training.loop.recipe import Recipe, RecipeError, read_recipe
+from training.loop.stage import LAST_FILE, Stage
+from training.loop.state import (
     LOADERS,
     Trained,
     check_resumable,
@@ -39,9 +40,8 @@ from training.state import (
     trained_of,
     unquantized_parts,
 )
-from training.teacher import Teacher
-from training.validation import validation_slices
-from training.volumes import DataError
+from training.loop.teacher import Teacher
+from training.loop.validation import validation_slices
 
 logger = logging.getLogger(__name__)
 

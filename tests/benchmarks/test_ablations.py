@@ -17,10 +17,10 @@ from benchmarks.ablations import (
     threshold_first,
     training_of,
 )
-from benchmarks.methods import service_method
-from inference import Settings
-from inference.geometry import ModelFrame
-from inference.postprocess import logits_to_window
+from benchmarks.harness.methods import service_method
+from qmedsam import Settings
+from qmedsam.core.geometry import ModelFrame
+from qmedsam.core.postprocess import logits_to_window
 from tests.conftest import full_mask
 
 

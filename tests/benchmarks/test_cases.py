@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cases
-from benchmarks.process import Finished
+from benchmarks.harness.process import Finished
 
 
 def test_the_baseline_reports_what_it_walked(monkeypatch, tmp_path):

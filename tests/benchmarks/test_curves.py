@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import curves
 from benchmarks.curves import measure_case, tile_boxes
-from benchmarks.measured import RunError
-from benchmarks.process import Finished
+from benchmarks.harness.measured import RunError
+from benchmarks.harness.process import Finished
 
 
 @pytest.mark.parametrize("count", [1, 2, 17, 1000])

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("torch", reason="training/requirements.txt is not installed")
 
 from benchmarks.data_reading import draw_places, main, readers, unpack, volumes_only
-from benchmarks.tables import data_section
-from training.index import build_index
+from benchmarks.report.tables import data_section
+from training.data.index import build_index
 
 pytestmark = pytest.mark.training
 

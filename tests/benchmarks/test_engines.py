@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.engine import PRECISIONS, build_parser, load_engine, main, time_engine
 from benchmarks.engines import network_rows
-from inference import ModelError
-from inference.variant import default_model_dir
+from benchmarks.harness.timed_engine import PRECISIONS, build_parser, load_engine, main, time_engine
+from qmedsam import ModelError
+from qmedsam.model.variant import default_model_dir
 from tests.conftest import ROOT
 from training.run_time import runnable_precisions
 
@@ -80,7 +80,7 @@ def test_every_engine_computes_the_network(engine, precision):
 
 @pytest.mark.model
 def test_a_row_runs_in_a_process_of_its_own():
-    command = [sys.executable, "-m", "benchmarks.engine", "openvino", "--runs", "3"]
+    command = [sys.executable, "-m", "benchmarks.harness.timed_engine", "openvino", "--runs", "3"]
     command += ["--model-dir", str(default_model_dir("float"))]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     seconds = json.loads(run.stdout)

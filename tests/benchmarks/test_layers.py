@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import layers
 from benchmarks.layers import INT8, layer_kind, model_milliseconds
-from inference.variant import default_model_dir
+from qmedsam.model.variant import default_model_dir
 
 
 @pytest.mark.model

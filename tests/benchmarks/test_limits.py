@@ -40,8 +40,8 @@ def groups():
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may make control groups")
 def test_a_process_in_the_groups_is_limited(groups):
     code = (
-        "from inference.memory import memory_limit_bytes; "
-        "from inference.processor import available_cores; "
+        "from qmedsam.system.memory import memory_limit_bytes; "
+        "from qmedsam.system.processor import available_cores; "
         "print(memory_limit_bytes() >> 20, available_cores())"
     )
     join = "".join(f"echo $$ > {path} && " for path in groups)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks import masks
-from benchmarks.measured import RunError
-from benchmarks.process import Finished
-from inference.cases import write_label_map
+from benchmarks.harness.measured import RunError
+from benchmarks.harness.process import Finished
+from qmedsam.batch.cases import write_label_map
 
 TRUTH = np.array([[0, 1, 1, 0], [0, 1, 1, 0]], dtype=np.uint8)
 

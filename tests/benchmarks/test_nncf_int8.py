@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.models import has_onnx
+from benchmarks.harness.models import has_onnx
 from benchmarks.nncf_int8 import calibration_samples, quantize_model
-from inference import Segmenter
-from inference.manifest import read_manifest
+from qmedsam import Segmenter
+from qmedsam.model.manifest import read_manifest
 from tests.conftest import EXAMPLES, ROOT
 from training.checkpoint import DEFAULT_PATH
 from training.export import export_network, load_source
-from training.inference_graphs import plain_graphs
+from training.graphs.inference_graphs import plain_graphs
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import os
 import pytest
 
 from benchmarks import soak
-from benchmarks.measured import RunError
+from benchmarks.harness.measured import RunError
 from benchmarks.soak import look_at, measure_soak, write_cases
-from inference.cases import read_case
-from inference.prompts import check_prompts
+from qmedsam.batch.cases import read_case
+from qmedsam.core.prompts import check_prompts
 
 
 def test_this_process_is_looked_at():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import start
-from benchmarks.measured import RunError
-from benchmarks.process import Finished
+from benchmarks.harness.measured import RunError
+from benchmarks.harness.process import Finished
 from benchmarks.start import measure_starts
 
 

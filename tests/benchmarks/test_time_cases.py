@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import time_cases
-from benchmarks.process import Finished
+from benchmarks.harness.process import Finished
 from tests.conftest import EXAMPLES
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import EXAMPLES, ROOT
 
 # Stands for what `pip install .` makes.
-QMEDSAM = '#!/bin/sh\nexec python -m inference "$@"\n'
+QMEDSAM = '#!/bin/sh\nexec python -m qmedsam "$@"\n'
 NAMES = [f"{number}.npz" for number in range(5)]
 
 

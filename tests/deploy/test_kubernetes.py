@@ -15,9 +15,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from inference import cli
-from inference.shards import Shard
-from inference.version import __version__
+from qmedsam import cli
+from qmedsam.batch.shards import Shard
+from qmedsam.version import __version__
 from tests.conftest import ROOT
 from tests.deploy.conftest import NAMES, done_cases, read_reports
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from inference.cli import build_parser
-from inference.shards import Shard
+from qmedsam.batch.shards import Shard
+from qmedsam.cli import build_parser
 from tests.conftest import HANGS_AFTER_S, ROOT, wait_for
 from tests.deploy.conftest import NAMES, done_cases, read_reports
 from tests.docs.pages import blocks, find_commands

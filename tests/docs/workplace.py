@@ -20,12 +20,12 @@ import numpy as np
 
 from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT, wait_for
 from tests.docs.pages import Command
-from tests.formats.test_dicom import series
+from tests.qmedsam.formats.test_dicom import series
 
 DOCUMENTED_PORT = "8000"
 BRAIN, FUNDUS = EXAMPLES / "3DBox_MR_brain.npz", EXAMPLES / "2DBox_Fundus_retina.npz"
-# Stands for what `pip install .` makes; that it does is in tests/test_packaging.py.
-QMEDSAM = '#!/bin/sh\nexec python -m inference "$@"\n'
+# Stands for what `pip install .` makes; that it does is in tests/packaging/test_packaging.py.
+QMEDSAM = '#!/bin/sh\nexec python -m qmedsam "$@"\n'
 MODELS = {"float": "float", "int8": "int8", "mine": "int8", "medsam": "float"}
 
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from inference.cases import is_label_map_of, read_case, read_label_map_shape
-from inference.errors import InvalidCaseError
-from inference.prompts import check_prompts
-from inference.timing import Stopwatch
-from inference.volume import boxes_2d, fixed_visits, image_visits
+from qmedsam.batch.cases import is_label_map_of, read_case, read_label_map_shape
+from qmedsam.core.prompts import check_prompts
+from qmedsam.core.propagation import boxes_2d, fixed_visits, image_visits
+from qmedsam.core.timing import Stopwatch
+from qmedsam.errors import InvalidCaseError
 from tests.conftest import FakeNetwork, segment_slices
 
 CORPUS = Path(__file__).with_name("corpus")

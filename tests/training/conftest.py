@@ -21,7 +21,7 @@ def quick_tensors(monkeypatch, seeded):
     """On one thread for tensors this small, and without the compilation."""
     import torch
 
-    from training import fake_quant
+    from training.quantization import fake_quant
 
     monkeypatch.setattr(fake_quant, "_compiled_forward", fake_quant._forward)
     monkeypatch.setattr(fake_quant, "_compiled_backward", fake_quant._backward)
@@ -34,7 +34,7 @@ def quick_tensors(monkeypatch, seeded):
 @pytest.fixture
 def small_lite_medsam(monkeypatch, quick_tensors):
     """Put the small network in the place of LiteMedSAM."""
-    from tests.training.networks import build_small_network
-    from training import state
+    from tests.training.small_networks import build_small_network
+    from training.loop import state
 
     monkeypatch.setitem(state.BUILDERS, "lite_medsam", build_small_network)

@@ -6,14 +6,8 @@ torch = pytest.importorskip("torch", reason="training/requirements.txt is not in
 
 from tests.conftest import ROOT  # noqa: E402
 from training import checkpoint  # noqa: E402
-from training.checkpoint import (  # noqa: E402
-    DEFAULT_PATH,
-    CheckpointError,
-    load_lite_medsam,
-    load_medsam,
-    main,
-)
-from training.network import build_medsam  # noqa: E402
+from training.checkpoint import DEFAULT_PATH, CheckpointError, load_lite_medsam, load_medsam, main  # noqa: E402
+from training.networks.network import build_medsam  # noqa: E402
 
 pytestmark = pytest.mark.training
 

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("surface_distance", reason="training/requirements.txt is not installed")
 
-from inference.cases import list_cases, read_case
-from inference.variant import default_model_dir
+from qmedsam.batch.cases import list_cases, read_case
+from qmedsam.model.variant import default_model_dir
 from tests.conftest import EXAMPLES
 from training.evaluate import main
 

@@ -10,19 +10,19 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training/requirements.txt is not installed")
 
-from inference import Settings  # noqa: E402
-from inference.cases import list_cases, read_case  # noqa: E402
-from inference.geometry import ModelFrame  # noqa: E402
-from inference.manifest import read_manifest  # noqa: E402
-from inference.model import CompiledNetwork  # noqa: E402
-from inference.postprocess import logits_to_window  # noqa: E402
-from inference.preprocess import preprocess_image  # noqa: E402
-from inference.variant import default_model_dir  # noqa: E402
+from qmedsam import Settings  # noqa: E402
+from qmedsam.batch.cases import list_cases, read_case  # noqa: E402
+from qmedsam.core.geometry import ModelFrame  # noqa: E402
+from qmedsam.core.postprocess import logits_to_window  # noqa: E402
+from qmedsam.core.preprocess import preprocess_image  # noqa: E402
+from qmedsam.model.manifest import read_manifest  # noqa: E402
+from qmedsam.model.network import CompiledNetwork  # noqa: E402
+from qmedsam.model.variant import default_model_dir  # noqa: E402
 from tests.conftest import EXAMPLES, ROOT, full_mask  # noqa: E402
 from training.checkpoint import DEFAULT_PATH, load_lite_medsam  # noqa: E402
 from training.export import Source, export_network  # noqa: E402
-from training.export_check import check_export  # noqa: E402
-from training.network import build_medsam  # noqa: E402
+from training.graphs.check import check_export  # noqa: E402
+from training.networks.network import build_medsam  # noqa: E402
 
 pytestmark = [pytest.mark.training, pytest.mark.model]
 

@@ -15,20 +15,22 @@ import onnx  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
 from openvino.tools.ovc import convert_model  # noqa: E402
 
-from inference.contract import DECODER_FILE, ENCODER_FILE, MANIFEST_FILE  # noqa: E402
-from inference.manifest import file_sha256, read_manifest  # noqa: E402
-from training import export, export_check, fake_quant  # noqa: E402
-from training.calibration import set_ranges  # noqa: E402
+from qmedsam.core.contract import DECODER_FILE, ENCODER_FILE, MANIFEST_FILE  # noqa: E402
+from qmedsam.model.manifest import file_sha256, read_manifest  # noqa: E402
+from training import export  # noqa: E402
 from training.export import Source, export_network  # noqa: E402
-from training.export_check import (  # noqa: E402
+from training.graphs import check as export_check  # noqa: E402
+from training.graphs.check import (  # noqa: E402
     EMBEDDING_TOLERANCE,
     LOGIT_TOLERANCE,
     QUANTIZED_LOGIT_TOLERANCE,
     ExportError,
 )
-from training.network import build_medsam  # noqa: E402
-from training.quant_config import PARTS, QuantConfig  # noqa: E402
-from training.quantization import quantize_network  # noqa: E402
+from training.networks.network import build_medsam  # noqa: E402
+from training.quantization import fake_quant  # noqa: E402
+from training.quantization.calibration import set_ranges  # noqa: E402
+from training.quantization.config import PARTS, QuantConfig  # noqa: E402
+from training.quantization.quantize import quantize_network  # noqa: E402
 from training.run_time import Product  # noqa: E402
 
 pytestmark = [pytest.mark.training, pytest.mark.model]

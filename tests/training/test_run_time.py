@@ -12,10 +12,10 @@ import openvino
 from onnx import TensorProto, helper, numpy_helper
 from openvino import opset15 as ops
 
-from inference.contract import DECODER_FILE, ENCODER_FILE
+from qmedsam.core.contract import DECODER_FILE, ENCODER_FILE
 from training import export
-from training.export_check import ExportError
-from training.lowering import read_lowered
+from training.graphs.check import ExportError
+from training.graphs.lowering import read_lowered
 from training.run_time import Product, main, products_table, run_time_products
 
 pytestmark = pytest.mark.training

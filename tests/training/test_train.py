@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional as F
 
-from tests.training.networks import BOTH, build_small_network
-from tests.training.runs import (
+from tests.training.small_networks import BOTH, build_small_network
+from tests.training.small_runs import (
     NEVER,
     command,
     launch,
@@ -26,10 +26,11 @@ from tests.training.runs import (
     small_teacher,
     weights_of,
 )
-from training import logbook, stage, state, train
-from training.index import build_index
-from training.recipe import Recipe
-from training.state import load_trained, read_document
+from training import train
+from training.data.index import build_index
+from training.loop import logbook, stage, state
+from training.loop.recipe import Recipe
+from training.loop.state import load_trained, read_document
 
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("small_lite_medsam")]
 

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch", reason="training/requirements.txt is not installed")
 
-from tests.training.runs import (
+from tests.training.small_runs import (
     EXACT,
     THEN,
     begin,
@@ -23,8 +23,8 @@ from tests.training.runs import (
     rows,
     weights_of,
 )
-from training.losses import LOSS_PARTS
-from training.state import load_trained, read_document
+from training.loop.losses import LOSS_PARTS
+from training.loop.state import load_trained, read_document
 
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("small_lite_medsam")]
 

@@ -1,0 +1,1 @@
+"""What measurements are made of: processes, peers, cases, records."""

@@ -1,0 +1,91 @@
+"""What the accuracy tables compare: the PyTorch baseline and the service in its variants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.harness.split import Method, Predict
+from qmedsam import Segmenter, Settings
+from qmedsam.batch.cases import Case
+from qmedsam.core.contract import MANIFEST_FILE
+from qmedsam.core.pipeline import SERVED, Stages
+from qmedsam.core.postprocess import LabelMap
+from qmedsam.core.prompts import check_prompts
+from qmedsam.core.timing import Stopwatch
+from qmedsam.model.variant import default_model_dir
+from training.baseline import Baseline
+from training.checkpoint import DEFAULT_PATH, load_lite_medsam
+
+BASELINE_TITLE = "PyTorch baseline f32"
+
+
+def baseline_method(checkpoint: Path = DEFAULT_PATH) -> Method:
+    """Return the published PyTorch pipeline; see `training.baseline`."""
+    return Method(
+        "pytorch-f32", BASELINE_TITLE, checkpoint, lambda: remembering_baseline(checkpoint)
+    )
+
+
+def service_method(
+    settings: Settings,
+    *,
+    title: str,
+    model: str = "",
+    model_dir: Path | None = None,
+    stages: Stages = SERVED,
+    stages_name: str = "",
+) -> Method:
+    """Return the service.
+
+    Args:
+        settings: precision and volume prompt; they are in the key.
+        title: heads its column.
+        model: names a model that does not ship, in the key.
+        model_dir: folder of it; None takes the one that ships.
+        stages: before and after the network.
+        stages_name: names them in the key.
+    """
+
+    def load() -> Predict:
+        segmenter = Segmenter(model_dir, settings)
+
+        def predict(case: Case) -> LabelMap:
+            prompts = check_prompts(case.pixels, case.boxes)
+            return segmenter.segment_checked(
+                case.pixels, prompts, stopwatch=Stopwatch(), stages=stages
+            )
+
+        return predict
+
+    words = ["service", model, settings.precision, settings.volume_prompt, stages_name]
+    key = "-".join(word.replace(",", "").replace(" ", "-") for word in words if word)
+    return Method(
+        key, title, (model_dir or default_model_dir(settings.variant)) / MANIFEST_FILE, load
+    )
+
+
+def remembering_baseline(checkpoint: Path) -> Predict:
+    """Return the baseline with the embeddings of a case kept between its boxes.
+
+    Its time changes, its masks do not.
+    """
+    network = load_lite_medsam(checkpoint)
+    remembered: dict[bytes, Tensor] = {}
+
+    def encode(image: Tensor) -> Tensor:
+        key = image.numpy().tobytes()
+        if key not in remembered:
+            remembered[key] = network.encode(image)
+        return remembered[key]
+
+    pipeline = Baseline(network, encode)
+
+    def predict(case: Case) -> NDArray[np.uint16]:
+        remembered.clear()
+        return pipeline.segment(case.pixels, case.boxes)
+
+    return predict

@@ -1,0 +1,1 @@
+"""Folders of cases: what is read, run, written and reported of each."""

@@ -1,0 +1,275 @@
+"""The loop over cases: read, segment, write, count.
+
+While a case is segmented the next one is read and the one before is written, each in a thread. A
+bad case is reported by name and the rest go on; nothing that happens to one case, nor to its
+picture, touches another.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import OnError
+from ..core.postprocess import LabelMap
+from ..core.prompts import Prompts, check_prompts
+from ..core.propagation import fixed_visits
+from ..core.timing import Stopwatch
+from ..errors import InvalidCaseError, ModelError, OutputError
+from ..segmenter import Segmenter
+from ..system.files import printable, write_bytes
+from ..system.memory import peak_memory_bytes, reset_peak_memory
+from .cases import (
+    CASE_SUFFIX,
+    Case,
+    is_label_map_of,
+    read_case,
+    read_label_map_shape,
+    write_label_map,
+)
+from .overlay import draw_image_overlay, draw_volume_montage, encode_png
+from .report import CaseRecord
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a run leaves behind.
+
+    Attributes:
+        output_dir: folder of the label maps.
+        overlay_dir: folder of the pictures; None draws none.
+        measures_memory: begin a new memory peak with each case. The kernel's figure of the whole
+            process begins anew too, so that this is off unless it is asked for.
+        on_error: `empty` leaves a label map of background for a case that failed, where the shape
+            of its pixels can be read; `skip` leaves none.
+        keeps_earlier: a whole label map that is there already is kept, and its case not run again,
+            whatever made it.
+    """
+
+    output_dir: Path
+    overlay_dir: Path | None = None
+    measures_memory: bool = False
+    on_error: OnError = "skip"
+    keeps_earlier: bool = False
+
+
+@dataclass(frozen=True)
+class _Prompted:
+    pixels: NDArray[np.uint8]
+    prompts: Prompts
+
+
+class CaseRun:
+    """One case on its way, first in the reading thread, then in the main and the writing one.
+
+    A step that fails is logged, and the later ones are left out.
+
+    Args:
+        path: of the case.
+        outputs: what to write; the folders exist.
+    """
+
+    def __init__(self, path: Path, outputs: Outputs) -> None:
+        self.path = path
+        self._shown = printable(path)
+        self._outputs = outputs
+        self._target = outputs.output_dir / path.name
+        self.record = CaseRecord(path.name)
+        self._stopwatch = Stopwatch()
+        self._case: Case | None = None
+        self._label_map: LabelMap | None = None
+        self._drawn: _Prompted | None = None  # kept where a picture is wanted
+
+    def read(self) -> CaseRun:
+        """Read the file, unless there is nothing to do."""
+        if self._outputs.keeps_earlier and self._is_done():
+            self.record = replace(self.record, is_kept=True)
+            return self
+        with self._attempt(), self._stopwatch.step("read"):
+            self._case = read_case(self.path)
+        return self
+
+    def segment(self, segmenter: Segmenter) -> None:
+        """Check what was read and segment it.
+
+        Raises:
+            ModelError: no case can be run.
+        """
+        case, self._case = self._case, None
+        if case is None:
+            return
+        with self._attempt():
+            pixels = case.pixels
+            prompts = check_prompts(pixels, case.boxes)
+            for note in prompts.notes:
+                logger.warning("%s: %s", self._shown, note)
+            self._label_map = segmenter.segment_checked(pixels, prompts, stopwatch=self._stopwatch)
+            if self._outputs.overlay_dir is not None:
+                self._drawn = _Prompted(pixels, prompts)
+            self.record = replace(
+                self.record,
+                notes=prompts.notes,
+                shape=pixels.shape,
+                boxes=len(prompts.boxes),
+                slices=_needed_slices(prompts),
+                peak_memory_bytes=peak_memory_bytes(),
+            )
+
+    def write(self) -> CaseRecord:
+        """Write what was found and let go of it; return what happened to the case."""
+        label_map, drawn = self._label_map, self._drawn
+        self._label_map = self._drawn = None
+        if label_map is not None:
+            with self._attempt(), self._stopwatch.step("write"):
+                self._write(label_map)
+            picture = self._picture()
+            if self.record.error is None and drawn is not None and picture is not None:
+                self._draw(drawn, label_map, picture)
+        elif self.record.error is not None and self._outputs.on_error == "empty":
+            self._write_empty()
+        peak = self.record.peak_memory_bytes or peak_memory_bytes()
+        return replace(self.record, seconds=self._stopwatch.seconds, peak_memory_bytes=peak)
+
+    def _is_done(self) -> bool:
+        picture = self._picture()
+        is_drawn = picture is None or os.path.exists(picture)
+        return is_drawn and is_label_map_of(self._target, self.path)
+
+    def _picture(self) -> Path | None:
+        folder = self._outputs.overlay_dir
+        return (
+            None if folder is None else folder / f"{self.path.name.removesuffix(CASE_SUFFIX)}.png"
+        )
+
+    def _write(self, label_map: LabelMap) -> None:
+        try:
+            write_label_map(self._target, label_map)
+        except OSError as error:
+            raise OutputError(f"Label map cannot be written: {error}") from error
+
+    def _write_empty(self) -> None:
+        """Leave a label map of background, so that whoever counts label maps finds one."""
+        shape = read_label_map_shape(self.path)
+        if shape is None:
+            return
+        try:
+            self._write(np.zeros(shape, dtype=np.uint8))
+        except (OutputError, MemoryError) as error:
+            logger.error("%s: no empty label map either: %s", self._shown, error)
+            return
+        logger.warning("%s: an empty label map is written in its place", self._shown)
+        self.record = replace(self.record, is_empty=True)
+
+    @contextmanager
+    def _attempt(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        except ModelError:
+            raise
+        except (InvalidCaseError, OutputError) as error:
+            logger.error("%s: %s", self._shown, error)
+            self.record = replace(self.record, error=str(error))
+        except Exception as error:
+            logger.exception("%s: failed unexpectedly", self._shown)
+            self.record = replace(self.record, error=f"{type(error).__name__}: {error}")
+        finally:
+            total_s = self.record.total_s + time.perf_counter() - started
+            self.record = replace(self.record, total_s=total_s)
+
+    def _draw(self, drawn: _Prompted, label_map: LabelMap, target: Path) -> None:
+        """Draw the picture of a case whose label map is safe."""
+        prompts = drawn.prompts
+        draw = draw_volume_montage if prompts.is_volume else draw_image_overlay
+        try:
+            picture = draw(drawn.pixels, prompts.boxes, label_map, objects=prompts.objects)
+            write_bytes(target, encode_png(picture))
+        except Exception as error:
+            logger.exception("%s: the label map is written, its picture failed", self._shown)
+            message = f"Picture failed: {type(error).__name__}: {error}"
+            self.record = replace(self.record, error=message)
+
+
+class ReadAhead:
+    """Reads cases in order, each while the one before is worked on, and the first at once.
+
+    Args:
+        paths: of the cases.
+        outputs: what to write of them; the folders exist.
+    """
+
+    def __init__(self, paths: Sequence[Path], outputs: Outputs) -> None:
+        self.outputs = outputs
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
+        self._paths = list(paths)
+        self._reading = self._start(0)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[CaseRun]:
+        for index in range(len(self._paths)):
+            reading = self._reading
+            self._reading = self._start(index + 1)
+            if reading is not None:
+                yield reading.result()
+
+    def close(self) -> None:
+        """Give the thread back."""
+        self._thread.shutdown()
+
+    def _start(self, index: int) -> Future[CaseRun] | None:
+        if index >= len(self._paths):
+            return None
+        return self._thread.submit(CaseRun(self._paths[index], self.outputs).read)
+
+
+def run_batch(
+    segmenter: Segmenter,
+    cases: ReadAhead,
+    *,
+    on_case: Callable[[CaseRecord], None],
+) -> None:
+    """Segment every case.
+
+    Args:
+        segmenter: to use.
+        cases: of which the first is being read.
+        on_case: is told of each case, in order and in a thread of its own, when it is done or has
+            failed.
+
+    Raises:
+        ModelError: the model cannot be run.
+    """
+
+    def finish(run: CaseRun) -> None:
+        on_case(run.write())
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="write") as thread:
+        writing: Future[None] | None = None
+        for run in cases:
+            if cases.outputs.measures_memory:
+                reset_peak_memory()
+            run.segment(segmenter)
+            if writing is not None:
+                writing.result()  # at most one label map waits
+            writing = thread.submit(finish, run)
+        if writing is not None:
+            writing.result()
+
+
+def _needed_slices(prompts: Prompts) -> int:
+    if prompts.is_volume:
+        return len(fixed_visits(prompts.boxes, prompts.objects))
+    return min(1, len(prompts.objects))

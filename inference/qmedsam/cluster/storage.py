@@ -1,0 +1,180 @@
+"""Folders of cases and label maps, shared or behind a URL, by fsspec.
+
+A folder that all machines see is used as it is. Of any other, a worker fetches a case into a folder
+of its own and puts the label map back whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from fsspec import filesystem
+from fsspec.core import url_to_fs
+
+from ..batch.cases import is_case_name, list_cases, read_outline, read_outline_of
+from ..batch.cost import Work, work_of
+from ..errors import InferenceError
+from ..system.files import TEMPORARY_NAME, make_writable, remove_leftovers
+
+LOCAL = ("file", "local")
+# A file appears there when it is whole; elsewhere it is renamed when it is.
+WHOLE_AT_ONCE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}
+BLOCK_BYTES = 1 << 16  # of what is read at once of the headers of a case
+
+
+class StorageError(InferenceError):
+    """A folder cannot be used; the message names it."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder.
+
+    Attributes:
+        url: of fsspec, or a path.
+    """
+
+    url: str
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, where it is one of this machine's file system."""
+        file_system, path = self._opened()
+        return Path(path or "/") if set(_protocols(file_system)) & set(LOCAL) else None
+
+    def is_same(self, other: Storage) -> bool:
+        """Whether another folder is this one by another spelling."""
+        if self.folder is not None and other.folder is not None:
+            try:
+                return self.folder.samefile(other.folder)
+            except OSError:  # one is not there yet
+                return self.folder == other.folder
+        mine, others = self._opened(), other._opened()
+        is_kind = bool(set(_protocols(mine[0])) & set(_protocols(others[0])))
+        return is_kind and mine[1].strip("/") == others[1].strip("/")
+
+    def names(self) -> list[str]:
+        """Return the names of the cases in it.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        try:
+            if self.folder is not None:
+                return [path.name for path in list_cases(self.folder)]
+            file_system, path = self._opened()
+            file_system.invalidate_cache()
+            found = [str(each).rpartition("/")[2] for each in file_system.ls(path, detail=False)]
+        except Exception as error:  # of any file system
+            raise StorageError(f"Folder {self.url} cannot be read: {error}") from error
+        return sorted(name for name in found if is_case_name(name))
+
+    def work(self, name: str) -> Work:
+        """Return what there is to do of a case, by its headers and boxes."""
+        if self.folder is not None:
+            return work_of(read_outline(self.folder / name))
+        file_system, path = self._opened()
+        try:
+            with file_system.open(f"{path}/{name}", "rb", block_size=BLOCK_BYTES) as stream:
+                return work_of(read_outline_of(stream))
+        except Exception:  # the worker that gets it will say what is wrong
+            return Work()
+
+    def make(self) -> None:
+        """Make the folder where there is none.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        try:
+            if self.folder is not None:
+                make_writable(self.folder)
+            else:
+                file_system, path = self._opened()
+                file_system.makedirs(path, exist_ok=True)
+        except Exception as error:  # of any file system
+            raise StorageError(f"Folder {self.url} cannot be written: {error}") from error
+
+    def tidy(self) -> None:
+        """Remove what lost workers left half written."""
+        if self.folder is not None:
+            remove_leftovers(self.folder)
+
+    def fetch(self, name: str, target: Path) -> bool:
+        """Copy a file here; False where there is none."""
+        file_system, path = self._opened()
+        try:
+            file_system.get_file(f"{path}/{name}", str(target))
+        except FileNotFoundError:
+            target.unlink(missing_ok=True)
+            return False
+        return True
+
+    def put(self, source: Path) -> None:
+        """Copy a file there, under its name, so that it appears whole or not at all."""
+        file_system, path = self._opened()
+        target = f"{path}/{source.name}"
+        if set(_protocols(file_system)) & WHOLE_AT_ONCE:
+            file_system.put_file(str(source), target)
+            return
+        temporary = f"{path}/{TEMPORARY_NAME.format(os.urandom(8).hex())}"
+        file_system.put_file(str(source), temporary)
+        file_system.mv(temporary, target)
+
+    def _opened(self) -> tuple[Any, str]:
+        if "://" not in self.url:
+            return filesystem("file"), str(Path(self.url).absolute())
+        try:
+            file_system, path = url_to_fs(self.url)
+        except Exception as error:  # of a package that is missing, or lacks an argument
+            raise StorageError(f"Folder {self.url} cannot be used: {error}") from error
+        return file_system, str(path).rstrip("/")
+
+
+@contextmanager
+def staged(
+    inputs: Storage, outputs: Storage, name: str, *, keeps_earlier: bool = False
+) -> Iterator[tuple[Path, Path]]:
+    """Give a case as a file here, and the folder for its label map, which is put back at the end.
+
+    Args:
+        inputs: has the case.
+        outputs: gets the label map.
+        name: of the case.
+        keeps_earlier: a label map that is there already is given as well.
+    """
+    if inputs.folder is not None and outputs.folder is not None:
+        yield inputs.folder / name, outputs.folder
+        return
+    with TemporaryDirectory(prefix="qmedsam-") as scratch:
+        case, output_dir = Path(scratch) / "in" / name, Path(scratch) / "out"
+        case.parent.mkdir()
+        output_dir.mkdir()
+        label_map = output_dir / name
+        inputs.fetch(name, case)
+        if keeps_earlier:
+            outputs.fetch(name, label_map)
+        before = _stamp(label_map)
+        yield case, output_dir
+        if _stamp(label_map) not in (None, before):
+            outputs.put(label_map)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a file is written anew."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _protocols(file_system: Any) -> tuple[str, ...]:
+    protocol = file_system.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)

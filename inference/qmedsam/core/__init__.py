@@ -1,0 +1,1 @@
+"""Pixels and boxes to label maps: pure functions of arrays, and the pipeline that joins them."""

@@ -1,0 +1,197 @@
+"""Logits to masks in the original frame, and masks to a label map.
+
+Logits are upsampled first and thresholded after, as bilinear interpolation without aligned
+corners does it (`torch.nn.functional.interpolate`), but only inside the window where a mask can
+be: a convex combination of values that are all negative or zero is never positive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contract import LOGIT_THRESHOLD, LOW_RES_SIZE, UPSCALING
+from .crops import WHOLE, Window
+from .geometry import Box, Mask, ModelFrame, mask_to_box
+
+STRIP_VALUES = 1 << 18  # 1 MB of float32: a strip's buffers stay in the second-level cache
+LabelMap = NDArray[np.unsignedinteger[Any]]
+
+
+@dataclass(frozen=True)
+class MaskWindow:
+    """A mask and where it lies; all pixels outside the window are background.
+
+    Attributes:
+        mask: (h, w), may be empty.
+        top: row of the original image at which the window begins.
+        left: column of the original image at which the window begins.
+    """
+
+    mask: Mask
+    top: int
+    left: int
+
+    def box(self) -> Box | None:
+        """Return the (4,) box of the mask in the original image; None when nothing is set."""
+        box = mask_to_box(self.mask)
+        if box is None:
+            return None
+        offset = np.array([self.left, self.top, self.left, self.top], dtype=np.float32)
+        return box + offset
+
+
+EMPTY_WINDOW = MaskWindow(np.zeros((0, 0), dtype=np.bool_), 0, 0)
+
+
+def logits_to_window(
+    low_res_logits: NDArray[np.float32], frame: ModelFrame, decoded: Window = WHOLE
+) -> MaskWindow:
+    """Turn one object's logits into its mask in the original frame.
+
+    Args:
+        low_res_logits: (h, w), four for each pixel of `decoded` along a side.
+        frame: of the image; what lies in its padding is ignored.
+        decoded: the part of the embedding that they are of; all outside is background.
+    """
+    height, width = _inside_padding(frame)
+    origins = UPSCALING * decoded.top, UPSCALING * decoded.left
+    logits = low_res_logits[: max(0, height - origins[0]), : max(0, width - origins[1])]
+    extent = mask_to_box(logits > LOGIT_THRESHOLD)
+    if extent is None:
+        return EMPTY_WINDOW
+    left, top, right, bottom = (int(value) for value in extent)
+    height, width = logits.shape
+    rows = _samples(frame, 0, first=top, last=bottom, origin=origins[0], count=height)
+    columns = _samples(frame, 1, first=left, last=right, origin=origins[1], count=width)
+    if not (rows.low.size and columns.low.size):
+        return EMPTY_WINDOW
+    mask = _upsampled_mask(logits, rows, columns)
+    return MaskWindow(mask, rows.start, columns.start)
+
+
+def upsampled_logits(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> NDArray[np.float32]:
+    """Return one object's logits in the original frame, of which its mask is what is above 0.
+
+    Args:
+        low_res_logits: (256, 256), of the whole model frame.
+        frame: of the image; what lies in its padding is ignored.
+
+    Returns:
+        (H, W).
+    """
+    height, width = _inside_padding(frame)
+    values = low_res_logits[:height, :width]
+    rows = _samples(frame, 0, first=0, last=height, origin=0, count=height)
+    columns = _samples(frame, 1, first=0, last=width, origin=0, count=width)
+    left = values[:, columns.low]
+    wide = left + (values[:, columns.high] - left) * columns.weight
+    upper = wide[rows.low]
+    return np.asarray(upper + (wide[rows.high] - upper) * rows.weight[:, None])
+
+
+def label_dtype(objects: int) -> type[np.uint8] | type[np.uint16]:
+    """Return the smallest unsigned type that holds the labels 1 to `objects`."""
+    return np.uint8 if objects <= np.iinfo(np.uint8).max else np.uint16
+
+
+class LabelCanvas:
+    """A label map being drawn; masks may come in any order, the higher label wins an overlap.
+
+    Args:
+        shape: (D, H, W); an image has a depth of one.
+        objects: number of labels, which decides the type.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], objects: int) -> None:
+        self.label_map: LabelMap = np.zeros(shape, dtype=label_dtype(objects))
+
+    def paint(self, z: int, window: MaskWindow, label: int) -> None:
+        """Draw one mask on slice `z`."""
+        height, width = window.mask.shape
+        region = self.label_map[
+            z, window.top : window.top + height, window.left : window.left + width
+        ]
+        np.copyto(region, region.dtype.type(label), where=window.mask & (region < label))
+
+
+class MaskCanvas:
+    """A mask of its own for each object, so that overlaps stay.
+
+    Args:
+        shape: (D, H, W); an image has a depth of one.
+        objects: number of labels.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], objects: int) -> None:
+        self.masks = np.zeros((objects, *shape), dtype=np.bool_)
+
+    def paint(self, z: int, window: MaskWindow, label: int) -> None:
+        """Draw one mask on slice `z`."""
+        height, width = window.mask.shape
+        rows, columns = (
+            slice(window.top, window.top + height),
+            slice(window.left, window.left + width),
+        )
+        self.masks[label - 1, z, rows, columns] |= window.mask
+
+
+def _inside_padding(frame: ModelFrame) -> tuple[int, int]:
+    """Return rows and columns of the low-resolution logits that are of the image."""
+    stride = LOW_RES_SIZE / frame.image_size
+    height, width = (int(np.ceil(side * stride)) for side in frame.resized_hw)
+    return height, width
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Where the pixels of one axis of a window read the low-resolution grid."""
+
+    start: int
+    low: NDArray[np.intp]
+    high: NDArray[np.intp]
+    weight: NDArray[np.float32]
+
+
+def _samples(
+    frame: ModelFrame, axis: int, *, first: int, last: int, origin: int, count: int
+) -> _Samples:
+    """Sample an axis of `count` low-resolution values where `first` to `last` have an influence.
+
+    The values begin at `origin` of the model frame; pixels nearer to one beyond are left out.
+    """
+    length = frame.original_hw[axis]
+    # Low-resolution pixels per original pixel.
+    ratio = frame.resized_hw[axis] / length * LOW_RES_SIZE / frame.image_size
+    lowest, highest = origin / ratio - 0.5, (origin + count) / ratio - 0.5
+    start = max(0, int(np.ceil(lowest)), int(np.floor((origin + first - 0.5) / ratio - 0.5)))
+    stop = int(np.ceil((origin + last + 1.5) / ratio - 0.5)) + 1
+    stop = min(length, int(np.ceil(highest)), stop)
+    position = (np.arange(start, stop, dtype=np.float32) + np.float32(0.5)) * np.float32(ratio)
+    position = np.maximum(position - np.float32(origin + 0.5), np.float32(0))
+    low = np.minimum(position.astype(np.intp), count - 1)
+    high = np.minimum(low + 1, count - 1)
+    return _Samples(start, low, high, position - low.astype(np.float32))
+
+
+def _upsampled_mask(low_res_logits: NDArray[np.float32], rows: _Samples, columns: _Samples) -> Mask:
+    """Interpolate and threshold, a strip of rows at a time."""
+    first = int(rows.low[0])
+    band = low_res_logits[first : int(rows.high[-1]) + 1]
+    left = band[:, columns.low]
+    wide = left + (band[:, columns.high] - left) * columns.weight  # (low rows, w)
+    height, width = rows.low.size, columns.low.size
+    mask = np.empty((height, width), dtype=np.bool_)
+    step = max(1, STRIP_VALUES // width)
+    for start in range(0, height, step):
+        strip = slice(start, start + step)
+        upper = wide[rows.low[strip] - first]
+        logits = wide[rows.high[strip] - first]
+        logits -= upper
+        logits *= rows.weight[strip, None]
+        logits += upper
+        np.greater(logits, LOGIT_THRESHOLD, out=mask[strip])
+    return mask

@@ -1,0 +1,163 @@
+"""Boxes from text: options, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.geometry import Boxes
+from ..core.prompts import IMAGE_COLUMNS, VOLUME_COLUMNS
+from .scan import FormatError
+
+NAME = "name"
+ORDERS = (["x0", "y0", "x1", "y1"], ["x0", "y0", "z0", "x1", "y1", "z1"])
+COLUMN_NAMES = {NAME: NAME, "label": NAME} | {
+    written: f"{axis}{end}"
+    for axis in "xyz"
+    for end, word in enumerate(("min", "max"))
+    for written in (f"{axis}{end}", f"{axis}_{word}", f"{axis}{word}")
+}
+
+
+@dataclass(frozen=True)
+class NamedBox:
+    """A box as a user wrote it.
+
+    Attributes:
+        corners: four or six coordinates of the file.
+        name: of the object in it; empty where it has none.
+    """
+
+    corners: tuple[float, ...]
+    name: str = ""
+
+
+def parse_box(text: str) -> NamedBox:
+    """Read four or six numbers with commas between, after the name of the object and `=` if any.
+
+    Raises:
+        FormatError: they are not.
+    """
+    name, _, numbers = text.rpartition("=")
+    try:
+        box = NamedBox(tuple(float(value) for value in numbers.split(",")), name.strip())
+    except ValueError:
+        box = NamedBox(())
+    if len(box.corners) not in (IMAGE_COLUMNS, VOLUME_COLUMNS):
+        raise FormatError(f"Box must be x0,y0,x1,y1 or x0,y0,z0,x1,y1,z1, got {text!r}")
+    return box
+
+
+def read_boxes(path: Path) -> list[NamedBox]:
+    """Read boxes from JSON or CSV.
+
+    JSON is a list, or an object with the list as `boxes`; each is a list of numbers, or an object
+    with these as `box` and a `name`. CSV has a row a box, with commas or semicolons; the name of
+    the object may be the last value. Its first row may name the columns, in any order: x0, y0,
+    perhaps z0, x1, y1, perhaps z1, perhaps name; also x_min and so on.
+
+    Raises:
+        FormatError: the file cannot be read, or holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"{path} cannot be read: {error}") from error
+    if path.suffix.lower() == ".json":
+        try:
+            document = json.loads(text)
+            rows = document["boxes"] if isinstance(document, dict) else document
+            return [_of_json(row) for row in rows]
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise FormatError(f"{path} must be JSON with a list of boxes, got {error!r}") from error
+    return _of_csv(path, text)
+
+
+def stack_boxes(boxes: Sequence[NamedBox], columns: int) -> Boxes:
+    """Return boxes (N, columns).
+
+    Raises:
+        FormatError: a box has another number of coordinates.
+    """
+    for box in boxes:
+        if len(box.corners) != columns:
+            raise FormatError(
+                f"Boxes must have {columns} coordinates for this file, got {list(box.corners)}"
+            )
+    corners = [box.corners for box in boxes]
+    return np.array(corners, dtype=np.float32).reshape(len(boxes), columns)
+
+
+def _of_json(row: Any) -> NamedBox:
+    name = ""
+    if isinstance(row, dict):
+        row, name = row["box"], str(row.get("name", ""))
+    if not isinstance(row, list) or not all(type(value) in (int, float) for value in row):
+        raise TypeError(f"{row!r} is no list of numbers")
+    return NamedBox(tuple(float(value) for value in row), name)
+
+
+def _of_csv(path: Path, text: str) -> list[NamedBox]:
+    first, _, _ = text.partition("\n")
+    reader = csv.reader(text.splitlines(), delimiter=";" if ";" in first else ",")
+    boxes: list[NamedBox] = []
+    columns: list[str] | None = None
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if reader.line_num == 1 and not any(_is_number(cell) for cell in cells):
+                columns = _columns(path, cells) if any(cells) else None
+            elif any(cells):
+                boxes.append(_of_row(cells, columns))
+    except (csv.Error, ValueError) as error:
+        raise FormatError(f"{path}, line {reader.line_num}: {error}") from error
+    return boxes
+
+
+def _columns(path: Path, cells: list[str]) -> list[str]:
+    """Return the columns by the names that are used here.
+
+    Raises:
+        FormatError: they are named in another way.
+    """
+    found = [COLUMN_NAMES.get(cell.lower(), "") for cell in cells]
+    if sorted(found) not in [sorted([*order, *more]) for order in ORDERS for more in ([], [NAME])]:
+        raise FormatError(
+            f"{path}, line 1: columns must be {', '.join(ORDERS[0])} or {', '.join(ORDERS[1])}, "
+            f"and perhaps name, got {cells}"
+        )
+    return found
+
+
+def _of_row(cells: list[str], columns: list[str] | None) -> NamedBox:
+    """Read a row of a table.
+
+    Raises:
+        ValueError: it is no box.
+    """
+    if columns is None:
+        has_name = len(cells) in (IMAGE_COLUMNS + 1, VOLUME_COLUMNS + 1)
+        corners, name = (cells[:-1], cells[-1]) if has_name else (cells, "")
+    else:
+        if len(cells) != len(columns):
+            raise ValueError(f"must have {len(columns)} values, got {cells}")
+        by_name = dict(zip(columns, cells, strict=True))
+        order = ORDERS[1] if "z0" in by_name else ORDERS[0]
+        corners, name = [by_name[column] for column in order], by_name.get(NAME, "")
+    if not all(_is_number(corner) for corner in corners):
+        raise ValueError(f"must be numbers, got {corners}")
+    return NamedBox(tuple(float(corner) for corner in corners), name)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,77 @@
+"""The challenge's `.npz` as an image or volume like any other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nibabel import nifti1 as nibabel_nifti1
+
+from ..batch.cases import CASE_SUFFIX, read_case_bytes
+from ..batch.overlay import encode_png
+from ..core.postprocess import LabelMap
+from ..core.preprocess import as_rgb, without_alpha
+from ..core.prompts import check_pixels, label_map_shape
+from ..errors import InvalidCaseError
+from .intensity import AS_IT_IS, IntensityWindow
+from .nifti import LPS_TO_RAS, encode_nifti
+from .nifti import SUFFIXES as NIFTI_SUFFIXES
+from .picture import encode_label_png
+from .scan import FormatError, LabelNotes, Scan
+
+SUFFIXES = (CASE_SUFFIX,)
+nifti1: Any = nibabel_nifti1
+
+
+class CaseScan(Scan):
+    """What a case holds; its boxes say whether it is a volume.
+
+    Attributes:
+        boxes: of the case, as they are in it.
+
+    Args:
+        name: of the file, for messages.
+        content: of the file.
+        window: of its values; None leaves them as they are.
+
+    Raises:
+        FormatError: the file is no case.
+        WindowError: the window does not fit its values.
+    """
+
+    def __init__(
+        self, name: str, content: bytes, window: str | IntensityWindow | None = None
+    ) -> None:
+        try:
+            case = read_case_bytes(content)
+            check_pixels(case.pixels)
+        except InvalidCaseError as error:
+            raise FormatError(f"{name}: {error}") from error
+        columns = case.boxes.shape[1] if case.boxes.ndim == 2 else None
+        shape = case.pixels.shape
+        is_volume = len(shape) == 3 and label_map_shape(shape, columns) == shape
+        self.boxes = case.boxes
+        values = case.pixels if is_volume else without_alpha(case.pixels)
+        super().__init__(values, window or AS_IT_IS, is_volume=is_volume)
+        self.label_suffixes = () if is_volume else (".png",)
+
+    def encode(self, label_map: LabelMap, suffix: str, notes: LabelNotes) -> bytes:
+        """Return the label map of an image as PNG."""
+        return encode_label_png(label_map, notes)
+
+    def encode_pixels(self, name: str) -> bytes:
+        """Return an image as PNG, or a volume as NIfTI, by the name of the file.
+
+        The challenge's volumes are axial slices from front to back, the patient's right first; what
+        a voxel measures they do not say, so that it is 1 mm here.
+
+        Raises:
+            FormatError: the name ends in another way.
+        """
+        suffixes = NIFTI_SUFFIXES if self.is_volume else (".png",)
+        suffix = next((each for each in suffixes[::-1] if name.lower().endswith(each)), None)
+        if suffix is None:
+            raise FormatError(f"{name} must end in {', '.join(suffixes)} for this case")
+        if not self.is_volume:
+            return encode_png(as_rgb(self.pixels))
+        header: Any = nifti1.Nifti1Header()
+        return encode_nifti(self.pixels.T, LPS_TO_RAS, header, suffix)

@@ -1,0 +1,67 @@
+"""Compiled models as files, so that the next start is quicker.
+
+OpenVINO has a cache of its own. It tells neither precisions nor weights apart, does not notice
+damage, and sets the locale of the whole process to C when two threads use it (seen with 2026.4.1).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ..system.deflate import deflate
+from ..system.files import make_writable, write_bytes
+
+logger = logging.getLogger(__name__)
+
+CHECKSUM_BYTES = 4  # of the rest, at the beginning of a file
+
+
+class ModelCache:
+    """Compiled models in a folder of their own.
+
+    Args:
+        folder: named after all that a compiled model depends on; need neither exist nor be
+            writable.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self, name: str) -> bytes | None:
+        """Return what was stored under a name; None where nothing is, or it is damaged."""
+        path = self._path(name)
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        checksum, blob = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
+        if _checksum(blob) != checksum:
+            logger.warning("Cached model %s is damaged, and compiled anew", path)
+            return None
+        return blob
+
+    def is_writable(self) -> bool:
+        """Whether something can be stored; a model is put into bytes only then."""
+        try:
+            make_writable(self._folder)
+        except OSError as error:
+            logger.info("Compiled models are not cached: %s", error)
+            return False
+        return True
+
+    def store(self, name: str, blob: bytes) -> None:
+        """Keep a compiled model where `is_writable`.
+
+        Raises:
+            OSError: it cannot be written; the next start compiles again.
+        """
+        write_bytes(self._path(name), _checksum(blob) + blob)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.blob"
+
+
+def _checksum(blob: bytes) -> bytes:
+    """Return the CRC-32: against damage; whoever may write here may write any digest."""
+    return int(deflate.crc32(blob)).to_bytes(CHECKSUM_BYTES, "big")

@@ -1,0 +1,74 @@
+"""What the exporter wrote about a model: its name, its frame and the digests of its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.contract import (
+    CONTRACT_VERSION,
+    DECODER_FILE,
+    ENCODER_FILE,
+    ENCODER_REST_FILE,
+    MANIFEST_FILE,
+)
+from ..errors import ModelError
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the exporter wrote about a model.
+
+    Attributes:
+        name: of the network.
+        precision: in which the weights are stored.
+        image_size: side of the model frame in pixels.
+        sha256: digest of each file by its name.
+    """
+
+    name: str
+    precision: str
+    image_size: int
+    sha256: dict[str, str]
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_manifest(model_dir: Path) -> Manifest:
+    """Read the manifest of a model folder and check that its files are there.
+
+    Raises:
+        ModelError: the manifest, a digest or a file is missing or malformed, or of another
+            contract.
+    """
+    path = model_dir / MANIFEST_FILE
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        version = document["contract_version"]
+        manifest = Manifest(
+            name=str(document["name"]),
+            precision=str(document["precision"]),
+            image_size=int(document["image_size"]),
+            sha256=dict(document["sha256"]),
+        )
+    except OSError as error:
+        raise ModelError(f"Model folder {model_dir} has no readable {MANIFEST_FILE}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is not a manifest: {error!r}") from error
+    if version != CONTRACT_VERSION:
+        raise ModelError(f"{path} must have contract version {CONTRACT_VERSION}, got {version}")
+    graphs = {ENCODER_FILE, DECODER_FILE} | ({ENCODER_REST_FILE} & manifest.sha256.keys())
+    needed = graphs | {Path(name).with_suffix(".bin").name for name in graphs}
+    unnamed = sorted(needed - manifest.sha256.keys())
+    if unnamed:
+        raise ModelError(f"{path} must have the SHA-256 of {', '.join(unnamed)}")
+    missing = sorted(name for name in manifest.sha256 if not (model_dir / name).is_file())
+    if missing:
+        raise ModelError(f"Model folder {model_dir} lacks {', '.join(missing)}")
+    return manifest

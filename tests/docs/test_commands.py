@@ -1,0 +1,286 @@
+"""What the documentation shows can be run: every command, every program, every link.
+
+What takes hours, or a container, is read by the parser of its module, and a test that runs it
+whole is named; so is what `make` says it would run, where CI does not make it. A command that
+nothing here knows is a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.docs import makefile, workplace
+from tests.docs.pages import PAGES, Command, anchors, blocks, find_commands, links, named_outputs
+from tests.packaging.test_packaging import PACKAGE_OF
+
+RUN, NAMED, SERVED, REQUEST, CONTAINER = "run", "named", "served", "request", "container"
+JOINED, TRAINED, PARSED, COLLECTED, MADE = "joined", "trained", "parsed", "collected", "made"
+INSTALLED, ELSEWHERE = "installed", "elsewhere"
+NAME_ALONE = re.compile(r"(qmedsam|python -m qmedsam)( \w+)?")
+# How a command begins, and how it is tried; the first that fits counts.
+KINDS = {
+    r"(qmedsam|python -m qmedsam) serve\b": SERVED,
+    r"qmedsam cluster .*--address ": JOINED,
+    r"(qmedsam|python -m qmedsam|sh predict\.sh)\b": RUN,
+    r"(mkdir|chmod) ": RUN,
+    r"curl ": REQUEST,
+    r"docker container run ": CONTAINER,
+    r"(torchrun .*)?(python )?-m training\.train\b": TRAINED,
+    r"python -m (training|benchmarks)\.\w+": PARSED,
+    r"python -m pytest\b": COLLECTED,
+    r"make ": MADE,
+    r"pip install ": INSTALLED,
+    r"docker (build|save|load) |\. \.venv/bin/activate|sbatch |kubectl ": ELSEWHERE,
+    r"ray (start|get-auth-token) |export ": ELSEWHERE,
+}
+# Where commands are run that a test here cannot run, and in which words.
+RUN_ELSEWHERE = {
+    "docker build": ("tests/container/run.sh", "docker build -t"),
+    "docker save": ("tests/container/run.sh", "docker save"),
+    "docker load": ("tests/container/run.sh", "docker load -i"),
+    "docker container run": ("tests/container/run.sh", "docker container run --rm"),
+    ". .venv/bin/activate": ("Makefile", "-m venv .venv"),
+    "sbatch": ("tests/deploy/test_slurm.py", '"slurm-array.sh"'),
+    "ray get-auth-token": ("docs/threat-model.md", "ray get-auth-token --generate"),
+    "export": ("docs/threat-model.md", "`RAY_AUTH_MODE=token`"),
+    "ray start": ("tests/qmedsam/cluster/test_command.py", "cluster.add_node("),  # does the same
+    "kubectl": ("tests/deploy/test_kubernetes.py", '"kubernetes-job.yaml"'),
+}
+# What else `make` runs that CI does not: on files of its own alone, or tried where it says.
+OF_RECIPES = {
+    r"(mkdir -p|touch|rm -rf) |python3\.11 -m venv ": None,
+    r"python tests/fuzz/reader\.py ": (
+        "tests/fuzz/test_reader.py",
+        "from tests.fuzz.reader import",
+    ),
+}
+COMMANDS = find_commands()
+
+
+def kind_of(command: Command) -> str | None:
+    is_name = command.is_in_sentence and NAME_ALONE.fullmatch(command.plain)
+    if is_name and not command.plain.endswith(" serve"):  # which runs as it is
+        return NAMED
+    return next((kind for begin, kind in KINDS.items() if re.match(begin, command.plain)), None)
+
+
+def each(kind: str):
+    """Run a test for each command of a kind."""
+    chosen = [command for command in COMMANDS if kind_of(command) == kind]
+    assert chosen, f"No command is of the kind {kind}"
+    return pytest.mark.parametrize("command", chosen, ids=lambda command: command.plain[:60])
+
+
+def check_elsewhere(path: str, words: str) -> None:
+    assert words in (ROOT / path).read_text(), f"{path} does not have {words!r}"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("docs") / "prepared"
+    folder.mkdir()
+    workplace.prepare(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(prepared, request):
+    """A copy for one test; compiled models beside it serve all."""
+    copied = prepared.with_name("copy")
+    shutil.copytree(prepared, copied, symlinks=True)
+    yield copied
+    shutil.rmtree(copied)
+
+
+def test_something_tries_each_command():
+    unknown = [f"{each.page}: {each.text}" for each in COMMANDS if kind_of(each) is None]
+    assert not unknown, "Nothing tries these commands; see KINDS"
+
+
+@pytest.mark.model
+@each(RUN)
+def test_a_command_writes_what_it_names(folder, command):
+    for name in command.outputs:
+        (folder / name).unlink(missing_ok=True)  # that is an input elsewhere
+    workplace.run(folder, ["sh", "-c", "\n".join([*command.before, command.text])])
+    workplace.check_written(folder, command.outputs)
+
+
+@pytest.mark.model
+@each(CONTAINER)
+def test_what_runs_in_a_container_runs_outside(folder, command):
+    check_elsewhere(*RUN_ELSEWHERE["docker container run"])
+    words = command.words
+    at = next(i for i, word in enumerate(words) if word.split(":")[0] == "qmedsam")
+    for mount in (word for word in words[:at] if word.startswith("$PWD/")):
+        name = re.fullmatch(r"\$PWD/(\w+)/?:/workspace/(\w+)/?(:ro)?", mount)
+        assert name, f"{mount} must be a folder of /workspace"
+        assert name[1] == name[2]
+    inside = words[at + 1 :] or ["/bin/bash", "-c", "sh predict.sh"]  # the image's command
+    workplace.run(folder, inside, INPUT_DIR="inputs", OUTPUT_DIR="outputs")
+    workplace.check_written(folder, ["outputs", *named_outputs(inside[-1].split())])
+
+
+@each(NAMED)
+def test_a_command_that_is_named_is_there(prepared, command):
+    workplace.run(prepared, [*command.words, "--help"])
+
+
+@pytest.mark.model
+@each(SERVED)
+def test_the_page_is_served(folder, command):
+    with workplace.serving(folder, command) as port:
+        if not workplace.has_curl():
+            pytest.skip("the page is served; its requests need curl 7.82 or later")
+        for request in COMMANDS:
+            if kind_of(request) == REQUEST:
+                workplace.run_curl(folder, request, port)
+
+
+@each(JOINED)
+def test_a_command_that_joins_a_cluster_has_its_options(command):
+    from qmedsam.cluster.command import build_parser
+
+    build_parser().parse_args(command.words[2:])  # tests/cluster runs it on two machines
+
+
+@pytest.mark.training
+@each(TRAINED)
+def test_training_has_its_options_recipe_and_settings(command):
+    check_training(command)
+
+
+@pytest.mark.training
+@each(PARSED)
+def test_a_module_has_the_options_that_are_named(command):
+    check_module(command)
+
+
+def check_training(command: Command) -> None:
+    pytest.importorskip("torch", reason="training/requirements.txt is not installed")
+    from torch.distributed.run import get_args_parser
+
+    from training.loop.recipe import read_recipe
+    from training.train import build_parser
+
+    options = command.words[3:]
+    if command.words[0] == "torchrun":
+        launched = get_args_parser().parse_args(command.words[1:])
+        assert (launched.module, launched.training_script) == (True, "training.train")
+        options = launched.training_script_args
+    if options or not command.is_in_sentence:
+        arguments = build_parser().parse_args(options)
+        read_recipe(ROOT / arguments.recipe, arguments.set)
+    assert_a_test_runs("training", "train")
+
+
+def check_module(command: Command) -> None:
+    pytest.importorskip("torch", reason="training/requirements.txt is not installed")
+    name, options = command.words[2], command.words[3:]
+    parser: argparse.ArgumentParser = importlib.import_module(name).build_parser()
+    if options or not command.is_in_sentence:
+        parser.parse_args(options)
+    assert_a_test_runs(*name.split("."))
+
+
+def assert_a_test_runs(package: str, module: str) -> None:
+    imported = re.compile(
+        rf"from {package} import [^\n]*\b{module}\b|from {package}\.{module} import"
+    )
+    tests = (ROOT / "tests" / package).glob("test_*.py")
+    assert any(imported.search(path.read_text()) for path in tests), f"No test of {module}"
+
+
+@each(COLLECTED)
+def test_pytest_has_the_file_and_the_options(command):
+    check_pytest(command)
+
+
+def check_pytest(command: Command) -> None:
+    options = ["--collect-only", "-q", "-p", "no:cacheprovider"]
+    workplace.run(ROOT, [*command.words, *options])
+
+
+@each(MADE)
+def test_a_target_is_made(command):
+    """All that `make` would run is known here, or CI makes it."""
+    text = (ROOT / "Makefile").read_text()
+    for name in (word.partition("=")[0] for word in command.words[1:] if "=" in word):
+        assert re.search(rf"^{name} [:?]?=", text, re.MULTILINE), f"The Makefile has no {name}"
+    lines = makefile.recipe(command)
+    assert lines
+    for line in lines:
+        assert line.text in makefile.run_by_ci() or is_tried(line), f"Nothing tries {line.text}"
+
+
+def is_tried(line: Command) -> bool:
+    """Whether a line of a recipe is tried here, in part by the test below."""
+    if kind_of(line) == INSTALLED:
+        return (ROOT / line.words[line.words.index("-r") + 1]).is_file()
+    for begin, elsewhere in OF_RECIPES.items():
+        if re.match(begin, line.plain):
+            if elsewhere:
+                check_elsewhere(*elsewhere)
+            return True
+    return kind_of(line) in CHECKS
+
+
+CHECKS = {TRAINED: check_training, PARSED: check_module, COLLECTED: check_pytest}
+
+
+@pytest.mark.training
+@each(MADE)
+def test_what_a_target_runs_has_its_options(command):
+    for line in makefile.recipe(command):
+        if kind_of(line) in CHECKS and line.text not in makefile.run_by_ci():
+            CHECKS[kind_of(line)](line)
+
+
+@each(INSTALLED)
+def test_an_extra_is_one_of_the_package(command):
+    extras = re.fullmatch(r"\.(?:\[(.+)\])?", command.words[-1])
+    assert extras, "What is installed must be this package"
+    for extra in (extras[1] or "").split(",") if extras[1] else []:
+        assert extra in PACKAGE_OF  # whose wheel is looked at there
+
+
+@each(ELSEWHERE)
+def test_a_command_is_run_elsewhere(command):
+    begin = next(begin for begin in RUN_ELSEWHERE if command.plain.startswith(begin))
+    check_elsewhere(*RUN_ELSEWHERE[begin])
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(code, id=f"{page.name}-{number}")
+        for page in PAGES
+        for number, code in enumerate(blocks(page, "python"), 1)
+    ],
+)
+def test_a_program_runs_in_a_checkout(folder, code):
+    own = re.sub(r"^(from|import) qmedsam\b", r"\1 inference", code, flags=re.MULTILINE)
+    (folder / "program.py").write_text(own)
+    workplace.run(folder, [sys.executable, "program.py"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page):
+    for path, anchor in links(page):
+        assert path.exists(), f"{path} is missing"
+        assert not anchor or anchor in anchors(path), f"{path.name} has no heading #{anchor}"
+
+
+def test_the_index_has_every_page():
+    index = ROOT / "docs" / "README.md"
+    indexed = {path.resolve() for path, _ in links(index)}
+    assert set((ROOT / "docs").glob("*.md")) - {index} <= indexed

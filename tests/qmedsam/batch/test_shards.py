@@ -1,0 +1,110 @@
+"""Parts of a folder: all cases once, about as much work in each."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qmedsam import cli, segmenter
+from qmedsam.batch.cases import list_cases
+from qmedsam.batch.cost import Work, read_work, read_works
+from qmedsam.batch.shards import Shard, assign, cases_of_shard
+from qmedsam.cli import main
+from tests.qmedsam.test_cli import FakeCompiledNetwork
+
+COUNT = 4
+
+
+@pytest.fixture
+def skewed(tmp_path):
+    """A case of a quarter of all work, some large ones, many small ones, and a broken one."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    depths = [120, *(range(10, 60, 10)), *([1, 2, 3] * 30)]
+    for number, depth in enumerate(depths):
+        boxes = [[1, 1, 0, 12, 10, depth - 1]] * (1 + number % 3)
+        pixels = np.zeros((depth, 12, 14), np.uint8)
+        np.savez(folder / f"{number:03}.npz", imgs=pixels, boxes=boxes)
+    (folder / "broken.npz").write_bytes(b"no archive")
+    return folder
+
+
+def test_shards_have_every_case_once_and_loads_within_a_tenth(skewed):
+    paths = list_cases(skewed)
+    shards = [cases_of_shard(paths, Shard(index, COUNT)) for index in range(COUNT)]
+    assert sorted(path for shard in shards for path in shard) == paths
+    loads = [sum(work.seconds for work in read_works(shard)) for shard in shards]
+    assert max(loads) < 1.1 * min(loads)
+    assert all(shard == sorted(shard) for shard in shards)
+
+
+def test_the_command_runs_its_shard_alone(skewed, tmp_path, monkeypatch):
+    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
+    written: list[str] = []
+    for index in range(COUNT):
+        output = tmp_path / str(index)
+        status = main(["-i", str(skewed), "-o", str(output), "--shard", f"{index}/{COUNT}"])
+        names = [path.name for path in output.iterdir()]
+        is_whole = len(names) == len(cases_of_shard(list_cases(skewed), Shard(index, COUNT)))
+        assert status == (cli.DONE if is_whole else cli.SOME_FAILED)
+        written += names
+    assert sorted(written) == [path.name for path in list_cases(skewed)][:-1]
+
+
+def test_a_shard_without_cases_is_done(skewed, tmp_path, monkeypatch):
+    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
+    words = ["-i", str(skewed), "-o", str(tmp_path / "out"), "--shard", "998/999"]
+    assert main(words) == cli.DONE
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_file_system_that_fails_ends_the_task(skewed, tmp_path, monkeypatch, caplog):
+    """It would deal the cases out otherwise than the other tasks do."""
+    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
+    opened = Path.open
+
+    def fail(self, *arguments, **options):
+        if self.name == "003.npz":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return opened(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", fail)
+    words = ["-i", str(skewed), "-o", str(tmp_path / "out"), "--shard", "0/4"]
+    assert main(words) == cli.NOTHING_RAN
+    assert "Stale file handle" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "1", "4/4", "-1/4", "1/", "a/b", "0/0"])
+def test_what_is_no_shard_is_refused(text, capsys):
+    with pytest.raises(SystemExit):
+        main(["-i", "in", "-o", "out", f"--shard={text}"])
+    assert "must be I/N" in capsys.readouterr().err
+
+
+@given(
+    st.lists(st.floats(0, 1e4), max_size=200),
+    st.integers(1, 20),
+)
+def test_no_load_exceeds_graham_bound(costs, count):
+    places = assign(costs, count)
+    loads = np.bincount(places, weights=costs, minlength=count) if costs else np.zeros(count)
+    fair = max(sum(costs) / count, max(costs, default=0))
+    assert loads.max() <= (2 - 1 / count) * fair * (1 + 1e-9)
+
+
+def test_work_is_counted_by_boxes(tmp_path):
+    path = tmp_path / "a.npz"
+    boxes = [[0, 0, 2, 5, 5, 5], [0, 0, 4, 5, 5, 9], [0, 0, 50, 5, 5, 60]]
+    np.savez(path, imgs=np.zeros((10, 6, 7), np.uint8), boxes=boxes)
+    assert read_work(path) == Work(slices=8, decodes=4 + 6, voxels=420)
+    np.savez(path, imgs=np.zeros((6, 7, 3), np.uint8), boxes=[[0, 0, 5, 5], [1, 1, 3, 3]])
+    assert read_work(path) == Work(slices=1, decodes=2, voxels=126)
+    np.savez(path, imgs=np.zeros((6, 7), np.float32), boxes=[[0, 0, 5, 5]])
+    assert read_work(path) == Work()
+    np.savez(path, imgs=np.zeros((6, 7), np.uint8), boxes=[[0, 0, 5, np.nan]])
+    assert read_work(path) == Work()

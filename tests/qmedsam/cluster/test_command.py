@@ -1,0 +1,198 @@
+"""The command on real clusters of this machine: workers and machines are lost, nothing else is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ray.cluster_utils import Cluster
+
+from qmedsam.batch.cases import list_cases, read_case
+from qmedsam.cluster.command import WORKER_BYTES, _Run, threads_per_worker, worker_count
+from qmedsam.cluster.scheduler import ClusterError
+from qmedsam.cluster.worker import Description
+from qmedsam.version import __version__
+from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT, wait_for
+
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Parts of the examples, and a broken case."""
+    inputs = tmp_path_factory.mktemp("cluster") / "in"
+    inputs.mkdir()
+    brain = read_case(EXAMPLES / "3DBox_MR_brain.npz").pixels
+    for number in range(COUNT):
+        depth = 1 + number % 4
+        box = [60, 90, 0, 120, 150, depth - 1]
+        pixels = brain[number % 20 : number % 20 + depth]
+        np.savez_compressed(inputs / f"{number:02}.npz", imgs=pixels, boxes=np.array([box]))
+    (inputs / "broken.npz").write_bytes(b"no archive")
+    return inputs
+
+
+@pytest.fixture(scope="module")
+def expected(folder, tmp_path_factory) -> dict[str, bytes]:
+    """What the folder command writes."""
+    output = tmp_path_factory.mktemp("folder")
+    command = [sys.executable, "-m", "qmedsam", "-i", str(folder), "-o", str(output)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 1
+    return contents(output)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def start(folder: Path, output: Path, *options: str, word: str = "") -> subprocess.Popen:
+    words = ["cluster", "-i", str(folder), "-o", str(output), "--workers", "2", *options]
+    return subprocess.Popen(
+        [sys.executable, "-m", "qmedsam", *words],
+        cwd=ROOT,
+        env={**os.environ, "QMEDSAM_TEST": word},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_label_maps(output: Path, count: int) -> None:
+    wait_for(lambda: output.is_dir() and len(list_cases(output)) >= count, f"Case {count}")
+
+
+def workers_of(word: str) -> list[int]:
+    """Return the processes of workers that a command with this word in its environment started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "cmdline").read_bytes().startswith(b"ray::Worker") and (
+                word.encode() in (folder / "environ").read_bytes()
+            ):
+                found.append(int(folder.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+@pytest.mark.model
+def test_a_lost_worker_loses_nothing(folder, expected, tmp_path):
+    output, report = tmp_path / "out", tmp_path / "report" / "report.json"
+    word = uuid.uuid4().hex
+    with start(folder, output, "--report", str(report), word=word) as process:
+        wait_for_label_maps(output, 3)
+        os.kill(workers_of(word)[0], signal.SIGKILL)
+        _, messages = process.communicate(timeout=HANGS_AFTER_S)
+    assert process.returncode == 1, messages
+    assert "ERROR: broken.npz: File must be a .npz archive" in messages
+    assert contents(output) == expected
+    document = json.loads(report.read_text())
+    assert (document["cases_done"], document["cases_failed"]) == (COUNT, 1)
+    assert document["lost_workers"] == 1
+    assert len(document["workers"]) in (2, 3)  # the third may be ready too late
+    assert sum(worker["cases"] for worker in document["workers"]) == COUNT + 1
+
+
+@pytest.mark.model
+def test_a_lost_machine_loses_nothing(folder, expected, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    output = tmp_path / "out"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        other = cluster.add_node(num_cpus=1)
+        with start(folder, output, "--address", cluster.address) as process:
+            wait_for_label_maps(output, 3)
+            cluster.remove_node(other, allow_graceful=False)
+            _, messages = process.communicate(timeout=HANGS_AFTER_S)
+    finally:
+        cluster.shutdown()
+    assert process.returncode == 1, messages
+    assert "2 workers, 1 of them lost, 1 cases failed" in messages
+    assert contents(output) == expected
+
+
+@pytest.mark.model
+def test_a_run_is_stopped_and_goes_on(folder, expected, tmp_path):
+    output = tmp_path / "out"
+    with start(folder, output) as process:
+        wait_for_label_maps(output, 3)
+        process.terminate()
+        _, messages = process.communicate(timeout=HANGS_AFTER_S)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Stopped by SIGTERM after" in messages
+    done = contents(output)
+    assert 3 <= len(done) < COUNT
+    assert done.items() <= expected.items()
+    with start(folder, output, "--resume") as process:
+        process.communicate(timeout=HANGS_AFTER_S)
+    assert process.returncode == 1  # for the broken case
+    assert contents(output) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-i", "missing", "-o", "out"], "missing cannot be read"),
+        (["-i", "in", "-o", "in"], "is the input folder"),
+        (["-i", "empty", "-o", "out"], "has no .npz files"),
+        (["-i", "nosuch://in", "-o", "out"], "nosuch://in cannot be used"),
+        (
+            ["-i", "in", "-o", "out", "--address", "127.0.0.1:1"],
+            "No cluster answers at 127.0.0.1:1",
+        ),
+        (["-i", "in", "-o", "out", "--address", "ray://head"], "No cluster answers at ray://head"),
+    ],
+)
+def test_what_cannot_run_is_said_in_a_sentence(tmp_path, words, message):
+    for name in ("in", "empty"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "in" / "a.npz").write_bytes(b"no archive")
+    result = subprocess.run(
+        [sys.executable, "-m", "qmedsam", "cluster", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=HANGS_AFTER_S,
+        check=False,
+    )
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_machines_are_full_and_no_more():
+    nodes = [{"CPU": 16.0, "memory": 64.0 * WORKER_BYTES}, {"CPU": 3.0, "memory": WORKER_BYTES}]
+    assert worker_count(nodes, threads=1) == 17
+    assert worker_count(nodes, threads=4) == 4
+    assert worker_count([{}], threads=1) == 0
+
+
+def test_fewer_cases_than_cores_get_more_threads():
+    assert threads_per_worker(0, [8, 16], cases=1000) == 1
+    assert threads_per_worker(0, [8, 16], cases=6) == 4
+    assert threads_per_worker(0, [8, 16], cases=1) == 8
+    assert threads_per_worker(3, [8, 16], cases=1000) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": "0.0.1"}, f"must have qmedsam {__version__}, got 0.0.1"),
+        ({"model": {"sha256": {"a": "2"}}}, "All machines must run one model in one precision"),
+        ({"model": {"precision": "bf16"}}, "b has int8 in bf16, a int8 in f32"),
+    ],
+)
+def test_machines_that_differ_are_refused(changes, message):
+    model = {"sha256": {"a": "1"}, "precision": "f32", "variant": "int8", "threads": 1}
+    run = _Run(2, None, started=0.0)
+    run.on_worker(Description("a", 1, __version__, model))
+    changed = {**model, **changes.get("model", {})}
+    with pytest.raises(ClusterError, match=message):
+        run.on_worker(Description("b", 1, changes.get("version", __version__), changed))

@@ -1,0 +1,166 @@
+"""Folders behind a URL, with the file system of fsspec that is in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from qmedsam import segmenter
+from qmedsam.batch.cases import read_label_map
+from qmedsam.batch.cost import Work
+from qmedsam.cli import main
+from qmedsam.cluster.storage import Storage, StorageError, staged
+from qmedsam.cluster.worker import Job, Worker
+from qmedsam.config import Settings
+from tests.conftest import EXAMPLES
+from tests.qmedsam.test_cli import FakeCompiledNetwork
+
+NAMES = sorted(path.name for path in EXAMPLES.glob("*.npz"))
+
+
+@pytest.fixture
+def url():
+    """A folder with the examples and what is no case."""
+    memory = fsspec.filesystem("memory")
+    for path in EXAMPLES.glob("*.npz"):
+        memory.pipe(f"/cases/{path.name}", path.read_bytes())
+    memory.pipe("/cases/.hidden.npz", b"")
+    memory.pipe("/cases/notes.txt", b"")
+    yield "memory://cases"
+    memory.rm("/cases", recursive=True)
+    if memory.exists("/masks"):
+        memory.rm("/masks", recursive=True)
+
+
+@pytest.fixture
+def worker(url, monkeypatch):
+    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
+
+    def start(inputs=url, outputs="memory://masks", **options) -> Worker:
+        job = Job(Storage(inputs), Storage(outputs), Settings(threads=1), **options)
+        job.outputs.make()
+        started = Worker(job)
+        started.load()
+        return started
+
+    return start
+
+
+def test_cases_behind_a_url_are_listed_and_their_work_is_known(url):
+    storage = Storage(url)
+    assert storage.names() == NAMES
+    assert storage.folder is None
+    local = Storage(str(EXAMPLES))
+    assert local.folder == EXAMPLES
+    assert local.names() == NAMES
+    assert [storage.work(name) for name in NAMES] == [local.work(name) for name in NAMES]
+    assert storage.work("notes.txt") == storage.work("missing.npz") == Work()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("memory://cases", "memory:///cases/", True),
+        ("memory://cases", "memory://masks", False),
+        ("/tmp/a", "file:///tmp/a/", True),
+        ("/tmp/a b", "/tmp/../tmp/a b", False),  # neither is there
+        (str(EXAMPLES), f"{EXAMPLES}/../cases", True),
+        ("/tmp/a", "memory://tmp/a", False),
+    ],
+)
+def test_one_folder_is_known_by_another_spelling(one, other, is_same):
+    assert Storage(one).is_same(Storage(other)) == is_same
+
+
+def test_names_of_folders_are_taken_as_they_are():
+    assert Storage("/tmp/a b::c%20").folder == Path("/tmp/a b::c%20")
+    assert Storage("/").folder == Path("/")
+
+
+def test_a_url_of_this_machine_is_a_folder(tmp_path):
+    assert Storage(f"file://{tmp_path}").folder == tmp_path
+
+
+@pytest.mark.parametrize("url", ["nosuch://folder", "memory://missing", "/no/such/folder"])
+def test_a_folder_that_cannot_be_read_is_named(url):
+    with pytest.raises(StorageError, match=f"Folder {url} cannot be"):
+        Storage(url).names()
+
+
+def test_a_worker_fetches_cases_and_puts_label_maps_back(worker, tmp_path):
+    started = worker()
+    for name in NAMES:
+        assert started.run(name).error is None
+    direct = tmp_path / "direct"
+    assert main(["-i", str(EXAMPLES), "-o", str(direct), "--quiet"]) == 0
+    memory = fsspec.filesystem("memory")
+    assert [Path(path).name for path in memory.ls("/masks", detail=False)] == NAMES
+    for name in NAMES:
+        assert memory.cat(f"/masks/{name}") == (direct / name).read_bytes()
+
+
+def test_what_is_done_is_kept(worker):
+    assert worker().run(NAMES[0]).error is None
+    before = fsspec.filesystem("memory").modified(f"/masks/{NAMES[0]}")
+    assert worker(keeps_earlier=True).run(NAMES[0]).is_kept
+    assert fsspec.filesystem("memory").modified(f"/masks/{NAMES[0]}") == before
+    assert not worker().run(NAMES[0]).is_kept
+
+
+def test_a_bad_case_is_reported_and_leaves_nothing(worker):
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/cases/bad.npz", b"no archive")
+    assert "must be a .npz archive" in worker().run("bad.npz").error
+    assert not memory.exists("/masks/bad.npz")
+
+
+def test_a_case_that_is_gone_is_reported(worker):
+    assert "got nothing" in worker().run("gone.npz").error
+
+
+def test_a_storage_that_fails_is_reported(worker, monkeypatch):
+    started = worker()
+
+    def fail(self, source) -> None:
+        raise PermissionError("no space")
+
+    monkeypatch.setattr(Storage, "put", fail)
+    assert started.run(NAMES[0]).error == "PermissionError: no space"
+
+
+def test_elsewhere_a_file_is_renamed_when_it_is_whole(tmp_path, monkeypatch):
+    """As with servers that show a file while it is written."""
+    monkeypatch.setattr("qmedsam.cluster.storage.WHOLE_AT_ONCE", set())
+    seen: list[list[str]] = []
+    memory = fsspec.filesystem("memory")
+    memory.makedirs("/masks", exist_ok=True)
+    rename = type(memory).mv
+
+    def watched(self, source, target, **options) -> None:
+        seen.append([Path(path).name for path in self.ls("/masks", detail=False)])
+        rename(self, source, target, **options)
+
+    monkeypatch.setattr(type(memory), "mv", watched)
+    (tmp_path / "a.npz").write_bytes(b"label map")
+    Storage("memory://masks").put(tmp_path / "a.npz")
+    (before,) = seen
+    assert len(before) == 1
+    assert before[0].startswith(".qmedsam-")
+    assert memory.cat("/masks/a.npz") == b"label map"
+    assert len(memory.ls("/masks")) == 1
+    memory.rm("/masks", recursive=True)
+
+
+def test_a_shared_folder_is_used_as_it_is(tmp_path):
+    with staged(Storage(str(EXAMPLES)), Storage(str(tmp_path)), NAMES[0]) as (case, output_dir):
+        assert (case, output_dir) == (EXAMPLES / NAMES[0], tmp_path)
+
+
+def test_label_maps_may_go_elsewhere_than_cases_are(worker, tmp_path):
+    started = worker(inputs=str(EXAMPLES))
+    assert started.run(NAMES[2]).error is None
+    (tmp_path / "a.npz").write_bytes(fsspec.filesystem("memory").cat(f"/masks/{NAMES[2]}"))
+    assert read_label_map(tmp_path / "a.npz").shape == np.load(EXAMPLES / NAMES[2])["imgs"].shape

@@ -1,0 +1,313 @@
+"""The pipeline with a fake network whose masks are its boxes."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from qmedsam.core import pipeline
+from qmedsam.core.geometry import ModelFrame
+from qmedsam.core.pipeline import Stages, first_equal_slices
+from qmedsam.core.postprocess import logits_to_window
+from qmedsam.core.preprocess import preprocess_image
+from qmedsam.core.propagation import (
+    PROPAGATION_MARGIN_PX,
+    Visit,
+    fixed_visits,
+    follow_mask,
+    follow_mask_within_box,
+    image_visits,
+    propagation_visits,
+)
+from qmedsam.core.timing import Stopwatch
+from tests.conftest import HANGS_AFTER_S, cut, full_mask, segment_slices
+
+
+def segment(network, slices, boxes, visits, block_size=16, follow=follow_mask):
+    return segment_slices(
+        network,
+        slices,
+        boxes=np.asarray(boxes, dtype=np.float32),
+        visits=visits,
+        block_size=block_size,
+        stopwatch=Stopwatch(),
+        follow=follow,
+    )
+
+
+def random_volume(depth: int, hw=(48, 64)) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (depth, *hw)).astype(np.uint8)
+
+
+def random_boxes(objects: int, depth: int, hw=(48, 64)) -> np.ndarray:
+    generator = np.random.default_rng(2)
+    extent = np.array([hw[1], hw[0], depth - 1])
+    corners = np.sort(generator.uniform(0, 1, (objects, 2, 3)), axis=1) * extent
+    corners[..., 2] = np.rint(corners[..., 2])
+    return corners.reshape(objects, 6).astype(np.float32)
+
+
+def test_a_box_becomes_its_own_label(fake_network):
+    label_map = segment(
+        fake_network, [np.zeros((256, 256, 3), np.uint8)], [[10, 20, 30, 50]], image_visits([0])
+    )
+    expected = np.zeros((256, 256), dtype=np.uint8)
+    expected[20:51, 10:31] = 1
+    np.testing.assert_array_equal(label_map[0], expected)
+
+
+def test_no_boxes_give_background_without_any_network_call(fake_network):
+    label_map = segment(fake_network, [np.zeros((30, 40), np.uint8)], np.zeros((0, 4)), [])
+    assert label_map.shape == (1, 30, 40)
+    assert not label_map.any()
+    assert fake_network.encoded == fake_network.decoded == []
+
+
+@pytest.mark.parametrize("visits_of", [fixed_visits, propagation_visits])
+def test_every_needed_slice_is_embedded_exactly_once(fake_network, visits_of):
+    volume = random_volume(12)
+    boxes = np.array(
+        [[1, 1, 2, 20, 20, 7], [5, 5, 4, 30, 30, 5], [2, 2, 3, 9, 9, 9]], dtype=np.float32
+    )
+    segment(fake_network, volume, boxes[:, [0, 1, 3, 4]], visits_of(boxes, range(len(boxes))))
+    needed = [float(preprocess_image(volume[z], 256).mean()) for z in range(2, 10)]
+    assert sorted(fake_network.encoded) == sorted(needed)
+
+
+@pytest.mark.parametrize("visits_of", [fixed_visits, propagation_visits])
+@pytest.mark.parametrize("block_size", [1, 2, 7, 1000])
+def test_block_size_does_not_change_the_result(fake_network, visits_of, block_size):
+    volume, boxes = random_volume(9), random_boxes(11, 9)
+    flat, visits = boxes[:, [0, 1, 3, 4]], visits_of(boxes, range(len(boxes)))
+    expected = segment(fake_network, volume, flat, visits, block_size=16)
+    fake_network.decoded.clear()
+    np.testing.assert_array_equal(segment(fake_network, volume, flat, visits, block_size), expected)
+    assert max(len(block) for block in fake_network.decoded) <= block_size
+
+
+def test_objects_of_a_slice_whose_windows_are_alike_are_decoded_in_one_call(fake_network):
+    boxes = np.array([[1, 1, 0, 20, 20, 6], [5, 5, 1, 24, 23, 5]], dtype=np.float32)
+    visits = fixed_visits(boxes, range(len(boxes)))
+    segment(fake_network, random_volume(7), boxes[:, [0, 1, 3, 4]], visits)
+    assert [len(block) for block in fake_network.decoded] == [len(v.objects) for v in visits]
+
+
+class WanderingNetwork:
+    """Draws each box moved and shrunk by what the slice looks like; sometimes draws nothing."""
+
+    image_size = 256
+
+    def encode(self, image):
+        return {"image_embedding": np.full((1, 256, 64, 64), image.sum(), dtype=np.float32)}
+
+    def decode(self, encoded, boxes, windows):
+        return cut(self.draw(encoded, boxes), windows)
+
+    def draw(self, encoded, boxes):
+        """Draw where the window of a box always reaches."""
+        seed = int(encoded["image_embedding"][0, 0, 0, 0])
+        shift = np.random.default_rng(seed).integers(-6, 7, 4)
+        centres = np.arange(256) + 0.5
+        logits = np.full((len(boxes), 256, 256), -1, dtype=np.float32)
+        if seed % 5 == 0:
+            return logits
+        for one, (x0, y0, x1, y1) in zip(logits, boxes + shift, strict=True):
+            rows = (y0 < centres) & (centres < y1)
+            columns = (x0 < centres) & (centres < x1)
+            one[np.ix_(rows, columns)] = 1
+        return logits
+
+
+def propagate_slowly(network, volume, boxes, *, is_limited):
+    """Walk one object after the other from its middle outward, embedding anew each time."""
+    label_map = np.zeros(volume.shape, dtype=np.uint8)
+    frame = ModelFrame(volume.shape[1:], 256)
+
+    def mask_of(z, prompt):
+        embedding = network.encode(preprocess_image(volume[z], 256))
+        window = logits_to_window(network.draw(embedding, prompt[None])[0], frame)
+        return full_mask(window, volume.shape[1:])
+
+    def prompt_from(mask, own):
+        rows, columns = np.nonzero(mask)
+        if rows.size == 0:
+            return own
+        # All model pixels that the first and the last pixel of the mask cover.
+        box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        box = box * frame.scale - [0, 0, 1, 1]
+        box += PROPAGATION_MARGIN_PX * np.array([-1, -1, 1, 1])
+        box = np.clip(box, 0, 256).astype(np.float32)
+        if not is_limited:
+            return box
+        box = np.array([max(box[0], own[0]), max(box[1], own[1]), *np.minimum(box[2:], own[2:])])
+        return box if box[0] < box[2] and box[1] < box[3] else own
+
+    for label, (x0, y0, z0, x1, y1, z1) in enumerate(boxes, start=1):
+        own = ((np.array([x0, y0, x1, y1]) + 0.5) * frame.scale - 0.5).astype(np.float32)
+        middle = (int(z0) + int(z1)) // 2
+        masks = {middle: mask_of(middle, own)}
+        for z in range(middle + 1, int(z1) + 1):
+            masks[z] = mask_of(z, prompt_from(masks[z - 1], own))
+        for z in range(middle - 1, int(z0) - 1, -1):
+            masks[z] = mask_of(z, prompt_from(masks[z + 1], own))
+        for z, mask in masks.items():
+            label_map[z][mask] = label
+    return label_map
+
+
+def segment_slowly(network, volume, boxes):
+    """Prompt each slice of each object with its own box, one object after the other."""
+    label_map = np.zeros(volume.shape, dtype=np.uint8)
+    frame = ModelFrame(volume.shape[1:], 256)
+    for label, (x0, y0, z0, x1, y1, z1) in enumerate(boxes, start=1):
+        own = ((np.array([[x0, y0, x1, y1]]) + 0.5) * frame.scale - 0.5).astype(np.float32)
+        for z in range(int(z0), int(z1) + 1):
+            embedding = network.encode(preprocess_image(volume[z], 256))
+            window = logits_to_window(network.draw(embedding, own)[0], frame)
+            label_map[z][full_mask(window, volume.shape[1:])] = label
+    return label_map
+
+
+@pytest.mark.parametrize("depth", [1, 14], ids=["image", "volume"])
+def test_fixed_prompts_equal_one_object_at_a_time(depth):
+    volume, boxes = random_volume(14)[-depth:], random_boxes(6, depth)
+    network = WanderingNetwork()
+    expected = segment_slowly(network, volume, boxes)
+    visits = fixed_visits(boxes, range(len(boxes)))
+    label_map = segment(network, volume, boxes[:, [0, 1, 3, 4]], visits, block_size=4)
+    np.testing.assert_array_equal(label_map, expected)
+    assert len(np.unique(expected)) > 3
+
+
+@pytest.mark.parametrize("follow", [follow_mask, follow_mask_within_box])
+def test_propagation_equals_walking_one_object_at_a_time(follow):
+    volume, boxes = random_volume(14), random_boxes(6, 14)
+    network = WanderingNetwork()
+    is_limited = follow is follow_mask_within_box
+    expected = propagate_slowly(network, volume, boxes, is_limited=is_limited)
+    visits = propagation_visits(boxes, range(len(boxes)))
+    label_map = segment(network, volume, boxes[:, [0, 1, 3, 4]], visits, follow=follow)
+    np.testing.assert_array_equal(label_map, expected)
+    assert expected.any()
+    other = propagate_slowly(network, volume, boxes, is_limited=not is_limited)
+    assert (other != expected).any()
+
+
+def test_an_empty_neighbour_falls_back_to_the_own_box(fake_network):
+    outside_the_image = [[300, 300, 310, 310]]  # of a 256 x 128 image: draws nothing in it
+    visits = [Visit(0, (0,), step=1), Visit(1, (0,), step=1)]
+    segment(fake_network, random_volume(2, (128, 256)), outside_the_image, visits)
+    np.testing.assert_array_equal(fake_network.decoded[1], fake_network.decoded[0])
+
+
+def test_the_stopwatch_takes_every_step(fake_network):
+    stopwatch = Stopwatch()
+    segment_slices(
+        fake_network,
+        [np.zeros((64, 64), np.uint8)],
+        boxes=np.array([[1, 1, 9, 9]], dtype=np.float32),
+        visits=image_visits([0]),
+        block_size=4,
+        stopwatch=stopwatch,
+    )
+    took = {step for step, seconds in stopwatch.seconds.items() if seconds > 0}
+    assert took == {"preprocess", "encode", "decode", "postprocess"}
+
+
+def test_memory_does_not_grow_with_the_number_of_boxes(fake_network):
+    """255 masks on a large image: one label map and one block of logits, not a frame per box."""
+    image = np.zeros((2604, 1726), dtype=np.uint8)
+    y, x = np.mgrid[:17, :15].reshape(2, -1)
+    boxes = np.stack([115 * x, 153 * y, 115 * (x + 1), 153 * (y + 1)], axis=1)
+    tracemalloc.start()
+    label_map = segment(fake_network, [image], boxes, image_visits(range(255)), block_size=4)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert set(range(1, 256)) <= set(np.unique(label_map))
+    frame_bytes = 4 * image.size  # of float32
+    assert peak < 2 * frame_bytes
+
+
+def test_equal_slices_are_encoded_once(fake_network):
+    volume = random_volume(6)
+    volume[4], volume[5] = volume[1], volume[0]
+    boxes = np.array([[1, 1, 0, 20, 20, 5]], dtype=np.float32)
+    visits = fixed_visits(boxes, [0])
+    assert first_equal_slices(volume, [visit.z for visit in visits]) == {
+        **{0: 0, 1: 1, 2: 2},
+        **{3: 3, 4: 1, 5: 0},
+    }
+    segment(fake_network, volume, boxes[:, [0, 1, 3, 4]], visits)
+    assert len(fake_network.encoded) == 4
+    assert len(fake_network.decoded) == 6
+
+
+def test_slices_of_one_checksum_are_not_taken_for_equal(monkeypatch):
+    monkeypatch.setattr(pipeline.deflate, "crc32", lambda values: 7)
+    volume = random_volume(3)
+    volume[2] = volume[0]
+    assert first_equal_slices(volume, [0, 1, 2]) == {0: 0, 1: 1, 2: 0}
+
+
+def test_the_next_slice_is_encoded_while_a_mask_is_drawn(fake_network, monkeypatch):
+    boxes = np.array([[1, 1, 0, 20, 20, 4]], dtype=np.float32)
+    is_encoded, taken = threading.Semaphore(0), [0]
+    encode = fake_network.encode
+
+    def encode_and_tell(image):
+        encoded = encode(image)
+        is_encoded.release()
+        return encoded
+
+    monkeypatch.setattr(fake_network, "encode", encode_and_tell)
+
+    def draw_late(logits, frame, window):
+        """Wait until the slice after this one is encoded."""
+        needed = min(5, len(fake_network.decoded) + 1)
+        for _ in range(needed - taken[0]):
+            assert is_encoded.acquire(timeout=HANGS_AFTER_S)
+            taken[0] += 1
+        return logits_to_window(logits, frame, window)
+
+    segment_slices(
+        fake_network,
+        random_volume(5),
+        boxes=boxes[:, [0, 1, 3, 4]],
+        visits=fixed_visits(boxes, [0]),
+        block_size=4,
+        stopwatch=Stopwatch(),
+        stages=Stages(to_window=draw_late),
+    )
+    assert len(fake_network.decoded) == 5
+
+
+def test_one_call_at_a_time_enters_the_network(fake_network, monkeypatch):
+    inside = threading.Lock()
+
+    def alone(call):
+        def called(*arguments):
+            assert inside.acquire(blocking=False)
+            try:
+                return call(*arguments)
+            finally:
+                inside.release()
+
+        return called
+
+    for name in ("encode", "decode"):
+        monkeypatch.setattr(fake_network, name, alone(getattr(fake_network, name)))
+    boxes = random_boxes(3, 8)
+    segment(fake_network, random_volume(8), boxes[:, [0, 1, 3, 4]], fixed_visits(boxes, range(3)))
+    assert len(fake_network.encoded) > 3
+
+
+def test_what_goes_wrong_in_the_encoder_is_raised(fake_network, monkeypatch):
+    def fail(image):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(fake_network, "encode", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        segment(fake_network, random_volume(3), [[1, 1, 9, 9]], [Visit(0, (0,)), Visit(1, (0,))])

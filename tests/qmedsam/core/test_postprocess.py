@@ -1,0 +1,150 @@
+"""The windowed upsampling is held to the full-frame bilinear interpolation it stands for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qmedsam.core.crops import SIDES, Window
+from qmedsam.core.geometry import ModelFrame
+from qmedsam.core.postprocess import EMPTY_WINDOW, LabelCanvas, MaskWindow, logits_to_window
+from tests.conftest import full_mask
+
+# Values this close to the threshold may fall on either side in another order of operations.
+ROUNDING = 1e-4
+
+
+def full_frame_logits(logits: np.ndarray, frame: ModelFrame) -> np.ndarray:
+    """Upsample pixel by pixel as `interpolate(mode="bilinear", align_corners=False)` defines."""
+    stride = logits.shape[0] / frame.image_size
+    valid = [int(np.ceil(side * stride)) for side in frame.resized_hw]
+    axes = []
+    for length, resized, count in zip(frame.original_hw, frame.resized_hw, valid, strict=True):
+        position = np.maximum((np.arange(length) + 0.5) * resized * stride / length - 0.5, 0)
+        low = np.minimum(np.floor(position).astype(int), count - 1)
+        axes.append((low, np.minimum(low + 1, count - 1), position - low))
+    (y0, y1, fy), (x0, x1, fx) = axes
+    upper = logits[np.ix_(y0, x0)] * (1 - fx) + logits[np.ix_(y0, x1)] * fx
+    lower = logits[np.ix_(y1, x0)] * (1 - fx) + logits[np.ix_(y1, x1)] * fx
+    return upper * (1 - fy[:, None]) + lower * fy[:, None]
+
+
+def assert_same_mask(logits: np.ndarray, frame: ModelFrame) -> None:
+    drawn = full_mask(logits_to_window(logits, frame), frame.original_hw)
+    expected = full_frame_logits(logits.astype(np.float64), frame)
+    clear = np.abs(expected) > ROUNDING
+    np.testing.assert_array_equal(drawn[clear], (expected > 0)[clear])
+
+
+def blob(seed: int, spread: float, size: int = 256) -> np.ndarray:
+    """One object: a smooth bump with noise, in -10 to 10."""
+    generator = np.random.default_rng(seed)
+    x, y = generator.uniform(0, size, 2)
+    rows, columns = np.mgrid[:size, :size]
+    distance = np.hypot(rows - y, columns - x) / spread
+    noise = generator.normal(0, 0.5, (size, size))
+    return (10 * (1 - distance) + noise).clip(-10, 10).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "original_hw",
+    [(512, 512), (100, 256), (256, 100), (37, 61), (1, 1000), (1000, 1), (1, 1), (600, 2000)],
+    ids=str,
+)
+@pytest.mark.parametrize("spread", [3, 40, 400], ids=["small", "medium", "everywhere"])
+def test_window_equals_full_frame_interpolation(original_hw, spread):
+    frame = ModelFrame(original_hw, 256)
+    for seed in range(3):
+        assert_same_mask(blob(seed, spread), frame)
+
+
+def test_a_larger_model_frame_reads_the_same_logits():
+    assert_same_mask(blob(1, 60), ModelFrame((300, 500), 1024))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 255), st.integers(0, 255))
+def test_a_single_positive_pixel_is_drawn_where_it_lies(height, width, row, column):
+    logits = np.full((256, 256), -1, dtype=np.float32)
+    logits[row, column] = 3
+    assert_same_mask(logits, ModelFrame((height, width), 256))
+
+
+def test_no_positive_logit_gives_an_empty_window():
+    window = logits_to_window(np.zeros((256, 256), dtype=np.float32), ModelFrame((99, 99), 256))
+    assert window is EMPTY_WINDOW
+    assert window.box() is None
+
+
+@pytest.mark.parametrize("original_hw", [(512, 400), (60, 256), (256, 37), (24, 24)], ids=str)
+@pytest.mark.parametrize("spread", [3, 60, 400], ids=["small", "cut by the window", "everywhere"])
+def test_a_decoded_window_is_drawn_as_the_whole_would_be_without_what_is_outside(
+    original_hw, spread
+):
+    frame = ModelFrame(original_hw, 256)
+    for seed, side in enumerate(SIDES):
+        logits = blob(seed, spread)
+        window = Window(7 * (64 - side) // 13, 5 * (64 - side) // 13, side)
+        rows, columns = (
+            slice(4 * start, 4 * (start + side)) for start in (window.top, window.left)
+        )
+        found = full_mask(logits_to_window(logits[rows, columns], frame, window), original_hw)
+        expected = full_frame_logits(logits.astype(np.float64), frame)
+        # Which logit a pixel is nearest to decides whether it is inside.
+        axes = []
+        for axis, part in enumerate((rows, columns)):
+            ratio = frame.resized_hw[axis] / original_hw[axis]
+            nearest = (np.arange(original_hw[axis]) + 0.5) * ratio
+            axes.append((nearest > part.start + 0.5) & (nearest < part.stop - 0.5))
+        inside = np.outer(*axes)
+        clear = inside & (np.abs(expected) > ROUNDING)
+        np.testing.assert_array_equal(found[clear], (expected > 0)[clear])
+        beyond = ~np.outer(*(_reached(axis, original_hw, frame, window) for axis in (0, 1)))
+        assert not found[beyond].any()
+
+
+def _reached(axis, original_hw, frame, window):
+    """Which pixels of an axis lie above the values of a window."""
+    start, stop = 4 * (window.top, window.left)[axis], 4 * ((window.top, window.left)[axis])
+    stop += 4 * window.side
+    ratio = frame.resized_hw[axis] / original_hw[axis]
+    position = (np.arange(original_hw[axis]) + 0.5) * ratio
+    return (position > start - 1e-6) & (position < stop + 1e-6)
+
+
+def test_logits_in_the_padding_are_ignored():
+    logits = np.full((256, 256), -1, dtype=np.float32)
+    logits[200:, :] = 5
+    assert logits_to_window(logits, ModelFrame((100, 256), 256)) is EMPTY_WINDOW
+
+
+def test_the_box_of_a_window_is_in_the_original_frame():
+    mask = np.array([[False, True], [True, True]])
+    np.testing.assert_array_equal(MaskWindow(mask, top=10, left=20).box(), [20, 10, 21, 11])
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)], ids=["ascending", "descending"])
+def test_the_higher_label_wins_in_any_order(order):
+    windows = {
+        1: MaskWindow(np.ones((2, 2), dtype=bool), 0, 0),
+        2: MaskWindow(np.ones((2, 2), dtype=bool), 1, 1),
+    }
+    canvas = LabelCanvas((1, 3, 3), 2)
+    for label in order:
+        canvas.paint(0, windows[label], label)
+    np.testing.assert_array_equal(canvas.label_map[0], [[1, 1, 0], [1, 2, 2], [0, 2, 2]])
+
+
+@pytest.mark.parametrize(
+    ("objects", "dtype"), [(0, np.uint8), (255, np.uint8), (256, np.uint16)], ids=str
+)
+def test_the_label_map_has_the_smallest_type(objects, dtype):
+    assert LabelCanvas((1, 2, 2), objects).label_map.dtype == dtype
+
+
+def test_label_65535_is_drawn():
+    canvas = LabelCanvas((1, 1, 1), 65535)
+    canvas.paint(0, MaskWindow(np.ones((1, 1), dtype=bool), 0, 0), 65535)
+    assert canvas.label_map[0, 0, 0] == 65535

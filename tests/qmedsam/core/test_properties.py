@@ -1,0 +1,108 @@
+"""Any image or volume and any boxes, through the whole segmenter with a fake network."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from qmedsam.core.geometry import ModelFrame, clip_boxes
+from qmedsam.core.prompts import check_prompts
+from qmedsam.core.propagation import boxes_2d, image_visits
+from qmedsam.core.timing import Stopwatch
+from qmedsam.engine import VOLUME_RULES
+from tests.conftest import FakeNetwork, segment_slices
+
+SIDES = st.integers(1, 70)
+COORDINATES = st.one_of(
+    st.floats(-200, 200), st.sampled_from([-1e300, -0.5, 0.0, 0.49, 69.5, 1e300])
+)
+
+
+@st.composite
+def cases(draw, columns: int):
+    """Draw pixels of an image or a volume, and boxes (N, columns)."""
+    if columns == 6:
+        shape = (draw(st.integers(1, 6)), draw(SIDES), draw(SIDES))
+    else:
+        shape = (draw(SIDES), draw(SIDES), *draw(st.sampled_from([(), (1,), (3,), (4,)])))
+    pixels = np.random.default_rng(draw(st.integers(0, 9))).integers(0, 256, shape, dtype=np.uint8)
+    boxes = draw(arrays(np.float64, (draw(st.integers(0, 5)), columns), elements=COORDINATES))
+    return pixels, boxes
+
+
+def segment(pixels, boxes, *, rule="fixed", block_size=2):
+    prompts = check_prompts(pixels, boxes)
+    schedule, follow = VOLUME_RULES[rule]
+    visits = (
+        schedule(prompts.boxes, prompts.objects)
+        if prompts.is_volume
+        else image_visits(prompts.objects)
+    )
+    label_map = segment_slices(
+        FakeNetwork(),
+        pixels if prompts.is_volume else [pixels],
+        boxes=boxes_2d(prompts.boxes) if prompts.is_volume else prompts.boxes,
+        visits=visits,
+        block_size=block_size,
+        stopwatch=Stopwatch(),
+        follow=follow,
+    )
+    return prompts, label_map if prompts.is_volume else label_map[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases(4))
+def test_an_image_has_a_label_map_of_its_extent(case):
+    pixels, boxes = case
+    prompts, label_map = segment(pixels, boxes)
+    assert label_map.shape == pixels.shape[:2]
+    assert label_map.dtype == np.uint8
+    present = set(np.unique(label_map).tolist()) - {0}
+    assert present <= {index + 1 for index in prompts.objects}
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases(6), st.sampled_from(sorted(VOLUME_RULES)))
+def test_a_volume_has_labels_in_the_slices_of_their_boxes_only(case, rule):
+    pixels, boxes = case
+    prompts, label_map = segment(pixels, boxes, rule=rule)
+    assert label_map.shape == pixels.shape
+    for index in range(len(boxes)):
+        found = np.flatnonzero((label_map == index + 1).any(axis=(1, 2)))
+        if found.size:
+            first, last = prompts.boxes[index, [2, 5]]
+            assert index in prompts.objects
+            assert first <= found[0]
+            assert found[-1] <= last
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases(4), st.integers(1, 7))
+def test_the_block_size_changes_nothing(case, block_size):
+    pixels, boxes = case
+    _, one_by_one = segment(pixels, boxes, block_size=1)
+    _, in_blocks = segment(pixels, boxes, block_size=block_size)
+    np.testing.assert_array_equal(one_by_one, in_blocks)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases(4))
+def test_corners_in_any_order_give_the_same_label_map(case):
+    pixels, boxes = case
+    _, label_map = segment(pixels, boxes)
+    _, swapped = segment(pixels, boxes[:, [2, 3, 0, 1]])
+    np.testing.assert_array_equal(label_map, swapped)
+
+
+@settings(max_examples=100, deadline=None)
+@given(SIDES, SIDES, arrays(np.float32, (3, 4), elements=st.floats(-99, 99, width=32)))
+def test_boxes_inside_an_image_stay_inside_the_resized_image(height, width, boxes):
+    frame = ModelFrame((height, width), 256)
+    mapped = frame.boxes_to_model(clip_boxes(np.sort(boxes, axis=1), (height, width)))
+    resized_height, resized_width = frame.resized_hw
+    half_a_pixel = frame.scale  # half of an original pixel, and rounding of the resized size
+    assert mapped[:, [0, 2]].max(initial=0) <= resized_width + half_a_pixel
+    assert mapped[:, [1, 3]].max(initial=0) <= resized_height + half_a_pixel
+    assert mapped.min(initial=0) >= -half_a_pixel

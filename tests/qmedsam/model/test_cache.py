@@ -1,0 +1,57 @@
+"""Compiled models on disk."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from qmedsam.model import cache as model_cache
+from qmedsam.model.cache import ModelCache
+
+
+def test_what_is_stored_is_loaded(tmp_path):
+    cache = ModelCache(tmp_path / "deep" / "key")
+    assert cache.load("encoder") is None
+    assert cache.is_writable()
+    cache.store("encoder", b"one")
+    cache.store("decoder", b"")
+    assert (cache.load("encoder"), cache.load("decoder")) == (b"one", b"")
+    assert {path.name for path in (tmp_path / "deep" / "key").iterdir()} == {
+        "encoder.blob",
+        "decoder.blob",
+    }
+
+
+@pytest.mark.parametrize("place", [0, 3, 4, -1])
+def test_a_changed_byte_is_noticed(tmp_path, caplog, place):
+    cache = ModelCache(tmp_path)
+    cache.store("encoder", b"some compiled model")
+    content = bytearray((tmp_path / "encoder.blob").read_bytes())
+    content[place] ^= 1
+    (tmp_path / "encoder.blob").write_bytes(content)
+    assert cache.load("encoder") is None
+    assert "encoder.blob is damaged" in caplog.text
+
+
+def test_a_short_file_is_noticed(tmp_path):
+    (tmp_path / "encoder.blob").write_bytes(b"one")
+    assert ModelCache(tmp_path).load("encoder") is None
+
+
+def test_a_folder_out_of_reach_is_empty_and_not_writable(tmp_path):
+    (tmp_path / "file").write_text("")
+    cache = ModelCache(tmp_path / "file" / "key")
+    assert cache.load("encoder") is None
+    assert not cache.is_writable()
+
+
+def test_where_nothing_can_be_written_nothing_is_stored(tmp_path, monkeypatch, caplog):
+    def refuse(folder):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(model_cache, "make_writable", refuse)
+    caplog.set_level(logging.INFO)
+    cache = ModelCache(tmp_path)
+    assert not cache.is_writable()
+    assert "Compiled models are not cached: read-only" in caplog.text

@@ -1,0 +1,273 @@
+"""Whole runs of the command with the model that ships, stopped, killed, side by side, without room.
+
+docs/robustness.md names these tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT, wait_for
+
+pytestmark = pytest.mark.model
+
+CASES = 6
+# The command, which tells by a file when it has encoded so many images and slices.
+TELLING = """
+import os, pathlib, sys
+from qmedsam import cli
+from qmedsam.model import network
+encode, encoded = network.CompiledNetwork.encode, []
+def encode_and_tell(self, image):
+    found = encode(self, image)
+    encoded.append(1)
+    if len(encoded) == int(os.environ.get("TELL_OF", 0)):
+        pathlib.Path(os.environ["TELL_BY"]).touch()
+    return found
+network.CompiledNetwork.encode = encode_and_tell
+sys.exit(cli.main())
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def inputs(tmp_path) -> Path:
+    """Several small images, and a volume of many slices after the third."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(CASES):
+        pixels = generator.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        boxes = [[5, 5, 50, 40], [20, 10, 70, 55]]
+        if number == 3:
+            pixels = generator.integers(0, 256, (40, 60, 80), dtype=np.uint8)
+            boxes = [[5, 5, 0, 50, 40, 39]]
+        np.savez_compressed(folder / f"{number}.npz", imgs=pixels, boxes=boxes)
+    return folder
+
+
+@pytest.fixture
+def start(inputs, tmp_path, cache):
+    """Start the command in a process of its own."""
+    started = []
+
+    def begin(
+        *options: str,
+        outputs: Path = tmp_path / "out",
+        program: Sequence[str] = ("-m", "qmedsam"),
+        preexec_fn: Callable[[], None] | None = None,
+        **variables: str,
+    ) -> subprocess.Popen[str]:
+        command = [sys.executable, *program, "-i", inputs, "-o", outputs, *options]
+        environment = {**os.environ, "QMEDSAM_CACHE_DIR": str(cache), **variables}
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=ROOT,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=preexec_fn,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, errors = process.communicate(timeout=HANGS_AFTER_S)
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("inside_a_case", [False, True], ids=["between", "inside"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_in_order(start, tmp_path, number, status, inside_a_case):
+    report = tmp_path / "report.json"
+    tells = {"TELL_OF": "7", "TELL_BY": str(tmp_path / "encoded")} if inside_a_case else {}
+    process = start("--report", str(report), program=["-c", TELLING], **tells)
+    event = tmp_path / ("encoded" if inside_a_case else "out/0.npz")
+    wait_for(event.exists, event.name, process)
+    process.send_signal(number)
+    found, errors = finish(process)
+    assert found == status
+    done = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert done == [f"{case}.npz" for case in range(len(done))]  # nor a temporary file
+    assert 0 < len(done) < CASES
+    if inside_a_case:
+        assert len(done) == 3
+    assert f"Stopped by {number.name} after {len(done)} of {CASES} cases" in errors
+    document = json.loads(report.read_text())
+    assert document["stopped_by"] == number.name
+    assert [case["name"] for case in document["cases"]] == done
+
+
+def test_a_signal_while_the_model_is_loaded_ends_the_run(start, tmp_path):
+    process = start()
+    wait_for((tmp_path / "out").exists, "The folder", process)
+    process.send_signal(signal.SIGTERM)
+    status, errors = finish(process)
+    assert status == 143
+    assert "Stopped by SIGTERM" in errors
+    assert "Traceback" not in errors
+
+
+def test_what_was_killed_goes_on_where_it_was(start, tmp_path):
+    assert finish(start(outputs=tmp_path / "whole"))[0] == 0
+    process = start()
+    wait_for((tmp_path / "out" / "2.npz").exists, "2.npz", process)
+    process.kill()
+    finish(process)
+    (tmp_path / "out" / ".qmedsam-0123456789abcdef.tmp").write_bytes(b"half")
+    (tmp_path / "out" / "1.npz").write_bytes(b"half")
+    kept = (tmp_path / "out" / "0.npz").stat()
+    report = tmp_path / "report.json"
+    assert finish(start("--resume", "--report", str(report)))[0] == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert (tmp_path / "out" / "0.npz").stat().st_mtime_ns == kept.st_mtime_ns
+    cases = json.loads(report.read_text())["cases"]
+    is_kept = {case["name"]: case["is_kept"] for case in cases}
+    assert is_kept["0.npz"]
+    assert is_kept["2.npz"]
+    assert not is_kept["1.npz"]
+    assert not is_kept["5.npz"]
+
+
+def test_two_processes_on_one_folder_both_finish(start, tmp_path):
+    assert finish(start(outputs=tmp_path / "whole"))[0] == 0
+    both = [start(), start()]
+    assert [finish(process)[0] for process in both] == [0, 0]
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_full_disk_fails_its_cases_and_leaves_nothing_half_written(start, tmp_path):
+    """Files may not grow beyond 100 bytes, which is less than a label map."""
+    import resource
+
+    process = start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
+    status, errors = finish(process)
+    assert status == 1
+    assert f"{CASES} of {CASES} cases failed" in errors
+    assert errors.count("Label map cannot be written: [Errno 27] File too large") == CASES
+    assert "Traceback" not in errors
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_disk_that_fills_up_keeps_what_was_written(start, tmp_path):
+    outputs = tmp_path / "small"
+    outputs.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(outputs)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        status, errors = finish(start(outputs=outputs))
+        assert status == 1
+        assert "Label map cannot be written: [Errno 28] No space left on device" in errors
+        written = sorted(path.name for path in outputs.iterdir())
+        assert 0 < len(written) < CASES
+        for name in written:
+            with np.load(outputs / name) as label_map:
+                assert label_map["segs"].any()
+    finally:
+        subprocess.run(["umount", str(outputs)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(start, tmp_path):
+    (tmp_path / "out").mkdir(mode=0o500)
+    status, errors = finish(start())
+    assert status == 2
+    assert "cannot be written" in errors
+
+
+def test_a_second_signal_ends_the_process_at_once():
+    """As the first process of a container, which a signal without a handler does not reach."""
+    code = (
+        "import os, signal, time\n"
+        "from qmedsam.system.signals import Stopped, stop_on_signals\n"
+        "try:\n"
+        "    with stop_on_signals():\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(900)\n"
+        "except Stopped: pass\n"
+        "with stop_on_signals():\n"
+        "    try: os.kill(os.getpid(), signal.SIGINT); time.sleep(900)\n"
+        "    except Stopped: os.kill(os.getpid(), signal.SIGTERM); time.sleep(900)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=HANGS_AFTER_S)
+    assert run.returncode == 143
+
+
+def test_the_examples_need_no_network_no_home_and_no_working_folder(tmp_path):
+    """As in a container of another user; without a network where that can be cut off."""
+    cut = ["unshare", "--net"]
+    can_cut = shutil.which("unshare") and not subprocess.run([*cut, "true"], check=False).returncode
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": "/proc/none"}
+    command = [sys.executable, "-m", "qmedsam", "-i", EXAMPLES, "-o", tmp_path / "out"]
+    run = subprocess.run(
+        [*(cut if can_cut else []), *(str(part) for part in command)],
+        cwd="/",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert len(list((tmp_path / "out").iterdir())) == len(list(EXAMPLES.iterdir()))
+
+
+@pytest.mark.slow
+def test_20_kills_at_random_moments_change_no_byte(tmp_path, cache):
+    """Thirty cases are killed at a random moment and resumed, twenty times."""
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    generator = np.random.default_rng(20)
+    for number in range(30):
+        pixels = generator.integers(0, 256, (300, 400, 3), dtype=np.uint8)
+        np.savez_compressed(inputs / f"{number:02}.npz", imgs=pixels, boxes=[[9, 9, 200, 150]])
+    environment = {**os.environ, "QMEDSAM_CACHE_DIR": str(cache)}
+
+    def begin(outputs: Path, *options: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "qmedsam", "-i", inputs, "-o", outputs, *options]
+        return subprocess.Popen([str(part) for part in command], cwd=ROOT, env=environment)
+
+    assert begin(tmp_path / "warm").wait() == 0
+    started = time.monotonic()
+    assert begin(tmp_path / "whole").wait() == 0
+    took_s = time.monotonic() - started
+    undisturbed = contents(tmp_path / "whole")
+    assert len(undisturbed) == 30
+    done = []
+    for turn in range(20):
+        outputs = tmp_path / str(turn)
+        process = begin(outputs)
+        time.sleep(generator.uniform(0, took_s))
+        process.kill()
+        process.wait()
+        done.append(len(list(outputs.glob("*.npz"))) if outputs.is_dir() else 0)
+        assert begin(outputs, "--resume").wait() == 0
+        assert contents(outputs) == undisturbed
+    print(f"cases done when killed: {done}")
+    assert len(set(done)) > 3, "the kills do not spread over the run"

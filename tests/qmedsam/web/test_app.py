@@ -1,0 +1,342 @@
+"""The REST endpoints, with a fake network."""
+
+from __future__ import annotations
+
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from qmedsam import Segmenter, segmenter
+from qmedsam.formats.scan import Scan
+from qmedsam.web.app import create_app
+from qmedsam.web.shelf import MOST_SCANS
+from tests.qmedsam.formats.test_dicom import series
+from tests.qmedsam.test_cli import FakeCompiledNetwork
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+VOLUME = np.random.default_rng(1).integers(1, 1000, (40, 30, 8)).astype(np.int16)
+BOX = [10, 12, 50, 40]
+
+
+@pytest.fixture
+def shared(monkeypatch) -> Segmenter:
+    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
+    return Segmenter()
+
+
+@pytest.fixture
+def client(shared) -> TestClient:
+    app = create_app(shared, host="127.0.0.1", most_bytes=1 << 20)
+    return TestClient(app, base_url="http://localhost:8000")
+
+
+def png() -> bytes:
+    return cv2.imencode(".png", IMAGE[..., ::-1])[1].tobytes()
+
+
+def nifti() -> bytes:
+    return nibabel.Nifti1Image(VOLUME, np.diag([-1.0, -1, 3, 1])).to_bytes()
+
+
+def opened(client, name="image.png", content=None) -> dict:
+    response = client.post("/api/scans", params={"name": name}, content=content or png())
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def body_of(*folders) -> dict:
+    contents = [path.read_bytes() for folder in folders for path in folder.glob("*.dcm")]
+    sizes = {"X-File-Sizes": ",".join(str(len(content)) for content in contents)}
+    return {"params": {"name": "ct.dcm"}, "content": b"".join(contents), "headers": sizes}
+
+
+def labels_of(client, path: str, number: int) -> bytes:
+    asked = {"objects": [{"id": number}], "name": "a.nii"}
+    return client.post(f"{path}/labels", json=asked).content
+
+
+def test_an_image_is_opened_seen_segmented_and_downloaded(client):
+    scan = opened(client)
+    assert (scan["depth"], scan["height"], scan["width"]) == (1, 60, 80)
+    assert (scan["is_volume"], scan["window_name"]) == (False, "as-it-is")
+    path = f"/api/scans/{scan['id']}"
+    seen = client.get(f"{path}/slices/0").content
+    np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(seen, np.uint8), 1), IMAGE[..., ::-1])
+    found = client.post(f"{path}/contours", json={"box": BOX}).json()
+    (polygon,) = found["contours"]["0"]
+    drawn = cv2.fillPoly(np.zeros((60, 80), np.uint8), [np.array(polygon)], 1)
+    other = client.post(f"{path}/contours", json={"box": [0, 0, 5, 5]}).json()
+    objects = [{"id": found["id"], "name": "disc"}, {"id": other["id"]}]
+    labels = {"objects": objects, "name": "labels.png"}
+    content = client.post(f"{path}/labels", json=labels).content
+    label_map = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(label_map == 1, drawn == 1)
+    assert label_map.max() == 2
+    assert b'"labels": {"1": "disc", "2": "Object 2"}' in content
+    client.post(f"{path}/contours", json={"box": BOX})  # not among those asked for
+    assert client.post(f"{path}/labels", json=labels).content == content
+
+
+def test_what_was_boxed_on_a_slice_is_followed(client):
+    scan = opened(client, "scan.nii", nifti())
+    assert (scan["depth"], scan["height"], scan["width"]) == (8, 30, 40)
+    path = f"/api/scans/{scan['id']}"
+    wanted = {"box": [5, 6, 20, 20], "slice": 3, "slices": [2, 5]}
+    found = client.post(f"{path}/contours", json=wanted).json()
+    assert sorted(found["contours"]) == ["2", "3", "4", "5"]
+    asked = {"objects": [{"id": found["id"]}], "name": "a.nii"}
+    content = client.post(f"{path}/labels", json=asked).content
+    labels = np.asarray(nibabel.Nifti1Image.from_bytes(content).dataobj)
+    assert labels.any(axis=(0, 1)).tolist() == [z in (2, 3, 4, 5) for z in range(8)]
+
+
+def test_a_window_changes_what_is_seen(client):
+    scan = opened(client, "scan.nii", nifti())
+    path = f"/api/scans/{scan['id']}"
+    before = client.get(f"{path}/slices/0").content
+    found = client.post(f"{path}/contours", json={"box": [5, 6, 20, 20], "slice": 3}).json()
+    seen = labels_of(client, path, found["id"])
+    changed = client.put(f"{path}/window", json={"window": "100,50"}).json()
+    assert (changed["window"], changed["window_name"]) == ("window L 100 W 50", "")
+    assert client.get(f"{path}/slices/0").content != before
+    assert labels_of(client, path, found["id"]) == seen  # as it was found, in its window
+    assert b"L 100 W 50" not in labels_of(client, path, found["id"])
+    named = client.put(f"{path}/window", json={"window": "lung"}).json()
+    assert (named["window"], named["window_name"]) == ("window lung", "lung")
+    refused = client.put(f"{path}/window", json={"window": "liver"})
+    assert refused.status_code == 422
+    assert "Window must be one of" in refused.json()["detail"]
+
+
+def test_a_box_keeps_the_window_in_which_it_was_asked_for(client, shared, monkeypatch):
+    is_encoding, may_go_on = threading.Event(), threading.Event()
+    encode, seen = shared.network.encode, []
+
+    def slow_encode(image):
+        seen.append(image)
+        is_encoding.set()
+        assert may_go_on.wait(20)
+        return encode(image)
+
+    monkeypatch.setattr(shared.network, "encode", slow_encode)
+    path = f"/api/scans/{opened(client, 'scan.nii', nifti())['id']}"
+    wanted = {"box": [5, 6, 20, 20], "slice": 3}
+    with ThreadPoolExecutor() as threads:
+        finding = threads.submit(client.post, f"{path}/contours", json=wanted)
+        assert is_encoding.wait(20)
+        client.put(f"{path}/window", json={"window": "100,50"})
+        may_go_on.set()
+        first = finding.result().json()["id"]
+    assert b"L 100 W 50" not in labels_of(client, path, first)
+    second = client.post(f"{path}/contours", json=wanted).json()["id"]
+    assert b"L 100 W 50" in labels_of(client, path, second)
+    assert len(seen) == 2
+    assert not np.array_equal(*seen)
+
+
+def test_two_windows_at_once_do_not_mix(client, monkeypatch):
+    is_changing, may_go_on = threading.Event(), threading.Event()
+    set_window = Scan.set_window
+
+    def slow_set_window(scan, window):
+        set_window(scan, window)
+        if window == "lung":
+            is_changing.set()
+            assert may_go_on.wait(20)
+
+    path = f"/api/scans/{opened(client, 'scan.nii', nifti())['id']}"
+    lung, bone = (
+        client.put(f"{path}/window", json={"window": name}) and client.get(f"{path}/slices/0")
+        for name in ("lung", "bone")
+    )
+    assert lung.content != bone.content
+    monkeypatch.setattr(Scan, "set_window", slow_set_window)
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(client.put, f"{path}/window", json={"window": "lung"})
+        assert is_changing.wait(20)
+        assert client.get(f"{path}/slices/0").content == bone.content  # until all of it is there
+        second = threads.submit(client.put, f"{path}/window", json={"window": "bone"})
+        may_go_on.set()
+        assert first.result().json()["window_name"] == "lung"
+        assert second.result().json()["window_name"] == "bone"
+    assert client.get(f"{path}/slices/0").content == bone.content
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_slices_of_a_dicom_series_come_in_one_body(client, tmp_path):
+    scan = client.post("/api/scans", **body_of(series(tmp_path / "ct"))).json()
+    assert (scan["depth"], scan["window_name"]) == (6, "soft-tissue")
+
+
+@pytest.mark.parametrize("sizes", ["1,2", "9" * 5000, "1,-1", ",", "x"])
+def test_sizes_that_are_none_are_refused(client, sizes):
+    send = {"params": {"name": "ct.dcm"}, "content": b"1234"}
+    wrong = client.post("/api/scans", headers={"X-File-Sizes": sizes}, **send)
+    assert wrong.status_code == 422
+    assert "add up to 4 bytes" in wrong.json()["detail"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_one_of_several_series_is_chosen(client, tmp_path):
+    body = body_of(series(tmp_path / "one"), series(tmp_path / "two", count=4))
+    refused = client.post("/api/scans", **body)
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == "There are 2 series; choose one with `series`."
+    depths = []
+    for one in refused.json()["series"]:
+        body["params"]["series"] = one["uid"]
+        depths.append(client.post("/api/scans", **body).json()["depth"])
+        assert f"{depths[-1]} files" in one["text"]
+    assert sorted(depths) == [4, 6]
+
+
+def test_a_case_is_opened(client):
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, imgs=VOLUME.T.astype(np.uint8), boxes=np.zeros((0, 6)))
+    scan = opened(client, "case.npz", buffer.getvalue())
+    assert (scan["depth"], scan["is_volume"]) == (8, True)
+    assert scan["label_suffixes"] == [".npz"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_dicom_file_needs_no_suffix(client, tmp_path):
+    content = (series(tmp_path / "ct") / "0.dcm").read_bytes()
+    assert opened(client, "IM0001", content)["window_name"] == "soft-tissue"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "status", "message"),
+    [
+        ("a.txt", b"text", 422, "must "),
+        ("a.png", b"text", 422, "must be a PNG"),
+        ("a.nii.gz", b"text", 422, "readable NIfTI"),
+        ("a.npz", b"text", 422, ".npz archive"),
+        ("a.png", bytes((1 << 20) + 1), 413, "1 MB at most"),
+    ],
+)
+def test_what_cannot_be_opened_is_said_in_a_sentence(client, name, content, status, message):
+    response = client.post("/api/scans", params={"name": name}, content=content)
+    assert response.status_code == status
+    assert message in response.json()["detail"]
+
+
+def test_what_is_wrong_with_a_box_is_said(client):
+    volume = opened(client, "scan.nii", nifti())["id"]
+    asked = {"box": [1, 2, 3, 4], "slice": 3, "slices": [4, 5]}
+    response = client.post(f"/api/scans/{volume}/contours", json=asked)
+    assert response.status_code == 422
+    assert "Slice must be from 4 to 5" in response.json()["detail"]
+    assert client.get(f"/api/scans/{volume}/slices/8").status_code == 404
+    response = client.post(f"/api/scans/{volume}/slices/8/encoding")
+    assert "Slices must be from 0 to 7, got 8 to 8" in response.json()["detail"]
+    asked = {"objects": [{"id": 7}], "name": "a.nii"}
+    response = client.post(f"/api/scans/{volume}/labels", json=asked)
+    assert (response.status_code, response.json()["detail"]) == (
+        422,
+        "Object 7 is not one of this image's.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"box": [1, 2, 3]}, "body.box.3: Field required"),
+        ({"box": [1, 2, 3, "x"]}, "body.box.3: Input should be a valid number"),
+        ({"box": BOX, "slices": [0, 1.5]}, "body.slices.1: Input should be a valid integer"),
+        ({}, "body.box: Field required"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_said_in_a_sentence(client, body, message):
+    response = client.post(f"/api/scans/{opened(client)['id']}/contours", json=body)
+    assert response.status_code == 422
+    assert response.json()["detail"].startswith(f"The request is not as it must be: {message}")
+    assert response.json()["detail"].endswith(".")
+
+
+def test_what_nobody_thought_of_is_a_sentence_too(shared, monkeypatch):
+    def broken(name, content):
+        raise ZeroDivisionError("of a reader")
+
+    monkeypatch.setattr("qmedsam.web.app.read_scan", broken)
+    app = create_app(shared, host="127.0.0.1", most_bytes=1 << 20)
+    client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+    response = client.post("/api/scans", params={"name": "a.png"}, content=b"x")
+    assert response.status_code == 500
+    assert response.json()["detail"] == "That failed, and should not have (ZeroDivisionError)."
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_objects_are_not_kept_without_end(client, monkeypatch):
+    monkeypatch.setattr("qmedsam.web.shelf.MOST_OBJECTS", 2)
+    path = f"/api/scans/{opened(client)['id']}/contours"
+    answers = [client.post(path, json={"box": BOX}).status_code for _ in range(3)]
+    assert answers == [200, 200, 422]
+
+
+def test_a_slice_is_encoded_ahead_of_its_first_box(client, shared):
+    encoded = shared.network.encoded
+    path = f"/api/scans/{opened(client, 'scan.nii', nifti())['id']}"
+    assert client.post(f"{path}/slices/3/encoding").status_code == 200
+    assert len(encoded) == 1
+    client.post(f"{path}/contours", json={"box": [5, 6, 20, 20], "slice": 3})
+    assert len(encoded) == 1
+
+
+def test_few_images_stay_open(client):
+    numbers = [opened(client)["id"] for _ in range(MOST_SCANS + 1)]
+    gone = client.get(f"/api/scans/{numbers[0]}/slices/0")
+    assert gone.status_code == 404
+    assert "not open any more" in gone.json()["detail"]
+    assert client.get(f"/api/scans/{numbers[1]}/slices/0").status_code == 200
+    client.delete(f"/api/scans/{numbers[1]}")
+    assert client.get(f"/api/scans/{numbers[1]}/slices/0").status_code == 404
+
+
+@pytest.mark.parametrize(("most_bytes", "remaining"), [(60_000, 2), (50_000, 1), (1, 1)])
+def test_large_images_make_room_but_for_the_newest(shared, monkeypatch, most_bytes, remaining):
+    monkeypatch.setattr("qmedsam.web.shelf.largest_array_bytes", lambda: most_bytes)
+    app = create_app(shared, host="127.0.0.1", most_bytes=1 << 20)
+    client = TestClient(app, base_url="http://localhost")
+    numbers = [opened(client)["id"] for _ in range(3)]  # 14,400 bytes of values, and of pixels
+    found = [client.get(f"/api/scans/{number}/slices/0").status_code for number in numbers]
+    assert found == [404] * (3 - remaining) + [200] * remaining
+
+
+def test_the_page_loads_nothing_from_elsewhere(client):
+    for path in ("/", "/api", "/static/app.js", "/static/api.js", "/static/style.css"):
+        response = client.get(path)
+        assert response.status_code == 200
+        assert "://" not in response.text
+        assert response.headers["Content-Security-Policy"].startswith("default-src 'self'")
+
+
+def test_requests_from_elsewhere_are_refused_in_a_sentence(client):
+    path = f"/api/scans/{opened(client)['id']}"
+    foreign = {"Origin": "http://evil.example"}
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 403
+    assert client.get(f"{path}/slices/0", headers=foreign).status_code == 200  # is not let read it
+    for method, below in [("POST", "/contours"), ("PUT", "/window"), ("DELETE", "")]:
+        response = client.request(method, f"{path}{below}", headers=foreign)
+        assert response.status_code == 403
+        assert "Only the page of this server" in response.json()["detail"]
+    own = {"Origin": "http://localhost:8000", "Sec-Fetch-Site": "same-origin"}
+    assert client.delete(path, headers=own).status_code == 200
+
+
+def test_the_endpoints_are_described(client):
+    document = client.get("/openapi.json").json()
+    assert set(document["paths"]) == {
+        "/api/scans",
+        "/api/scans/{number}",
+        "/api/scans/{number}/window",
+        "/api/scans/{number}/slices/{z}",
+        "/api/scans/{number}/slices/{z}/encoding",
+        "/api/scans/{number}/contours",
+        "/api/scans/{number}/labels",
+    }

@@ -1,0 +1,1 @@
+"""A trained network to the graphs that OpenVINO runs."""

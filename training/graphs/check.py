@@ -1,0 +1,101 @@
+"""An exported model, held to the network that it was made of.
+
+One image of blobs and some boxes go through both.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from qmedsam.config import Settings
+from qmedsam.core.contract import IMAGE_EMBEDDING_NAME
+from qmedsam.core.preprocess import to_tensor
+from qmedsam.model.network import CompiledNetwork
+from training.graphs.folded_decoder import ImageTerms
+from training.graphs.inference_graphs import PIXELS_NAME
+from training.graphs.onnx_files import EXAMPLE_BOXES, SEED, example_boxes
+from training.networks.network import PromptableNetwork
+from training.networks.tiny_vit import to_tokens
+
+logger = logging.getLogger(__name__)
+
+# Float rounding in another order of operations; logits span about -45 to 45.
+LOGIT_TOLERANCE = 1e-3
+# A sum rounded another way moves an activation by a step of its scale, and what follows with it: a
+# change of the image by 1e-6 moves the embedding of a quantized network by 0.02 on this measure.
+# Measured of exports: embeddings 0.005 (`deploy`) and 0.06 (`paper`), logits 1e-4 and 1e-3.
+EMBEDDING_TOLERANCE, QUANTIZED_LOGIT_TOLERANCE = 0.1, 0.01
+BLOBS = 16  # of the image that is compared, along a side
+
+Values = NDArray[np.float32]
+
+
+class ExportError(Exception):
+    """An exported model does not compute what its network does, or not as it is meant to."""
+
+
+def check_export(network: PromptableNetwork, model_dir: Path, *, is_quantized: bool) -> None:
+    """Hold an exported model to its network.
+
+    Args:
+        network: that was exported, in eval mode.
+        model_dir: exported model.
+        is_quantized: whether a part of the network is.
+
+    Raises:
+        ExportError: they differ more than rounding explains.
+    """
+    found, expected = _outputs(network, model_dir)
+    if not is_quantized:
+        checks = [("logit", largest_difference(found[1], expected[1]), LOGIT_TOLERANCE)]
+    else:
+        distances = [relative_distance(*pair) for pair in zip(found, expected, strict=True)]
+        checks = [
+            ("embedding", distances[0], EMBEDDING_TOLERANCE),
+            ("logits", distances[1], QUANTIZED_LOGIT_TOLERANCE),
+        ]
+    for name, difference, tolerance in checks:
+        logger.info("Difference of %s from the PyTorch network: %.1e", name, difference)
+        if not difference <= tolerance:  # nor is it equal where it is no number
+            raise ExportError(
+                f"The {name} of the model in {model_dir} differ from its network's by "
+                f"{difference}, at most {tolerance} is rounding"
+            )
+
+
+def largest_difference(found: Values, expected: Values) -> float:
+    """Return the largest difference of two values at the same place."""
+    return float(np.abs(found - expected).max())
+
+
+def relative_distance(found: Values, expected: Values) -> float:
+    """Return the mean squared difference, relative to the mean square of what is expected."""
+    return float(np.square(found - expected).mean() / np.square(expected).mean())
+
+
+def _outputs(
+    network: PromptableNetwork, model_dir: Path
+) -> tuple[tuple[Values, Values], tuple[Values, Values]]:
+    """Return embedding and logits of a model in f32, and of its network, for one image of blobs."""
+    generator = np.random.default_rng(SEED)
+    size = network.image_size
+    blobs = generator.random((BLOBS, BLOBS, 3), dtype=np.float32)
+    image = to_tensor(cv2.resize(blobs, (size, size), interpolation=cv2.INTER_LINEAR))
+    boxes = example_boxes(generator, EXAMPLE_BOXES, size)
+    compiled = CompiledNetwork(model_dir, Settings(precision="f32"))
+    encoded = compiled.encode(image)
+    logits = compiled.decode(encoded, boxes)
+    with torch.no_grad():
+        own_embedding = network.encode(torch.from_numpy(image))
+        own_logits = network.decode(own_embedding, torch.from_numpy(boxes))
+    if IMAGE_EMBEDDING_NAME in encoded:  # the decoder is quantized and reads nothing else
+        return (encoded[IMAGE_EMBEDDING_NAME], logits), (own_embedding.numpy(), own_logits.numpy())
+    with torch.no_grad():
+        own_pixels = ImageTerms(network)(to_tokens(own_embedding))[0]
+    return (encoded[PIXELS_NAME], logits), (own_pixels.numpy(), own_logits.numpy())

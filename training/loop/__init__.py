@@ -1,0 +1,1 @@
+"""A stage of training: steps, checkpoints, validation, and what is written meanwhile."""

@@ -1,0 +1,104 @@
+"""The float network that a student's embeddings are held to, and a cache of what it makes.
+
+An embedding of an image that was at most flipped is the same in every epoch and is kept on disk;
+half precision costs three decimals of values around 0.1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qmedsam.system.files import write_bytes
+from training.data.augment import FREE
+from training.data.dataset import Sample
+from training.loop.losses import intersection_over_union
+from training.networks.network import PromptableNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What a teacher says of a sample.
+
+    Attributes:
+        embedding: (256, 64, 64).
+        iou: of its masks with the truth, 0 to 1: how much it is worth listening to.
+    """
+
+    embedding: Tensor
+    iou: Tensor
+
+
+class Teacher:
+    """A float network in eval mode.
+
+    Args:
+        network: LiteMedSAM or MedSAM.
+        name: tells its cache from that of another network or of other weights.
+        student_size: side of the model frame in which samples have their boxes.
+        cache_dir: for embeddings, 2 MB an image; None keeps nothing.
+    """
+
+    def __init__(
+        self,
+        network: PromptableNetwork,
+        *,
+        name: str,
+        student_size: int,
+        cache_dir: Path | None,
+    ) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self._box_scale = network.image_size / student_size
+        self._cache_dir = None if cache_dir is None else cache_dir / name
+        if self._cache_dir is not None:
+            self._cache_dir.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the model frame in pixels."""
+        return self.network.image_size
+
+    @torch.no_grad()
+    def teach(self, samples: Sequence[Sample]) -> list[Lesson]:
+        """Look at each sample as it is without a change of appearance."""
+        return [self._lesson(sample) for sample in samples]
+
+    def _lesson(self, sample: Sample) -> Lesson:
+        device = next(self.network.parameters()).device
+        embedding = self._embedding(sample).to(device)
+        # A coordinate names a pixel, whose centre keeps its place in a frame of another size.
+        boxes = (torch.from_numpy(sample.boxes) + 0.5) * self._box_scale - 0.5
+        logits = self.network.decode(embedding[None], boxes.to(device))
+        iou = intersection_over_union(logits, torch.from_numpy(sample.masks).to(device))
+        return Lesson(embedding, iou)
+
+    def _embedding(self, sample: Sample) -> Tensor:
+        path = self._cache_path(sample)
+        if path is not None and path.is_file():
+            return torch.from_numpy(np.load(path)).float()
+        device = next(self.network.parameters()).device
+        image = torch.from_numpy(sample.teacher_image)[None].to(device)
+        image = image.contiguous(memory_format=torch.channels_last)
+        embedding = self.network.encode(image)[0].float()
+        if path is None:
+            return embedding
+        kept = np.ascontiguousarray(embedding.cpu().numpy(), dtype=np.float16)
+        content = io.BytesIO()
+        np.save(content, kept)
+        write_bytes(path, content.getvalue())
+        return torch.from_numpy(kept).float()
+
+    def _cache_path(self, sample: Sample) -> Path | None:
+        if self._cache_dir is None or sample.geometry == FREE:
+            return None
+        digest = hashlib.sha256(
+            f"{sample.key} {sample.mtime_ns} {sample.geometry}".encode()
+        ).hexdigest()[:32]
+        return self._cache_dir / f"{digest}.npy"

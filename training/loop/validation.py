@@ -1,0 +1,131 @@
+"""The score that every epoch is judged by: DSC on a fixed choice of slices, by modality.
+
+Prompts and masks are as in serving, where `fixed` is the volume prompt: each slice gets the box of
+the file, logits are brought to the original image and thresholded there. Several processes share
+the cases, and the score is the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from qmedsam.core.geometry import Boxes, Mask, ModelFrame
+from qmedsam.core.postprocess import logits_to_window
+from qmedsam.core.preprocess import preprocess_image
+from training.data.dataset import make_scene, present_objects
+from training.data.index import DataIndex
+from training.data.volumes import VolumeCache
+from training.loop.distributed import from_all
+from training.loop.recipe import ValidationSettings
+from training.networks.network import PromptableNetwork
+from training.scoring.metrics import dsc
+
+CACHE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationSlice:
+    """One slice to be scored.
+
+    Attributes:
+        image: (1, 3, S, S) float32, model frame.
+        boxes: (N, 4), model frame.
+        masks: N of (H, W), in the original image.
+    """
+
+    modality: str
+    case: str
+    frame: ModelFrame
+    image: NDArray[np.float32]
+    boxes: Boxes
+    masks: tuple[Mask, ...]
+
+
+def validation_slices(
+    root: Path,
+    index: DataIndex,
+    settings: ValidationSettings,
+    image_size: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+) -> list[ValidationSlice]:
+    """Read the slices that a process scores, in the order of the index: whole cases, by turns."""
+    cache = VolumeCache(CACHE_BYTES)
+    chosen = []
+    cases = [(modality, entry) for modality in sorted(index) for entry in index[modality].entries]
+    for modality, entry in cases[rank::world_size]:
+        for z in _evenly(entry.slices, settings.slices_per_volume):
+            data = cache.read_slice(root / entry.path, z)
+            objects = _evenly(present_objects(data).tolist(), settings.objects_per_image)
+            scene = make_scene(data, np.array(objects))
+            frame = ModelFrame(scene.hw, image_size)
+            chosen.append(
+                ValidationSlice(
+                    modality,
+                    entry.path,
+                    frame,
+                    preprocess_image(scene.image, image_size),
+                    frame.boxes_to_model(scene.file_boxes),
+                    tuple(scene.labels == label for label in objects),
+                )
+            )
+    return chosen
+
+
+@torch.no_grad()
+def validate(
+    network: PromptableNetwork,
+    slices: Sequence[ValidationSlice],
+    autocast: AbstractContextManager[None],
+) -> dict[str, float]:
+    """Return the mean DSC of each modality, 0 to 1: over objects, then slices, then cases.
+
+    Args:
+        network: the same in every process.
+        slices: of the cases of this process.
+        autocast: that the network runs in.
+    """
+    device = next(network.parameters()).device
+    by_case: dict[tuple[str, str], list[float]] = {}
+    for item in slices:
+        image = torch.from_numpy(item.image).to(device, memory_format=torch.channels_last)
+        boxes = torch.from_numpy(item.boxes).to(device)
+        with autocast:
+            logits = network(image, boxes).float().cpu().numpy()
+        scores = [
+            dsc(drawn_mask(one, item.frame), mask)
+            for one, mask in zip(logits, item.masks, strict=True)
+        ]
+        by_case.setdefault((item.modality, item.case), []).append(float(np.mean(scores)))
+    own = [(modality, statistics.fmean(scores)) for (modality, _), scores in by_case.items()]
+    by_modality: dict[str, list[float]] = {}
+    for modality, score in sorted(itertools.chain.from_iterable(from_all(own))):
+        by_modality.setdefault(modality, []).append(score)
+    return {modality: statistics.fmean(scores) for modality, scores in by_modality.items()}
+
+
+def drawn_mask(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> Mask:
+    """Return the mask (H, W) that serving draws for one object."""
+    window = logits_to_window(low_res_logits, frame)
+    mask = np.zeros(frame.original_hw, dtype=np.bool_)
+    height, width = window.mask.shape
+    mask[window.top : window.top + height, window.left : window.left + width] = window.mask
+    return mask
+
+
+def _evenly(values: Sequence[int], most: int) -> list[int]:
+    """Choose at most so many values, evenly, the ends left out."""
+    if len(values) <= most:
+        return list(values)
+    places = (np.arange(most) + 0.5) * len(values) / most
+    return [values[int(place)] for place in places]

@@ -1,0 +1,1 @@
+"""The float networks in PyTorch: LiteMedSAM and MedSAM."""

@@ -1,0 +1,108 @@
+"""The two promptable networks, LiteMedSAM and MedSAM, behind one interface.
+
+Both map an image in the model frame to an embedding of 256 channels by 64 x 64, and the embedding
+with boxes to one 256 x 256 mask of logits per box.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from qmedsam.core.contract import LITE_MEDSAM_IMAGE_SIZE, MEDSAM_IMAGE_SIZE
+from training.networks.sam_heads import MaskDecoder, PromptEncoder
+from training.networks.tiny_vit import TinyViT
+from training.networks.vit import DEPTH as VIT_DEPTH
+from training.networks.vit import VisionTransformer
+
+
+class PromptableNetwork(nn.Module):
+    """Image encoder, prompt encoder and mask decoder, named as in the checkpoints."""
+
+    def __init__(self, image_encoder: nn.Module, image_size: int) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.image_encoder = image_encoder
+        self.prompt_encoder = PromptEncoder(image_size)
+        self.mask_decoder = MaskDecoder()
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Encode (B, 3, S, S), values 0 to 1, as image_embedding (B, 256, 64, 64)."""
+        return self.image_encoder(image)
+
+    def decode(self, image_embedding: Tensor, boxes: Tensor) -> Tensor:
+        """Decode N boxes on one image.
+
+        Args:
+            image_embedding: (1, 256, 64, 64).
+            boxes: (N, 4), xyxy, pixels of the model frame.
+
+        Returns:
+            low_res_logits (N, 256, 256).
+        """
+        # No mask prompt: the same vector is added to every pixel.
+        pixels = image_embedding + self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
+        pixel_pe = self.prompt_encoder.dense_position_encoding()
+        return self.mask_decoder(pixels, pixel_pe, self.prompt_encoder(boxes))
+
+    def forward(self, image: Tensor, boxes: Tensor) -> Tensor:
+        """Segment N boxes (N, 4) on one image (1, 3, S, S): low_res_logits (N, 256, 256)."""
+        return self.decode(self.encode(image), boxes)
+
+
+class ImageEncoderGraph(nn.Module):
+    """What the encoder file of an exported model computes."""
+
+    def __init__(self, network: PromptableNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network.encode(image)
+
+
+class MaskDecoderGraph(nn.Module):
+    """What the decoder file of an exported model computes."""
+
+    def __init__(self, network: PromptableNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image_embedding: Tensor, boxes: Tensor) -> Tensor:
+        return self.network.decode(image_embedding, boxes)
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Values in the three parts, as Table 1 of the paper counts them."""
+
+    image_encoder: int
+    prompt_encoder: int
+    mask_decoder: int
+
+
+def build_lite_medsam() -> PromptableNetwork:
+    """Build LiteMedSAM (TinyViT, 256 px) with random weights."""
+    return PromptableNetwork(TinyViT(), LITE_MEDSAM_IMAGE_SIZE)
+
+
+def build_medsam(depth: int = VIT_DEPTH) -> PromptableNetwork:
+    """Build MedSAM (ViT-B, 1024 px) with random weights; fewer blocks make tests quick."""
+    return PromptableNetwork(VisionTransformer(MEDSAM_IMAGE_SIZE, depth), MEDSAM_IMAGE_SIZE)
+
+
+def count_parameters(network: PromptableNetwork) -> ParameterCounts:
+    """Count every value that a checkpoint stores, running statistics and counters included.
+
+    That is how Table 1 comes to its figures; the learned values of the encoder are 9,883 fewer.
+    """
+    return ParameterCounts(
+        image_encoder=_stored(network.image_encoder),
+        prompt_encoder=_stored(network.prompt_encoder),
+        mask_decoder=_stored(network.mask_decoder),
+    )
+
+
+def _stored(module: nn.Module) -> int:
+    return sum(value.numel() for value in module.state_dict().values())

@@ -1,0 +1,1 @@
+"""Label maps against the truth: scores, averages and tables."""
