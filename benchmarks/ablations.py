@@ -3,7 +3,7 @@
     python -m benchmarks.ablations volume-prompt      # which box prompts which slice
     python -m benchmarks.ablations preprocessing      # interpolation, and the order of padding
     python -m benchmarks.ablations threshold          # before or after the logits are upsampled
-    python -m benchmarks.ablations window             # how far round a box is decoded
+    python -m benchmarks.ablations crop             # how far round a box is decoded
     python -m benchmarks.ablations models --model A=DIR --model B=DIR
 
 The last compares exported models, for what is varied in training: samplers, quantization schemes.
@@ -30,10 +30,10 @@ from benchmarks.harness.split import Method, add_data_options, case_paths
 from qmedsam import Settings
 from qmedsam.config import VOLUME_PROMPTS, Precision
 from qmedsam.core.contract import LOGIT_THRESHOLD, LOW_RES_SIZE, MANIFEST_FILE, UPSCALING
-from qmedsam.core.crops import MARGIN, WHOLE, Window, window_around
+from qmedsam.core.crops import MARGIN, WHOLE, Crop, crop_around
 from qmedsam.core.geometry import ModelFrame
 from qmedsam.core.pipeline import Stages
-from qmedsam.core.postprocess import MaskWindow
+from qmedsam.core.postprocess import MaskPatch
 from qmedsam.core.preprocess import (
     as_rgb,
     normalize_min_max,
@@ -70,8 +70,8 @@ def pad_before(interpolation: int) -> Stages:
 
 
 def threshold_first(
-    low_res_logits: NDArray[np.float32], frame: ModelFrame, decoded: Window = WHOLE
-) -> MaskWindow:
+    low_res_logits: NDArray[np.float32], frame: ModelFrame, decoded: Crop = WHOLE
+) -> MaskPatch:
     """Threshold in the model frame, then resize the binary mask (QMedSAM's order).
 
     The mask is resized linearly and cut at one half.
@@ -86,7 +86,7 @@ def threshold_first(
     resized = cv2.resize(
         small[:height, :width], (original_w, original_h), interpolation=cv2.INTER_LINEAR
     )
-    return MaskWindow(resized > 127, 0, 0)
+    return MaskPatch(resized > 127, 0, 0)
 
 
 def volume_prompt_methods(precision: Precision) -> list[Method]:
@@ -109,8 +109,8 @@ def stage_methods(precision: Precision, variants: dict[str, Stages]) -> list[Met
     return [*methods, service_method(settings, title="as served")]
 
 
-def window_methods(precision: Precision) -> list[Method]:
-    """Return both models with windows of several margins round each box; see `window_around`."""
+def crop_methods(precision: Precision) -> list[Method]:
+    """Return both models with crops of several margins round each box; see `crop_around`."""
     methods = []
     for variant in ("float", "int8"):
         settings = Settings(variant=variant, precision=precision)
@@ -134,11 +134,11 @@ PREPROCESSING = {
     **{f"{name}, pad after": pad_after(code) for name, code in INTERPOLATIONS.items()},
     **{f"{name}, pad before": pad_before(code) for name, code in INTERPOLATIONS.items()},
 }
-THRESHOLD = {"threshold, then upsample": Stages(to_window=threshold_first)}
+THRESHOLD = {"threshold, then upsample": Stages(to_patch=threshold_first)}
 WINDOWS = {
-    "whole": Stages(window=lambda box, image_size: WHOLE),
+    "whole": Stages(crop=lambda box, image_size: WHOLE),
     **{
-        f"margin {margin}": Stages(window=partial(window_around, margin=margin))
+        f"margin {margin}": Stages(crop=partial(crop_around, margin=margin))
         for margin in range(MARGIN)
     },
 }
@@ -149,7 +149,7 @@ def _resized(image: NDArray[np.uint8], image_size: int, interpolation: int) -> N
     return resize_long_side(as_rgb(image), frame, interpolation)
 
 
-ABLATIONS = ("volume-prompt", "preprocessing", "threshold", "window", "models")
+ABLATIONS = ("volume-prompt", "preprocessing", "threshold", "crop", "models")
 
 
 def ablation_methods(
@@ -162,8 +162,8 @@ def ablation_methods(
         return "all", stage_methods(precision, PREPROCESSING)
     if name == "threshold":
         return "all", stage_methods(precision, THRESHOLD)
-    if name == "window":
-        return "all", window_methods(precision)
+    if name == "crop":
+        return "all", crop_methods(precision)
     return "all", [
         service_method(Settings(precision=precision), title=title, model=title, model_dir=folder)
         for title, folder in models.items()

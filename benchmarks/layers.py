@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.harness.command import add_record_option, keep_record, run_command
 from benchmarks.harness.record import RESULTS_DIR, write_record
-from qmedsam.core.contract import BOXES_NAME, DECODER_FILE, EMBEDDING_SIZE, WINDOWS_NAME
+from qmedsam.core.contract import BOXES_NAME, CROPS_NAME, DECODER_FILE, EMBEDDING_SIZE
 from qmedsam.model.variant import default_model_dir
 from qmedsam.options import at_least
 from training.run_time import encoder_paths
@@ -110,7 +110,7 @@ def _inputs(compiled: openvino.CompiledModel) -> dict[str, NDArray[np.generic]]:
     """Return one input of each name, a box and the whole embedding for its window."""
     known: dict[str, NDArray[np.generic]] = {
         BOXES_NAME: np.array([BOX], dtype=np.float32),
-        WINDOWS_NAME: np.arange(EMBEDDING_SIZE**2).reshape(1, EMBEDDING_SIZE, EMBEDDING_SIZE),
+        CROPS_NAME: np.arange(EMBEDDING_SIZE**2).reshape(1, EMBEDDING_SIZE, EMBEDDING_SIZE),
     }
     generator = np.random.default_rng(0)
     return {

@@ -94,7 +94,7 @@ def run_limited(inputs: Path, memory_bytes: int, cores: float | None) -> dict[st
         "s": finished.wall_s,
         "peak_mb": finished.peak_bytes / 1e6,
         "threads": document["model"]["threads"],
-        "block_size": document["model"]["block_size"],
+        "box_batch_size": document["model"]["box_batch_size"],
     }
 
 

@@ -29,7 +29,7 @@ from qmedsam.batch.progress import ProgressBar
 from qmedsam.core.contract import MANIFEST_FILE
 from qmedsam.model.manifest import file_sha256
 from qmedsam.system.files import write_bytes
-from training.scoring.scores import PREDICTION_KEY
+from training.scoring.scores import SEGS_KEY
 
 DEFAULT_RECORD = RESULTS_DIR / "masks.json"
 COMPARED = ("f32", "int8")  # of the services
@@ -71,7 +71,7 @@ def count_differences(before: Path, now: Path) -> tuple[int, int]:
         ValueError: their shapes differ.
     """
     with np.load(before) as old, np.load(now) as new:
-        first, second = old[PREDICTION_KEY], new[PREDICTION_KEY]
+        first, second = old[SEGS_KEY], new[SEGS_KEY]
     if first.shape != second.shape:
         raise ValueError(f"{now} must have shape {first.shape} as {before}, got {second.shape}")
     return int((first != second).sum()), first.size

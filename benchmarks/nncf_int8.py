@@ -31,15 +31,15 @@ from qmedsam.batch.cases import read_case
 from qmedsam.core.contract import (
     BOXES_NAME,
     CONTRACT_VERSION,
+    CROPS_NAME,
     DECODER_FILE,
     ENCODER_FILE,
     ENCODER_REST_FILE,
     IMAGE_NAME,
     LITE_MEDSAM_IMAGE_SIZE,
     MANIFEST_FILE,
-    WINDOWS_NAME,
 )
-from qmedsam.core.crops import WHOLE, window_pixels
+from qmedsam.core.crops import WHOLE, crop_pixels
 from qmedsam.core.geometry import ModelFrame
 from qmedsam.core.preprocess import preprocess_image
 from qmedsam.core.prompts import check_prompts
@@ -109,7 +109,7 @@ def graph_inputs(model_dir: Path, samples: Sequence[Sample]) -> dict[str, list[I
             {
                 **network.encode(image),
                 BOXES_NAME: boxes,
-                WINDOWS_NAME: window_pixels([WHOLE] * len(boxes)),
+                CROPS_NAME: crop_pixels([WHOLE] * len(boxes)),
             }
             for image, boxes in samples
         ],
@@ -143,7 +143,7 @@ def quantize_model(model_dir: Path, samples: Sequence[Sample], output_dir: Path)
             onnx_file = Path(file).with_suffix(".onnx")
             if (model_dir / onnx_file).is_file():
                 graph = onnx.load(model_dir / onnx_file)
-                names = [item.name for item in graph.graph.input]  # windows are not among them
+                names = [item.name for item in graph.graph.input]  # crops are not among them
                 few = [{name: one[name] for name in names} for one in inputs[:ONNX_SAMPLES]]
                 onnx.save(_quantize(graph, few, WITHOUT_SMOOTHING), folder / onnx_file)
         document = {

@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from qmedsam.core.contract import LOW_RES_SIZE
-from qmedsam.core.crops import Window
+from qmedsam.core.crops import Crop
 from qmedsam.core.embeddings import EncodedImage
 from qmedsam.core.pipeline import draw_slices
-from qmedsam.core.postprocess import LabelCanvas, LabelMap, MaskWindow
+from qmedsam.core.postprocess import LabelCanvas, LabelMap, MaskPatch
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples" / "cases"
@@ -43,10 +43,10 @@ class FakeNetwork:
         return {"image_embedding": self.embed(image)}
 
     def decode(
-        self, encoded: EncodedImage, boxes: NDArray[np.float32], windows: Sequence[Window]
+        self, encoded: EncodedImage, boxes: NDArray[np.float32], crops: Sequence[Crop]
     ) -> NDArray[np.float32]:
         assert encoded["image_embedding"].shape == (1, 256, 64, 64)
-        return cut(self.draw(boxes), windows)
+        return cut(self.draw(boxes), crops)
 
     def embed(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the embedding (1, 256, 64, 64) of an image."""
@@ -76,22 +76,22 @@ def segment_slices(network, slices, *, boxes, **options) -> LabelMap:
     return canvas.label_map
 
 
-def cut(logits: NDArray[np.float32], windows: Sequence[Window]) -> NDArray[np.float32]:
-    """Cut the windows of one size out of (N, 256, 256) logits."""
-    assert len({window.side for window in windows}) == 1
+def cut(logits: NDArray[np.float32], crops: Sequence[Crop]) -> NDArray[np.float32]:
+    """Cut the crops of one size out of (N, 256, 256) logits."""
+    assert len({crop.side for crop in crops}) == 1
     cuts = []
-    for one, window in zip(logits, windows, strict=True):
-        top, left, side = (4 * value for value in (window.top, window.left, window.side))
+    for one, crop in zip(logits, crops, strict=True):
+        top, left, side = (4 * value for value in (crop.top, crop.left, crop.side))
         cuts.append(one[top : top + side, left : left + side])
         assert cuts[-1].shape == (side, side)
     return np.stack(cuts)
 
 
-def full_mask(window: MaskWindow, original_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """Draw a window into the frame of its image."""
+def full_mask(patch: MaskPatch, original_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """Draw a patch into the frame of its image."""
     mask = np.zeros(original_hw, dtype=bool)
-    height, width = window.mask.shape
-    mask[window.top : window.top + height, window.left : window.left + width] = window.mask
+    height, width = patch.mask.shape
+    mask[patch.top : patch.top + height, patch.left : patch.left + width] = patch.mask
     return mask
 
 

@@ -245,7 +245,7 @@ def limits_section(record: Entry) -> list[str]:
             f"{row['s']:.1f} s",
             f"{row['peak_mb']:.0f} MB",
             str(row["threads"]),
-            str(row["block_size"]),
+            str(row["box_batch_size"]),
         ]
         for row in record["rows"]
     ]

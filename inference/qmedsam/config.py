@@ -29,7 +29,7 @@ class Settings:
             float. It has no say in a model of one's own.
         precision: of the products that are not in int8; `auto` is what the processor runs fastest.
         threads: for the network; 0 lets the runtime choose.
-        block_size: most boxes in one decoder call; None derives it from the memory limit.
+        box_batch_size: most boxes in one decoder call; None derives it from the memory limit.
         volume_prompt: `fixed` prompts each slice with the object's own box, `propagate` goes
             outward from the middle slice and prompts with the box of the neighbour's mask, `hybrid`
             does that within the object's own box. `fixed` scores best on average, `hybrid` on CT
@@ -40,7 +40,7 @@ class Settings:
     variant: Variant = "auto"
     precision: Precision = "auto"
     threads: int = 0
-    block_size: int | None = None
+    box_batch_size: int | None = None
     volume_prompt: VolumePrompt = "fixed"
     cache_dir: Path | None = None
 
@@ -55,5 +55,5 @@ class Settings:
             )
         if self.threads < 0:
             raise ValueError(f"Threads must be 0 or more, got {self.threads}")
-        if self.block_size is not None and self.block_size < 1:
-            raise ValueError(f"Block size must be 1 or more, got {self.block_size}")
+        if self.box_batch_size is not None and self.box_batch_size < 1:
+            raise ValueError(f"Box batch size must be 1 or more, got {self.box_batch_size}")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .config import Settings
 from .core.embeddings import EmbeddingMemory
 from .core.pipeline import SERVED, Canvas, Slices, Stages, draw_slices
-from .core.postprocess import LabelCanvas, LabelMap, MaskWindow
+from .core.postprocess import LabelCanvas, LabelMap, MaskPatch
 from .core.prompts import IMAGE_COLUMNS, Prompts
 from .core.propagation import (
     Visit,
@@ -24,7 +24,7 @@ from .core.propagation import (
 )
 from .core.timing import Stopwatch
 from .model.network import CompiledNetwork
-from .system.memory import automatic_block_size
+from .system.memory import automatic_box_batch_size
 
 # The visits of each volume prompt, and what becomes of a neighbour's mask where there is one.
 VOLUME_RULES = {
@@ -37,7 +37,7 @@ VOLUME_RULES = {
 class NoCanvas:
     """What draws nothing."""
 
-    def paint(self, z: int, window: MaskWindow, label: int) -> None:
+    def paint(self, z: int, patch: MaskPatch, label: int) -> None:
         """Do nothing."""
 
 
@@ -51,12 +51,12 @@ class Engine:
     Attributes:
         network: as given.
         settings: as given.
-        block_size: most boxes in one decoder call.
+        box_batch_size: most boxes in one decoder call.
     """
 
     def __init__(self, network: CompiledNetwork, settings: Settings) -> None:
         self.network, self.settings = network, settings
-        self.block_size = settings.block_size or automatic_block_size(network.precision)
+        self.box_batch_size = settings.box_batch_size or automatic_box_batch_size(network.precision)
         self._turn = threading.Lock()
 
     def segment_checked(
@@ -116,7 +116,7 @@ class Engine:
                 canvas,
                 boxes=boxes,
                 visits=visits,
-                block_size=self.block_size,
+                box_batch_size=self.box_batch_size,
                 stopwatch=stopwatch,
                 follow=follow,
                 stages=stages,
@@ -132,7 +132,7 @@ class Engine:
                 NoCanvas(),
                 boxes=np.zeros((0, IMAGE_COLUMNS), dtype=np.float32),
                 visits=[Visit(z, ())],
-                block_size=self.block_size,
+                box_batch_size=self.box_batch_size,
                 stopwatch=Stopwatch(),
                 memory=memory,
             )

@@ -51,8 +51,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--threads", type=at_least(0), default=0, metavar="N", help="0 is automatic (default: 0)"
     )
     parser.add_argument(
-        "--block-size",
-        type=_block_size,
+        "--box-batch-size",
+        type=_box_batch_size,
         metavar="N|auto",
         help="most boxes decoded at once; auto goes by the memory limit (default: auto)",
     )
@@ -86,7 +86,7 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
         variant=arguments.variant,
         precision=arguments.precision,
         threads=arguments.threads,
-        block_size=arguments.block_size,
+        box_batch_size=arguments.box_batch_size,
         volume_prompt=arguments.volume_prompt,
         cache_dir=arguments.cache_dir,
     )
@@ -119,5 +119,5 @@ def at_least(lowest: int) -> Callable[[str], int]:
     return number
 
 
-def _block_size(text: str) -> int | None:
+def _box_batch_size(text: str) -> int | None:
     return None if text == "auto" else at_least(1)(text)

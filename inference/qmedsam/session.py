@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .core.crops import WHOLE, Window
+from .core.crops import WHOLE, Crop
 from .core.embeddings import EmbeddingMemory
 from .core.geometry import ModelFrame
 from .core.pipeline import SERVED, Canvas, Slices, Stages
-from .core.postprocess import EMPTY_WINDOW, LabelMap, MaskCanvas, MaskWindow, upsampled_logits
+from .core.postprocess import EMPTY_PATCH, LabelMap, MaskCanvas, MaskPatch, upsampled_logits
 from .core.prompts import Prompts, as_array, boxes_on_slices, check_prompts, label_map_shape
 from .core.timing import Stopwatch
 from .engine import Engine, NoCanvas, volume_shape
@@ -107,15 +107,15 @@ class Session:
         if prompts.is_volume:
             raise InvalidCaseError("Logits are of images, got a volume; take a slice of it")
         logits = np.full((len(prompts.boxes), *self.pixels.shape[:2]), -np.inf, dtype=np.float32)
-        rows = iter(prompts.objects)  # windows of one size are decoded in order
+        rows = iter(prompts.objects)  # crops of one size are decoded in order
 
         def keep(
-            low_res_logits: NDArray[np.float32], frame: ModelFrame, decoded: Window
-        ) -> MaskWindow:
+            low_res_logits: NDArray[np.float32], frame: ModelFrame, decoded: Crop
+        ) -> MaskPatch:
             logits[next(rows)] = upsampled_logits(low_res_logits, frame)
-            return EMPTY_WINDOW
+            return EMPTY_PATCH
 
-        stages = Stages(window=lambda box, image_size: WHOLE, to_window=keep)
+        stages = Stages(crop=lambda box, image_size: WHOLE, to_patch=keep)
         self._draw(prompts, NoCanvas(), stages)
         return logits
 

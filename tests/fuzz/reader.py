@@ -66,7 +66,7 @@ def check_file(path: Path) -> bool:
         slices, boxes = case.pixels[None], prompts.boxes
         visits = image_visits(prompts.objects)
     label_map = segment_slices(
-        FakeNetwork(), slices, boxes=boxes, visits=visits, block_size=4, stopwatch=Stopwatch()
+        FakeNetwork(), slices, boxes=boxes, visits=visits, box_batch_size=4, stopwatch=Stopwatch()
     )
     found = label_map.shape if prompts.is_volume else label_map.shape[1:]
     assert found == shape, f"a label map of {found} where the headers say {shape}"

@@ -132,7 +132,7 @@ def test_predict_sh_is_posix_and_passes_options_on(tmp_path):
         "INPUT_DIR": str(EXAMPLES),
         "OUTPUT_DIR": str(tmp_path / "out"),
     }
-    command = ["sh", "predict.sh", "--cache-dir", str(tmp_path / "cache"), "--block-size", "1"]
+    command = ["sh", "predict.sh", "--cache-dir", str(tmp_path / "cache"), "--box-batch-size", "1"]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == sorted(path.name for path in EXAMPLES.iterdir())

@@ -306,7 +306,7 @@ def test_an_output_folder_that_cannot_be_made_means_nothing_ran(folders, tmp_pat
 
 def test_a_model_that_fails_while_cases_run_ends_the_run(folders, monkeypatch, caplog):
     class Failing(FakeCompiledNetwork):
-        def decode(self, encoded, boxes, windows):
+        def decode(self, encoded, boxes, crops):
             raise ModelError("Model file decoder.xml cannot be compiled")
 
     for name in "ab":
@@ -337,7 +337,7 @@ def test_a_user_without_a_home_has_no_cache_folder(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "options", [["--block-size", "0"], ["--threads", "-1"], ["--threads", "x"], ["--nonsense"]]
+    "options", [["--box-batch-size", "0"], ["--threads", "-1"], ["--threads", "x"], ["--nonsense"]]
 )
 def test_wrong_options_exit_with_2(folders, options, capsys):
     with pytest.raises(SystemExit) as stopped:

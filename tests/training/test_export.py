@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="training/requirements.txt is not in
 from qmedsam import Settings  # noqa: E402
 from qmedsam.batch.cases import list_cases, read_case  # noqa: E402
 from qmedsam.core.geometry import ModelFrame  # noqa: E402
-from qmedsam.core.postprocess import logits_to_window  # noqa: E402
+from qmedsam.core.postprocess import logits_to_patch  # noqa: E402
 from qmedsam.core.preprocess import preprocess_image  # noqa: E402
 from qmedsam.model.manifest import read_manifest  # noqa: E402
 from qmedsam.model.network import CompiledNetwork  # noqa: E402
@@ -67,7 +67,7 @@ def test_the_shipped_model_equals_the_network_on_real_images(network, compiled, 
 
 def differing_pixels(ours, theirs, frame) -> float:
     masks = [
-        full_mask(logits_to_window(logits, frame), frame.original_hw) for logits in (ours, theirs)
+        full_mask(logits_to_patch(logits, frame), frame.original_hw) for logits in (ours, theirs)
     ]
     assert masks[1].any()
     return float(np.mean(masks[0] != masks[1]))
@@ -87,7 +87,7 @@ def test_windowed_masks_equal_torch_interpolation(network, compiled):
         align_corners=False,
     )
     for one, full in zip(logits, upsampled[:, 0].numpy(), strict=True):
-        drawn = full_mask(logits_to_window(one, frame), frame.original_hw)
+        drawn = full_mask(logits_to_patch(one, frame), frame.original_hw)
         assert np.mean(drawn != (full > 0)) <= PIXELS_THAT_MAY_DIFFER
 
 

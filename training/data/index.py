@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from qmedsam.batch.cases import CASE_SUFFIX
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.system.files import write_bytes
-from training.data.volumes import LABELS_KEY, DataError, open_case, read_layout, read_member
+from training.data.volumes import GTS_KEY, DataError, open_case, read_layout, read_member
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def _up_to_date(path: Path, name: str, known: FileEntry | None) -> FileEntry:
         return known
     with open_case(path) as archive:
         layout = read_layout(archive)
-        slices = foreground_slices(read_member(archive, LABELS_KEY), len(layout.boxes))
+        slices = foreground_slices(read_member(archive, GTS_KEY), len(layout.boxes))
     return FileEntry(name, stat.st_mtime_ns, stat.st_size, slices)
 
 

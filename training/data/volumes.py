@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from qmedsam.batch.cases import BOXES_KEY, PIXELS_KEY, READ_ERRORS
 from qmedsam.core.prompts import IMAGE_CHANNELS, IMAGE_COLUMNS, VOLUME_COLUMNS
 
-LABELS_KEY = "gts"
+GTS_KEY = "gts"
 SKIP_BYTES = 1 << 18
 HEADER_READERS = {
     (1, 0): npy_format.read_array_header_1_0,
@@ -143,7 +143,7 @@ def read_layout(archive: zipfile.ZipFile) -> Layout:
         ValueError: a member is missing, or has another type or shape.
     """
     headers = []
-    for key in (PIXELS_KEY, LABELS_KEY):
+    for key in (PIXELS_KEY, GTS_KEY):
         with _open_member(archive, key) as stream:
             headers.append(_read_header(stream))
     image, labels = headers
@@ -184,7 +184,7 @@ class VolumeCache:
                 _check_slice(path, z, layout)
                 if layout.is_volume and layout.size_bytes > self._capacity_bytes:
                     image = read_member_slice(archive, PIXELS_KEY, z)
-                    labels = read_member_slice(archive, LABELS_KEY, z)
+                    labels = read_member_slice(archive, GTS_KEY, z)
                     return SliceData(image, labels, layout.boxes)
                 is_kept = self._make_room(layout)
                 case = _read_decoded(archive, layout)
@@ -222,7 +222,7 @@ class _DecodedCase:
 
 
 def _read_decoded(archive: zipfile.ZipFile, layout: Layout) -> _DecodedCase:
-    image, labels = read_member(archive, PIXELS_KEY), read_member(archive, LABELS_KEY)
+    image, labels = read_member(archive, PIXELS_KEY), read_member(archive, GTS_KEY)
     image.flags.writeable = labels.flags.writeable = False
     return _DecodedCase(layout, image, labels)
 
@@ -272,20 +272,18 @@ def _check_layout(layout: Layout) -> None:
     if image.dtype != np.uint8 or image.size_bytes == 0:
         raise ValueError(f"{PIXELS_KEY!r} must be uint8, got {image.dtype} {image.shape}")
     if labels.dtype.kind not in "iub":
-        raise ValueError(f"{LABELS_KEY!r} must be integers, got {labels.dtype}")
+        raise ValueError(f"{GTS_KEY!r} must be integers, got {labels.dtype}")
     axes = 3 if layout.is_volume else 2
     if len(labels.shape) != axes:
         columns = layout.boxes.shape[1]
         raise ValueError(
-            f"{LABELS_KEY!r} must have {axes} axes with boxes (N, {columns}), got {labels.shape}"
+            f"{GTS_KEY!r} must have {axes} axes with boxes (N, {columns}), got {labels.shape}"
         )
     channels = image.shape[axes:]
     if image.shape[:axes] != labels.shape or not (
         channels == () or (not layout.is_volume and channels in {(n,) for n in IMAGE_CHANNELS})
     ):
-        raise ValueError(
-            f"{PIXELS_KEY!r} must fit {LABELS_KEY!r} {labels.shape}, got {image.shape}"
-        )
+        raise ValueError(f"{PIXELS_KEY!r} must fit {GTS_KEY!r} {labels.shape}, got {image.shape}")
 
 
 def _check_slice(path: Path, z: int, layout: Layout) -> None:

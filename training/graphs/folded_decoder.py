@@ -11,7 +11,7 @@ everything done to tokens is not. Therefore
 - what the first layer makes of the pixels is the same for all boxes of an image, and computed once;
 - of the last attention only the token of the one mask is computed;
 - the normalization of pixels leaves scale and shift to whatever reads them;
-- the transposed convolutions of stride 2 are linear layers of each pixel, and run on a window of
+- the transposed convolutions of stride 2 are linear layers of each pixel, and run on a crop of
   the pixels only.
 """
 
@@ -72,7 +72,7 @@ class ImageTerms(nn.Module):
 
 
 class FoldedDecoder(nn.Module):
-    """Boxes and the terms of an image to logits inside a window round each box."""
+    """Boxes and the terms of an image to logits inside a crop round each box."""
 
     def __init__(self, network: PromptableNetwork) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class FoldedDecoder(nn.Module):
             position=position,
         )
         self.norm_last = transformer.norm_final_attn
-        self.upscaling = WindowUpscaling(decoder, last_scale, last_shift)
+        self.upscaling = CropUpscaling(decoder, last_scale, last_shift)
         self.register_buffer("scale", scale)
         self.register_buffer("key_shift", shift + position)  # (1, P, 256)
 
@@ -105,7 +105,7 @@ class FoldedDecoder(nn.Module):
         values: Tensor,
         queries: Tensor,
         boxes: Tensor,
-        windows: Tensor,
+        crops: Tensor,
     ) -> Tensor:
         """Decode N boxes.
 
@@ -115,7 +115,7 @@ class FoldedDecoder(nn.Module):
             values: (1, P, 128).
             queries: (1, P, 128).
             boxes: (N, 4), xyxy, pixels of the model frame.
-            windows: (N, h, w), which pixels of the embedding to decode, counted row by row.
+            crops: (N, h, w), which pixels of the embedding to decode, counted row by row.
 
         Returns:
             low_res_logits (N, 4 h, 4 w).
@@ -140,10 +140,10 @@ class FoldedDecoder(nn.Module):
         found = self.last_reading(token + position[:, MASK_TOKEN : MASK_TOKEN + 1], normed)
         token = self.norm_last(token + found)
         weights = self.decoder.output_hypernetworks_mlps[0](token)  # (N, 1, 32)
-        return self.upscaling(normed, weights, windows)
+        return self.upscaling(normed, weights, crops)
 
 
-class WindowUpscaling(nn.Module):
+class CropUpscaling(nn.Module):
     """The two transposed convolutions and the product with a box's weights, on some pixels."""
 
     def __init__(self, decoder: MaskDecoder, scale: Tensor, shift: Tensor) -> None:
@@ -158,10 +158,10 @@ class WindowUpscaling(nn.Module):
         self.register_buffer("second_weight", _per_pixel(second))  # (64, 4 * 32)
         self.register_buffer("second_bias", second.bias.detach().repeat(4))
 
-    def forward(self, normed: Tensor, weights: Tensor, windows: Tensor) -> Tensor:
-        """Upscale windows (N, h, w) of (N, P, 256) and weight by (N, 1, 32): (N, 4 h, 4 w)."""
-        count, height, width = windows.shape
-        rows = windows.flatten(1) + PIXELS * torch.arange(count)[:, None]
+    def forward(self, normed: Tensor, weights: Tensor, crops: Tensor) -> Tensor:
+        """Upscale crops (N, h, w) of (N, P, 256) and weight by (N, 1, 32): (N, 4 h, 4 w)."""
+        count, height, width = crops.shape
+        rows = crops.flatten(1) + PIXELS * torch.arange(count)[:, None]
         x = normed.flatten(0, 1)[rows.flatten()].view(count, -1, CHANNELS)  # (N, h * w, 256)
         x = (x @ self.first_weight + self.first_bias).view(count, -1, CHANNELS // 4)
         x = F.layer_norm(x, x.shape[-1:], self.norm.weight, self.norm.bias, self.norm.eps)

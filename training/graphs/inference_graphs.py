@@ -2,7 +2,7 @@
 
 The ONNX files hold the plain network: image to embedding, embedding and boxes to logits. Inference
 runs what computes the same in less time: the folded decoder where the decoder is float, with what
-it reads of an image as further outputs of the encoder. The folded decoder decodes windows of the
+it reads of an image as further outputs of the encoder. The folded decoder decodes crops of the
 embedding only; a plain one decodes it whole and cuts them out, so that both take the same inputs.
 """
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from qmedsam.core.contract import (
     BOXES_NAME,
+    CROPS_NAME,
     DECODER_FILE,
     EMBEDDING_SHAPE,
     EMBEDDING_SIZE,
@@ -29,7 +30,6 @@ from qmedsam.core.contract import (
     IMAGE_NAME,
     LOW_RES_LOGITS_NAME,
     UPSCALING,
-    WINDOWS_NAME,
 )
 from training.graphs.cut_graph import cut_in_two
 from training.graphs.folded_decoder import FoldedDecoder, ImageTerms
@@ -43,7 +43,7 @@ TERM_NAMES = (PIXELS_NAME, "keys", "values", "queries")
 # With the rest the other core has the decoder to compile: a process is ready in 0.45 s on two cores
 # where the whole encoder took 0.69 s. An image takes 1 % longer to encode.
 SHARE_BEFORE_CUT = 0.36
-EXAMPLE_WINDOW = (24, 16)  # any height and width that differ
+EXAMPLE_CROP = (24, 16)  # any height and width that differ
 
 
 class EncoderGraph(nn.Module):
@@ -95,7 +95,7 @@ def plain_graphs(
         file: _read(folder / Path(file).with_suffix(".onnx"), is_quantized=quantized)
         for file, quantized in is_quantized.items()
     }
-    return graphs | {DECODER_FILE: with_windows(graphs[DECODER_FILE])}
+    return graphs | {DECODER_FILE: with_crops(graphs[DECODER_FILE])}
 
 
 def folded_decoder(network: PromptableNetwork) -> openvino.Model:
@@ -103,34 +103,34 @@ def folded_decoder(network: PromptableNetwork) -> openvino.Model:
     with torch.no_grad():
         terms = ImageTerms(network)(to_tokens(torch.zeros(EMBEDDING_SHAPE)))
     boxes = example_boxes(np.random.default_rng(SEED), EXAMPLE_BOXES, network.image_size)
-    windows = torch.zeros(EXAMPLE_BOXES, *EXAMPLE_WINDOW, dtype=torch.int64)
+    crops = torch.zeros(EXAMPLE_BOXES, *EXAMPLE_CROP, dtype=torch.int64)
     inputs = {
         **dict(zip(TERM_NAMES, terms, strict=True)),
         BOXES_NAME: torch.from_numpy(boxes),
-        WINDOWS_NAME: windows,
+        CROPS_NAME: crops,
     }
     return _exported(
         FoldedDecoder(network), inputs, outputs=[LOW_RES_LOGITS_NAME], is_quantized=False
     )
 
 
-def with_windows(decoder: openvino.Model) -> openvino.Model:
-    """Return a plain decoder that cuts windows out of the logits that it computes whole."""
+def with_crops(decoder: openvino.Model) -> openvino.Model:
+    """Return a plain decoder that cuts crops out of the logits that it computes whole."""
     logits = decoder.output(LOW_RES_LOGITS_NAME).get_node().input_value(0)
-    windows = ops.parameter([-1, -1, -1], np.int64, name=WINDOWS_NAME)
-    windows.output(0).set_names({WINDOWS_NAME})
+    crops = ops.parameter([-1, -1, -1], np.int64, name=CROPS_NAME)
+    crops.output(0).set_names({CROPS_NAME})
     # (N, 256, 256) to the 4 x 4 logits of each pixel of the embedding, (N, 4096, 4, 4)
     split = ops.reshape(logits, [0, EMBEDDING_SIZE, UPSCALING, EMBEDDING_SIZE, UPSCALING], True)
     by_pixel = ops.reshape(
         ops.transpose(split, [0, 1, 3, 2, 4]), [0, EMBEDDING_SIZE**2, UPSCALING, UPSCALING], True
     )
-    chosen = ops.gather(by_pixel, windows, ops.constant(1), batch_dims=1)  # (N, h, w, 4, 4)
-    count_height_width = ops.shape_of(windows)
+    chosen = ops.gather(by_pixel, crops, ops.constant(1), batch_dims=1)  # (N, h, w, 4, 4)
+    count_height_width = ops.shape_of(crops)
     sides = np.array([1, UPSCALING, UPSCALING], dtype=np.int64)
     shape = ops.multiply(count_height_width, ops.constant(sides))
     joined = ops.reshape(ops.transpose(chosen, [0, 1, 3, 2, 4]), shape, False)
     joined.output(0).set_names({LOW_RES_LOGITS_NAME})
-    return openvino.Model([joined], [*decoder.get_parameters(), windows], decoder.get_name())
+    return openvino.Model([joined], [*decoder.get_parameters(), crops], decoder.get_name())
 
 
 def _exported(

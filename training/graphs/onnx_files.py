@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from qmedsam.core.contract import (
     BOXES_NAME,
+    CROPS_NAME,
     DECODER_FILE,
     EMBEDDING_SHAPE,
     ENCODER_FILE,
     IMAGE_EMBEDDING_NAME,
     IMAGE_NAME,
     LOW_RES_LOGITS_NAME,
-    WINDOWS_NAME,
 )
 from training.graphs.export_layers import use_export_layers
 from training.networks.layers import ConvNorm, fold_batch_norm
@@ -105,12 +105,12 @@ def export_onnx(
     Args:
         graph: to write.
         path: of the file.
-        inputs: examples by name; the number of boxes and the size of windows stay open.
+        inputs: examples by name; the number of boxes and the size of crops stay open.
         outputs: their names.
         is_quantized: whether there are quantizers in it.
     """
     count, height, width = map(torch.export.Dim, ("boxes_count", "height", "width"))
-    open_axes = {BOXES_NAME: {0: count}, WINDOWS_NAME: {0: count, 1: height, 2: width}}
+    open_axes = {BOXES_NAME: {0: count}, CROPS_NAME: {0: count, 1: height, 2: width}}
     graph.eval()
     arguments = tuple(inputs.values())
     options = {
@@ -129,7 +129,7 @@ def export_onnx(
         )
     else:
         with warnings.catch_warnings():
-            # Boxes and windows share their number, and the exporter says that one name will do.
+            # Boxes and crops share their number, and the exporter says that one name will do.
             warnings.filterwarnings("ignore", message=".*shares the same shape constraints")
             torch.onnx.export(graph, arguments, path, **options)
     model = onnx.load(path)

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from qmedsam.core.geometry import Boxes, Mask, ModelFrame
-from qmedsam.core.postprocess import logits_to_window
+from qmedsam.core.postprocess import logits_to_patch
 from qmedsam.core.preprocess import preprocess_image
 from training.data.dataset import make_scene, present_objects
 from training.data.index import DataIndex
@@ -116,10 +116,10 @@ def validate(
 
 def drawn_mask(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> Mask:
     """Return the mask (H, W) that serving draws for one object."""
-    window = logits_to_window(low_res_logits, frame)
+    patch = logits_to_patch(low_res_logits, frame)
     mask = np.zeros(frame.original_hw, dtype=np.bool_)
-    height, width = window.mask.shape
-    mask[window.top : window.top + height, window.left : window.left + width] = window.mask
+    height, width = patch.mask.shape
+    mask[patch.top : patch.top + height, patch.left : patch.left + width] = patch.mask
     return mask
 
 

@@ -22,7 +22,7 @@ from qmedsam.batch.cases import CASE_SUFFIX, READ_ERRORS
 from qmedsam.batch.progress import ProgressBar
 from training.scoring.metrics import CaseScore, Mode, score_case
 
-TRUTH_KEY, PREDICTION_KEY, SPACING_KEY = "gts", "segs", "spacing"
+GTS_KEY, SEGS_KEY, SPACING_KEY = "gts", "segs", "spacing"
 LARGEST_LABEL = np.iinfo(np.uint16).max
 # How the challenge's file names spell the modalities, as they begin, in lower case.
 SPELLINGS = {
@@ -125,7 +125,7 @@ def score_pair(pair: Pair, modes: Sequence[Mode]) -> ScoredCase:
     try:
         if not pair.prediction.is_file():
             raise ValueError("Prediction is missing")
-        predicted = _read_label_map(pair.prediction, PREDICTION_KEY)
+        predicted = _read_label_map(pair.prediction, SEGS_KEY)
         if predicted.shape != truth.shape:
             raise ValueError(f"Prediction must have shape {truth.shape}, got {predicted.shape}")
     except READ_ERRORS as error:
@@ -185,7 +185,7 @@ def mean_of_modalities(cases: Sequence[ScoredCase], mode: Mode, metric: str) -> 
 
 def _read_truth(path: Path) -> tuple[NDArray[np.integer], list[float] | None]:
     """Return the label map of truth and its spacing (z, y, x); files have (x, y, z)."""
-    truth = _read_label_map(path, TRUTH_KEY)
+    truth = _read_label_map(path, GTS_KEY)
     with np.load(path, allow_pickle=False) as archive:
         if SPACING_KEY not in archive.files:
             return truth, None

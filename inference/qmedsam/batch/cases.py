@@ -28,7 +28,7 @@ from .archive import archive_of, check_directory, read_array, read_header
 CASE_SUFFIX = ".npz"
 MOST_BOX_BYTES = 1 << 24  # more than the most boxes take in any number type
 NAMED_MEMBERS = 10  # of an archive, in a message
-PIXELS_KEY, BOXES_KEY, LABELS_KEY = "imgs", "boxes", "segs"
+PIXELS_KEY, BOXES_KEY, SEGS_KEY = "imgs", "boxes", "segs"
 INFO_KEY = "info"  # what a file of another format was, for people to read
 # Errors that every reader of a file meets; None is of one that is no archive.
 OF_THE_FILE = (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP)
@@ -113,7 +113,7 @@ def read_label_map(path: Path) -> LabelMap:
         InvalidCaseError: the file cannot be read, or holds no labels.
     """
     with _opened(path) as (stream, archive):
-        label_map = _member(stream, archive, LABELS_KEY, 2 * largest_label_map_bytes())
+        label_map = _member(stream, archive, SEGS_KEY, 2 * largest_label_map_bytes())
     if label_map.dtype not in (np.uint8, np.uint16):
         raise InvalidCaseError(f"Labels must be uint8 or uint16, got {label_map.dtype}")
     return label_map
@@ -206,7 +206,7 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], zipfile.ZipFile]]:
 
 def write_label_map(path: Path, label_map: LabelMap) -> None:
     """Write a label map as the member `segs` of a compressed archive."""
-    write_bytes(path, archive_of(f"{LABELS_KEY}.npy", label_map))
+    write_bytes(path, archive_of(f"{SEGS_KEY}.npy", label_map))
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def describe_model(segmenter: Segmenter) -> dict[str, Any]:
         "weights": segmenter.network.manifest.precision,
         "precision": segmenter.network.precision,
         "threads": segmenter.network.threads,
-        "block_size": segmenter.block_size,
+        "box_batch_size": segmenter.box_batch_size,
         "volume_prompt": segmenter.settings.volume_prompt,
         "sha256": segmenter.network.manifest.sha256,
     }

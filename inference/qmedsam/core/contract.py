@@ -14,11 +14,11 @@ LOW_RES_SIZE = 256
 UPSCALING = LOW_RES_SIZE // EMBEDDING_SIZE  # logits per pixel of the embedding, along a side
 
 # The encoder takes the image. Whatever it puts out, the decoder takes by the same names, with boxes
-# and windows: for each box the pixels of the embedding to decode, counted row by row.
+# and crops: for each box the pixels of the embedding to decode, counted row by row.
 IMAGE_NAME = "image"
 IMAGE_EMBEDDING_NAME = "image_embedding"
 BOXES_NAME = "boxes"
-WINDOWS_NAME = "windows"
+CROPS_NAME = "windows"  # as the files that ship have it
 LOW_RES_LOGITS_NAME = "low_res_logits"
 
 ENCODER_FILE = "encoder.xml"

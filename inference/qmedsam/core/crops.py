@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from .contract import EMBEDDING_SIZE
 from .geometry import Box
 
-# Pixels of the embedding. Masks of the validation split never leave the windows, not even with a
-# margin of 0, as sides are rounded up (`python -m benchmarks.ablations window`).
+# Pixels of the embedding. Masks of the validation split never leave the crops, not even with a
+# margin of 0, as sides are rounded up (`python -m benchmarks.ablations crop`).
 MARGIN = 2
 SIDES = (16, 24, 32, 48, EMBEDDING_SIZE)
 
 
 @dataclass(frozen=True)
-class Window:
+class Crop:
     """A square of the embedding.
 
     Attributes:
@@ -37,11 +37,11 @@ class Window:
     side: int
 
 
-WHOLE = Window(0, 0, EMBEDDING_SIZE)
+WHOLE = Crop(0, 0, EMBEDDING_SIZE)
 
 
-def window_around(box: Box, image_size: int, margin: int = MARGIN) -> Window:
-    """Return the smallest window that holds a (4,) box of the model frame and a margin.
+def crop_around(box: Box, image_size: int, margin: int = MARGIN) -> Crop:
+    """Return the smallest crop that holds a (4,) box of the model frame and a margin.
 
     Args:
         box: xyxy, pixels of the model frame.
@@ -55,28 +55,28 @@ def window_around(box: Box, image_size: int, margin: int = MARGIN) -> Window:
     )
     extent = max(right - left, bottom - top, 1)
     side = next(side for side in SIDES if side >= extent)
-    return Window(_start(top, bottom, side), _start(left, right, side), side)
+    return Crop(_start(top, bottom, side), _start(left, right, side), side)
 
 
-def decoding_blocks(windows: Sequence[Window], block_size: int) -> list[list[int]]:
-    """Group windows of one size into blocks of at most `block_size`, and return their places."""
+def box_batches(crops: Sequence[Crop], box_batch_size: int) -> list[list[int]]:
+    """Group crops of one size into blocks of at most `box_batch_size`, and return their places."""
     by_side: dict[int, list[int]] = {}
-    for place, window in enumerate(windows):
-        by_side.setdefault(window.side, []).append(place)
+    for place, crop in enumerate(crops):
+        by_side.setdefault(crop.side, []).append(place)
     return [
-        places[start : start + block_size]
+        places[start : start + box_batch_size]
         for _, places in sorted(by_side.items())
-        for start in range(0, len(places), block_size)
+        for start in range(0, len(places), box_batch_size)
     ]
 
 
-def window_pixels(windows: Sequence[Window]) -> NDArray[np.int64]:
-    """Return the pixels of windows of one size, counted row by row, (N, side, side)."""
-    along = np.arange(windows[0].side, dtype=np.int64)
+def crop_pixels(crops: Sequence[Crop]) -> NDArray[np.int64]:
+    """Return the pixels of crops of one size, counted row by row, (N, side, side)."""
+    along = np.arange(crops[0].side, dtype=np.int64)
     corner = along[:, None] * EMBEDDING_SIZE + along
-    return np.stack([corner + window.top * EMBEDDING_SIZE + window.left for window in windows])
+    return np.stack([corner + crop.top * EMBEDDING_SIZE + crop.left for crop in crops])
 
 
 def _start(first: int, stop: int, side: int) -> int:
-    """Return where an axis of a window begins, with the slack on both sides of what it holds."""
+    """Return where an axis of a crop begins, with the slack on both sides of what it holds."""
     return min(max(0, (first + stop - side) // 2), EMBEDDING_SIZE - side)

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..system.deflate import deflate
-from .crops import Window, decoding_blocks, window_around
+from .crops import Crop, box_batches, crop_around
 from .embeddings import EmbeddingMemory, EmbeddingStore, EncodedImage
 from .geometry import Box, Boxes, ModelFrame
-from .postprocess import MaskWindow, logits_to_window
+from .postprocess import MaskPatch, logits_to_patch
 from .preprocess import preprocess_image
 from .propagation import Follow, Visit, follow_mask
 from .timing import Stopwatch
@@ -36,14 +36,14 @@ class Stages:
 
     Attributes:
         prepare: image and side S of the model frame to (1, 3, S, S).
-        window: box (4,) of the model frame, and S, to the part of the embedding to decode.
-        to_window: low_res_logits of one object, and the part of the embedding that they are of,
+        crop: box (4,) of the model frame, and S, to the part of the embedding to decode.
+        to_patch: low_res_logits of one object, and the part of the embedding that they are of,
             to its mask in the original frame.
     """
 
     prepare: Callable[[NDArray[np.uint8], int], NDArray[np.float32]] = preprocess_image
-    window: Callable[[Box, int], Window] = window_around
-    to_window: Callable[[NDArray[np.float32], ModelFrame, Window], MaskWindow] = logits_to_window
+    crop: Callable[[Box, int], Crop] = crop_around
+    to_patch: Callable[[NDArray[np.float32], ModelFrame, Crop], MaskPatch] = logits_to_patch
 
 
 SERVED = Stages()
@@ -62,9 +62,9 @@ class Network(Protocol):
         ...
 
     def decode(
-        self, encoded: EncodedImage, boxes: Boxes, windows: Sequence[Window]
+        self, encoded: EncodedImage, boxes: Boxes, crops: Sequence[Crop]
     ) -> NDArray[np.float32]:
-        """Decode (N, 4) boxes of the model frame in windows of one size, as low_res_logits."""
+        """Decode (N, 4) boxes of the model frame in crops of one size, as low_res_logits."""
         ...
 
 
@@ -74,7 +74,7 @@ Slices = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]  # images of one size
 class Canvas(Protocol):
     """What takes the masks."""
 
-    def paint(self, z: int, window: MaskWindow, label: int) -> None:
+    def paint(self, z: int, patch: MaskPatch, label: int) -> None:
         """Draw the mask of a label on slice `z`."""
         ...
 
@@ -86,7 +86,7 @@ def draw_slices(
     *,
     boxes: Boxes,
     visits: Sequence[Visit],
-    block_size: int,
+    box_batch_size: int,
     stopwatch: Stopwatch,
     follow: Follow = follow_mask,
     stages: Stages = SERVED,
@@ -103,7 +103,7 @@ def draw_slices(
         canvas: takes the masks, in any order.
         boxes: (N, 4), xyxy, pixels of the original image; row i is label i + 1.
         visits: which objects to decode on which slice, in order.
-        block_size: most boxes in one decoder call, which bounds its memory.
+        box_batch_size: most boxes in one decoder call, which bounds its memory.
         stopwatch: takes the seconds by step.
         follow: how a neighbour's mask becomes a prompt.
         stages: before and after the network.
@@ -130,12 +130,12 @@ def draw_slices(
     with closing(_embeddings(slices, visits, embed)) as embeddings:
         for visit, encoded in embeddings:
             prompts = _prompts(visit, own_prompts, found=found, follow=follow, frame=frame)
-            windows = [stages.window(prompt, network.image_size) for prompt in prompts]
-            decoded = _decode(turns, encoded, prompts, windows=windows, block_size=block_size)
-            for row, low_res_logits, window in decoded:
+            crops = [stages.crop(prompt, network.image_size) for prompt in prompts]
+            decoded = _decode(turns, encoded, prompts, crops=crops, box_batch_size=box_batch_size)
+            for row, low_res_logits, crop in decoded:
                 with stopwatch.step("postprocess"):
                     index = visit.objects[row]
-                    mask = stages.to_window(low_res_logits, frame, window)
+                    mask = stages.to_patch(low_res_logits, frame, crop)
                     canvas.paint(visit.z, mask, index + 1)
                     box = mask.box() if visit.step else None
                     if box is not None:
@@ -230,10 +230,10 @@ class _Turns:
             return self._network.encode(image)
 
     def decode(
-        self, encoded: EncodedImage, boxes: Boxes, windows: Sequence[Window]
+        self, encoded: EncodedImage, boxes: Boxes, crops: Sequence[Crop]
     ) -> NDArray[np.float32]:
         with self._turn, self._stopwatch.step("decode"):
-            return self._network.decode(encoded, boxes, windows)
+            return self._network.decode(encoded, boxes, crops)
 
 
 def _decode(
@@ -241,11 +241,11 @@ def _decode(
     encoded: EncodedImage,
     prompts: Boxes,
     *,
-    windows: Sequence[Window],
-    block_size: int,
-) -> Iterator[tuple[int, NDArray[np.float32], Window]]:
+    crops: Sequence[Crop],
+    box_batch_size: int,
+) -> Iterator[tuple[int, NDArray[np.float32], Crop]]:
     """Yield the row of each prompt, in any order, its low_res_logits and where they are."""
-    for rows in decoding_blocks(windows, block_size):
-        chosen = [windows[row] for row in rows]
+    for rows in box_batches(crops, box_batch_size):
+        chosen = [crops[row] for row in rows]
         low_res_logits = network.decode(encoded, prompts[rows], chosen)
         yield from zip(rows, low_res_logits, chosen, strict=True)

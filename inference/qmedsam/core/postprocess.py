@@ -1,7 +1,7 @@
 """Logits to masks in the original frame, and masks to a label map.
 
 Logits are upsampled first and thresholded after, as bilinear interpolation without aligned
-corners does it (`torch.nn.functional.interpolate`), but only inside the window where a mask can
+corners does it (`torch.nn.functional.interpolate`), but only inside the patch where a mask can
 be: a convex combination of values that are all negative or zero is never positive.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .contract import LOGIT_THRESHOLD, LOW_RES_SIZE, UPSCALING
-from .crops import WHOLE, Window
+from .crops import WHOLE, Crop
 from .geometry import Box, Mask, ModelFrame, mask_to_box
 
 STRIP_VALUES = 1 << 18  # 1 MB of float32: a strip's buffers stay in the second-level cache
@@ -22,13 +22,13 @@ LabelMap = NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True)
-class MaskWindow:
-    """A mask and where it lies; all pixels outside the window are background.
+class MaskPatch:
+    """A mask and where it lies; all pixels outside are background.
 
     Attributes:
         mask: (h, w), may be empty.
-        top: row of the original image at which the window begins.
-        left: column of the original image at which the window begins.
+        top: row of the original image at which it begins.
+        left: column of the original image at which it begins.
     """
 
     mask: Mask
@@ -44,12 +44,12 @@ class MaskWindow:
         return box + offset
 
 
-EMPTY_WINDOW = MaskWindow(np.zeros((0, 0), dtype=np.bool_), 0, 0)
+EMPTY_PATCH = MaskPatch(np.zeros((0, 0), dtype=np.bool_), 0, 0)
 
 
-def logits_to_window(
-    low_res_logits: NDArray[np.float32], frame: ModelFrame, decoded: Window = WHOLE
-) -> MaskWindow:
+def logits_to_patch(
+    low_res_logits: NDArray[np.float32], frame: ModelFrame, decoded: Crop = WHOLE
+) -> MaskPatch:
     """Turn one object's logits into its mask in the original frame.
 
     Args:
@@ -62,15 +62,15 @@ def logits_to_window(
     logits = low_res_logits[: max(0, height - origins[0]), : max(0, width - origins[1])]
     extent = mask_to_box(logits > LOGIT_THRESHOLD)
     if extent is None:
-        return EMPTY_WINDOW
+        return EMPTY_PATCH
     left, top, right, bottom = (int(value) for value in extent)
     height, width = logits.shape
     rows = _samples(frame, 0, first=top, last=bottom, origin=origins[0], count=height)
     columns = _samples(frame, 1, first=left, last=right, origin=origins[1], count=width)
     if not (rows.low.size and columns.low.size):
-        return EMPTY_WINDOW
+        return EMPTY_PATCH
     mask = _upsampled_mask(logits, rows, columns)
-    return MaskWindow(mask, rows.start, columns.start)
+    return MaskPatch(mask, rows.start, columns.start)
 
 
 def upsampled_logits(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> NDArray[np.float32]:
@@ -109,13 +109,11 @@ class LabelCanvas:
     def __init__(self, shape: tuple[int, int, int], objects: int) -> None:
         self.label_map: LabelMap = np.zeros(shape, dtype=label_dtype(objects))
 
-    def paint(self, z: int, window: MaskWindow, label: int) -> None:
+    def paint(self, z: int, patch: MaskPatch, label: int) -> None:
         """Draw one mask on slice `z`."""
-        height, width = window.mask.shape
-        region = self.label_map[
-            z, window.top : window.top + height, window.left : window.left + width
-        ]
-        np.copyto(region, region.dtype.type(label), where=window.mask & (region < label))
+        height, width = patch.mask.shape
+        region = self.label_map[z, patch.top : patch.top + height, patch.left : patch.left + width]
+        np.copyto(region, region.dtype.type(label), where=patch.mask & (region < label))
 
 
 class MaskCanvas:
@@ -129,14 +127,14 @@ class MaskCanvas:
     def __init__(self, shape: tuple[int, int, int], objects: int) -> None:
         self.masks = np.zeros((objects, *shape), dtype=np.bool_)
 
-    def paint(self, z: int, window: MaskWindow, label: int) -> None:
+    def paint(self, z: int, patch: MaskPatch, label: int) -> None:
         """Draw one mask on slice `z`."""
-        height, width = window.mask.shape
+        height, width = patch.mask.shape
         rows, columns = (
-            slice(window.top, window.top + height),
-            slice(window.left, window.left + width),
+            slice(patch.top, patch.top + height),
+            slice(patch.left, patch.left + width),
         )
-        self.masks[label - 1, z, rows, columns] |= window.mask
+        self.masks[label - 1, z, rows, columns] |= patch.mask
 
 
 def _inside_padding(frame: ModelFrame) -> tuple[int, int]:
@@ -148,7 +146,7 @@ def _inside_padding(frame: ModelFrame) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Where the pixels of one axis of a window read the low-resolution grid."""
+    """Where the pixels of one axis of a patch read the low-resolution grid."""
 
     start: int
     low: NDArray[np.intp]

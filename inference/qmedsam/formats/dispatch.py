@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..batch.cases import CASE_SUFFIX, LABELS_KEY, archive_with_info
+from ..batch.cases import CASE_SUFFIX, SEGS_KEY, archive_with_info
 from ..core.postprocess import LabelMap
 from ..system.files import write_bytes
 from . import dicom, nifti, picture
@@ -93,7 +93,7 @@ def encode_labels(scan: Scan, label_map: LabelMap, name: str, notes: LabelNotes)
     """
     suffix = check_labels_name(scan, name)
     if suffix == CASE_SUFFIX:
-        return archive_with_info({LABELS_KEY: label_map}, notes.as_json())
+        return archive_with_info({SEGS_KEY: label_map}, notes.as_json())
     return scan.encode(label_map, suffix, notes)
 
 

@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from ..config import Settings
 from ..core.contract import (
     BOXES_NAME,
+    CROPS_NAME,
     DECODER_FILE,
     ENCODER_FILE,
     ENCODER_REST_FILE,
     IMAGE_NAME,
     LOW_RES_LOGITS_NAME,
-    WINDOWS_NAME,
 )
-from ..core.crops import WHOLE, Window, window_pixels
+from ..core.crops import WHOLE, Crop, crop_pixels
 from ..core.embeddings import EncodedImage
 from ..core.geometry import Boxes
 from ..errors import ModelError
@@ -152,23 +152,23 @@ class CompiledNetwork:
         return _outputs(self._encoder_requests[-1])
 
     def decode(
-        self, encoded: EncodedImage, boxes: Boxes, windows: Sequence[Window] | None = None
+        self, encoded: EncodedImage, boxes: Boxes, crops: Sequence[Crop] | None = None
     ) -> NDArray[np.float32]:
         """Decode boxes on an encoded image.
 
         Args:
             encoded: of `encode`.
             boxes: (N, 4), xyxy, pixels of the model frame, N at least 1.
-            windows: of one size, to which the logits of each box are limited; None is all.
+            crops: of one size, to which the logits of each box are limited; None is all.
 
         Returns:
-            low_res_logits (N, h, w), four for each pixel of the window along a side.
+            low_res_logits (N, h, w), four for each pixel of the crop along a side.
 
         Raises:
             ModelError: this processor cannot run the decoder, or its files have changed.
         """
-        pixels = window_pixels([WHOLE] * len(boxes) if windows is None else windows)
-        inputs: dict[str, NDArray[Any]] = {**encoded, BOXES_NAME: boxes, WINDOWS_NAME: pixels}
+        pixels = crop_pixels([WHOLE] * len(boxes) if crops is None else crops)
+        inputs: dict[str, NDArray[Any]] = {**encoded, BOXES_NAME: boxes, CROPS_NAME: pixels}
         if self._decoder_request is None:
             self._decoder_request = self._decoder.result().model.create_infer_request()
         self._decoder_request.infer(inputs, share_inputs=True, share_outputs=True)

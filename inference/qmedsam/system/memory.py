@@ -18,7 +18,7 @@ DECODER_BYTES_PER_BOX = 40 << 20
 # 8 and 16 on two cores, with the smallest window and with the whole embedding:
 #   f32   9.3, 6.9, 6.4, 6.4, 7.1 ms and 13.8, 11.8, 11.2, 11.4, 11.8 ms
 #   bf16  6.8, 4.4, 3.5, 3.1, 3.1 ms and 8.8, 6.3, 5.3, 4.9, 5.1 ms
-LARGEST_BLOCK = {"f32": 2, "bf16": 4}
+LARGEST_BOX_BATCH = {"f32": 2, "bf16": 4}
 # What is read of a case may take this share of what the limit leaves beside the model: a case may
 # be read, segmented and written at once, and its label map be twice as large as it is.
 CASE_SHARE = 0.2
@@ -41,7 +41,7 @@ def largest_label_map_bytes() -> int:
     return _beside_the_model_bytes() // 2
 
 
-def automatic_block_size(precision: str) -> int:
+def automatic_box_batch_size(precision: str) -> int:
     """Return how many boxes to decode at once so that the memory limit is kept.
 
     It depends on the limit alone, and so do masks, which another block may round otherwise.
@@ -50,7 +50,7 @@ def automatic_block_size(precision: str) -> int:
         precision: of the decoder, f32 or bf16.
     """
     boxes = _beside_the_model_bytes() // (2 * DECODER_BYTES_PER_BOX)
-    return max(1, min(LARGEST_BLOCK[precision], boxes))
+    return max(1, min(LARGEST_BOX_BATCH[precision], boxes))
 
 
 def peak_memory_bytes() -> int:

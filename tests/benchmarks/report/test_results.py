@@ -69,7 +69,7 @@ def records(tmp_path, monkeypatch):
     ]
     write_record(folder / "soak.json", {"cases": 310, "points": points})
     limited = {"case": "3DBox_CT_0001", "limit_mb": 1073.7, "cores": 1.0, "s": 9.0}
-    limited |= {"peak_mb": 400, "threads": 1, "block_size": 4}
+    limited |= {"peak_mb": 400, "threads": 1, "box_batch_size": 4}
     write_record(folder / "limits.json", {"rows": [limited, limited | {"cores": None}]})
     starts = [{"service": "int8", "cold_s": 1.06, "cached_s": 0.75}]
     write_record(folder / "start.json", {"runs": 9, "rows": starts})

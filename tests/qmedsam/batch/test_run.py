@@ -33,7 +33,7 @@ class FakeSegmenter:
             [pixels],
             boxes=prompts.boxes,
             visits=image_visits(prompts.objects),
-            block_size=2,
+            box_batch_size=2,
             stopwatch=stopwatch,
         )[0]
 

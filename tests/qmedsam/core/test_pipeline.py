@@ -11,7 +11,7 @@ import pytest
 from qmedsam.core import pipeline
 from qmedsam.core.geometry import ModelFrame
 from qmedsam.core.pipeline import Stages, first_equal_slices
-from qmedsam.core.postprocess import logits_to_window
+from qmedsam.core.postprocess import logits_to_patch
 from qmedsam.core.preprocess import preprocess_image
 from qmedsam.core.propagation import (
     PROPAGATION_MARGIN_PX,
@@ -26,13 +26,13 @@ from qmedsam.core.timing import Stopwatch
 from tests.conftest import HANGS_AFTER_S, cut, full_mask, segment_slices
 
 
-def segment(network, slices, boxes, visits, block_size=16, follow=follow_mask):
+def segment(network, slices, boxes, visits, box_batch_size=16, follow=follow_mask):
     return segment_slices(
         network,
         slices,
         boxes=np.asarray(boxes, dtype=np.float32),
         visits=visits,
-        block_size=block_size,
+        box_batch_size=box_batch_size,
         stopwatch=Stopwatch(),
         follow=follow,
     )
@@ -78,14 +78,16 @@ def test_every_needed_slice_is_embedded_exactly_once(fake_network, visits_of):
 
 
 @pytest.mark.parametrize("visits_of", [fixed_visits, propagation_visits])
-@pytest.mark.parametrize("block_size", [1, 2, 7, 1000])
-def test_block_size_does_not_change_the_result(fake_network, visits_of, block_size):
+@pytest.mark.parametrize("box_batch_size", [1, 2, 7, 1000])
+def test_block_size_does_not_change_the_result(fake_network, visits_of, box_batch_size):
     volume, boxes = random_volume(9), random_boxes(11, 9)
     flat, visits = boxes[:, [0, 1, 3, 4]], visits_of(boxes, range(len(boxes)))
-    expected = segment(fake_network, volume, flat, visits, block_size=16)
+    expected = segment(fake_network, volume, flat, visits, box_batch_size=16)
     fake_network.decoded.clear()
-    np.testing.assert_array_equal(segment(fake_network, volume, flat, visits, block_size), expected)
-    assert max(len(block) for block in fake_network.decoded) <= block_size
+    np.testing.assert_array_equal(
+        segment(fake_network, volume, flat, visits, box_batch_size), expected
+    )
+    assert max(len(block) for block in fake_network.decoded) <= box_batch_size
 
 
 def test_objects_of_a_slice_whose_windows_are_alike_are_decoded_in_one_call(fake_network):
@@ -128,7 +130,7 @@ def propagate_slowly(network, volume, boxes, *, is_limited):
 
     def mask_of(z, prompt):
         embedding = network.encode(preprocess_image(volume[z], 256))
-        window = logits_to_window(network.draw(embedding, prompt[None])[0], frame)
+        window = logits_to_patch(network.draw(embedding, prompt[None])[0], frame)
         return full_mask(window, volume.shape[1:])
 
     def prompt_from(mask, own):
@@ -166,7 +168,7 @@ def segment_slowly(network, volume, boxes):
         own = ((np.array([[x0, y0, x1, y1]]) + 0.5) * frame.scale - 0.5).astype(np.float32)
         for z in range(int(z0), int(z1) + 1):
             embedding = network.encode(preprocess_image(volume[z], 256))
-            window = logits_to_window(network.draw(embedding, own)[0], frame)
+            window = logits_to_patch(network.draw(embedding, own)[0], frame)
             label_map[z][full_mask(window, volume.shape[1:])] = label
     return label_map
 
@@ -177,7 +179,7 @@ def test_fixed_prompts_equal_one_object_at_a_time(depth):
     network = WanderingNetwork()
     expected = segment_slowly(network, volume, boxes)
     visits = fixed_visits(boxes, range(len(boxes)))
-    label_map = segment(network, volume, boxes[:, [0, 1, 3, 4]], visits, block_size=4)
+    label_map = segment(network, volume, boxes[:, [0, 1, 3, 4]], visits, box_batch_size=4)
     np.testing.assert_array_equal(label_map, expected)
     assert len(np.unique(expected)) > 3
 
@@ -210,7 +212,7 @@ def test_the_stopwatch_takes_every_step(fake_network):
         [np.zeros((64, 64), np.uint8)],
         boxes=np.array([[1, 1, 9, 9]], dtype=np.float32),
         visits=image_visits([0]),
-        block_size=4,
+        box_batch_size=4,
         stopwatch=stopwatch,
     )
     took = {step for step, seconds in stopwatch.seconds.items() if seconds > 0}
@@ -223,7 +225,7 @@ def test_memory_does_not_grow_with_the_number_of_boxes(fake_network):
     y, x = np.mgrid[:17, :15].reshape(2, -1)
     boxes = np.stack([115 * x, 153 * y, 115 * (x + 1), 153 * (y + 1)], axis=1)
     tracemalloc.start()
-    label_map = segment(fake_network, [image], boxes, image_visits(range(255)), block_size=4)
+    label_map = segment(fake_network, [image], boxes, image_visits(range(255)), box_batch_size=4)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert set(range(1, 256)) <= set(np.unique(label_map))
@@ -270,16 +272,16 @@ def test_the_next_slice_is_encoded_while_a_mask_is_drawn(fake_network, monkeypat
         for _ in range(needed - taken[0]):
             assert is_encoded.acquire(timeout=HANGS_AFTER_S)
             taken[0] += 1
-        return logits_to_window(logits, frame, window)
+        return logits_to_patch(logits, frame, window)
 
     segment_slices(
         fake_network,
         random_volume(5),
         boxes=boxes[:, [0, 1, 3, 4]],
         visits=fixed_visits(boxes, [0]),
-        block_size=4,
+        box_batch_size=4,
         stopwatch=Stopwatch(),
-        stages=Stages(to_window=draw_late),
+        stages=Stages(to_patch=draw_late),
     )
     assert len(fake_network.decoded) == 5
 

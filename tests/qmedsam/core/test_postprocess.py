@@ -1,4 +1,4 @@
-"""The windowed upsampling is held to the full-frame bilinear interpolation it stands for."""
+"""The upsampling of a patch is held to the full-frame bilinear interpolation it stands for."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qmedsam.core.crops import SIDES, Window
+from qmedsam.core.crops import SIDES, Crop
 from qmedsam.core.geometry import ModelFrame
-from qmedsam.core.postprocess import EMPTY_WINDOW, LabelCanvas, MaskWindow, logits_to_window
+from qmedsam.core.postprocess import EMPTY_PATCH, LabelCanvas, MaskPatch, logits_to_patch
 from tests.conftest import full_mask
 
 # Values this close to the threshold may fall on either side in another order of operations.
@@ -32,7 +32,7 @@ def full_frame_logits(logits: np.ndarray, frame: ModelFrame) -> np.ndarray:
 
 
 def assert_same_mask(logits: np.ndarray, frame: ModelFrame) -> None:
-    drawn = full_mask(logits_to_window(logits, frame), frame.original_hw)
+    drawn = full_mask(logits_to_patch(logits, frame), frame.original_hw)
     expected = full_frame_logits(logits.astype(np.float64), frame)
     clear = np.abs(expected) > ROUNDING
     np.testing.assert_array_equal(drawn[clear], (expected > 0)[clear])
@@ -54,7 +54,7 @@ def blob(seed: int, spread: float, size: int = 256) -> np.ndarray:
     ids=str,
 )
 @pytest.mark.parametrize("spread", [3, 40, 400], ids=["small", "medium", "everywhere"])
-def test_window_equals_full_frame_interpolation(original_hw, spread):
+def test_a_patch_equals_full_frame_interpolation(original_hw, spread):
     frame = ModelFrame(original_hw, 256)
     for seed in range(3):
         assert_same_mask(blob(seed, spread), frame)
@@ -72,25 +72,21 @@ def test_a_single_positive_pixel_is_drawn_where_it_lies(height, width, row, colu
     assert_same_mask(logits, ModelFrame((height, width), 256))
 
 
-def test_no_positive_logit_gives_an_empty_window():
-    window = logits_to_window(np.zeros((256, 256), dtype=np.float32), ModelFrame((99, 99), 256))
-    assert window is EMPTY_WINDOW
-    assert window.box() is None
+def test_no_positive_logit_gives_an_empty_patch():
+    crop = logits_to_patch(np.zeros((256, 256), dtype=np.float32), ModelFrame((99, 99), 256))
+    assert crop is EMPTY_PATCH
+    assert crop.box() is None
 
 
 @pytest.mark.parametrize("original_hw", [(512, 400), (60, 256), (256, 37), (24, 24)], ids=str)
-@pytest.mark.parametrize("spread", [3, 60, 400], ids=["small", "cut by the window", "everywhere"])
-def test_a_decoded_window_is_drawn_as_the_whole_would_be_without_what_is_outside(
-    original_hw, spread
-):
+@pytest.mark.parametrize("spread", [3, 60, 400], ids=["small", "cut by the crop", "everywhere"])
+def test_a_decoded_crop_is_drawn_as_the_whole_would_be_without_what_is_outside(original_hw, spread):
     frame = ModelFrame(original_hw, 256)
     for seed, side in enumerate(SIDES):
         logits = blob(seed, spread)
-        window = Window(7 * (64 - side) // 13, 5 * (64 - side) // 13, side)
-        rows, columns = (
-            slice(4 * start, 4 * (start + side)) for start in (window.top, window.left)
-        )
-        found = full_mask(logits_to_window(logits[rows, columns], frame, window), original_hw)
+        crop = Crop(7 * (64 - side) // 13, 5 * (64 - side) // 13, side)
+        rows, columns = (slice(4 * start, 4 * (start + side)) for start in (crop.top, crop.left))
+        found = full_mask(logits_to_patch(logits[rows, columns], frame, crop), original_hw)
         expected = full_frame_logits(logits.astype(np.float64), frame)
         # Which logit a pixel is nearest to decides whether it is inside.
         axes = []
@@ -101,14 +97,14 @@ def test_a_decoded_window_is_drawn_as_the_whole_would_be_without_what_is_outside
         inside = np.outer(*axes)
         clear = inside & (np.abs(expected) > ROUNDING)
         np.testing.assert_array_equal(found[clear], (expected > 0)[clear])
-        beyond = ~np.outer(*(_reached(axis, original_hw, frame, window) for axis in (0, 1)))
+        beyond = ~np.outer(*(_reached(axis, original_hw, frame, crop) for axis in (0, 1)))
         assert not found[beyond].any()
 
 
-def _reached(axis, original_hw, frame, window):
-    """Which pixels of an axis lie above the values of a window."""
-    start, stop = 4 * (window.top, window.left)[axis], 4 * ((window.top, window.left)[axis])
-    stop += 4 * window.side
+def _reached(axis, original_hw, frame, crop):
+    """Which pixels of an axis lie above the values of a crop."""
+    start, stop = 4 * (crop.top, crop.left)[axis], 4 * ((crop.top, crop.left)[axis])
+    stop += 4 * crop.side
     ratio = frame.resized_hw[axis] / original_hw[axis]
     position = (np.arange(original_hw[axis]) + 0.5) * ratio
     return (position > start - 1e-6) & (position < stop + 1e-6)
@@ -117,23 +113,23 @@ def _reached(axis, original_hw, frame, window):
 def test_logits_in_the_padding_are_ignored():
     logits = np.full((256, 256), -1, dtype=np.float32)
     logits[200:, :] = 5
-    assert logits_to_window(logits, ModelFrame((100, 256), 256)) is EMPTY_WINDOW
+    assert logits_to_patch(logits, ModelFrame((100, 256), 256)) is EMPTY_PATCH
 
 
-def test_the_box_of_a_window_is_in_the_original_frame():
+def test_the_box_of_a_patch_is_in_the_original_frame():
     mask = np.array([[False, True], [True, True]])
-    np.testing.assert_array_equal(MaskWindow(mask, top=10, left=20).box(), [20, 10, 21, 11])
+    np.testing.assert_array_equal(MaskPatch(mask, top=10, left=20).box(), [20, 10, 21, 11])
 
 
 @pytest.mark.parametrize("order", [(1, 2), (2, 1)], ids=["ascending", "descending"])
 def test_the_higher_label_wins_in_any_order(order):
-    windows = {
-        1: MaskWindow(np.ones((2, 2), dtype=bool), 0, 0),
-        2: MaskWindow(np.ones((2, 2), dtype=bool), 1, 1),
+    crops = {
+        1: MaskPatch(np.ones((2, 2), dtype=bool), 0, 0),
+        2: MaskPatch(np.ones((2, 2), dtype=bool), 1, 1),
     }
     canvas = LabelCanvas((1, 3, 3), 2)
     for label in order:
-        canvas.paint(0, windows[label], label)
+        canvas.paint(0, crops[label], label)
     np.testing.assert_array_equal(canvas.label_map[0], [[1, 1, 0], [1, 2, 2], [0, 2, 2]])
 
 
@@ -146,5 +142,5 @@ def test_the_label_map_has_the_smallest_type(objects, dtype):
 
 def test_label_65535_is_drawn():
     canvas = LabelCanvas((1, 1, 1), 65535)
-    canvas.paint(0, MaskWindow(np.ones((1, 1), dtype=bool), 0, 0), 65535)
+    canvas.paint(0, MaskPatch(np.ones((1, 1), dtype=bool), 0, 0), 65535)
     assert canvas.label_map[0, 0, 0] == 65535

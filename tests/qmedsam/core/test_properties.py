@@ -32,7 +32,7 @@ def cases(draw, columns: int):
     return pixels, boxes
 
 
-def segment(pixels, boxes, *, rule="fixed", block_size=2):
+def segment(pixels, boxes, *, rule="fixed", box_batch_size=2):
     prompts = check_prompts(pixels, boxes)
     schedule, follow = VOLUME_RULES[rule]
     visits = (
@@ -45,7 +45,7 @@ def segment(pixels, boxes, *, rule="fixed", block_size=2):
         pixels if prompts.is_volume else [pixels],
         boxes=boxes_2d(prompts.boxes) if prompts.is_volume else prompts.boxes,
         visits=visits,
-        block_size=block_size,
+        box_batch_size=box_batch_size,
         stopwatch=Stopwatch(),
         follow=follow,
     )
@@ -80,10 +80,10 @@ def test_a_volume_has_labels_in_the_slices_of_their_boxes_only(case, rule):
 
 @settings(max_examples=40, deadline=None)
 @given(cases(4), st.integers(1, 7))
-def test_the_block_size_changes_nothing(case, block_size):
+def test_the_block_size_changes_nothing(case, box_batch_size):
     pixels, boxes = case
-    _, one_by_one = segment(pixels, boxes, block_size=1)
-    _, in_blocks = segment(pixels, boxes, block_size=block_size)
+    _, one_by_one = segment(pixels, boxes, box_batch_size=1)
+    _, in_blocks = segment(pixels, boxes, box_batch_size=box_batch_size)
     np.testing.assert_array_equal(one_by_one, in_blocks)
 
 

@@ -21,7 +21,7 @@ from qmedsam.core.contract import (
     MANIFEST_FILE,
     UPSCALING,
 )
-from qmedsam.core.crops import SIDES, Window
+from qmedsam.core.crops import SIDES, Crop
 from qmedsam.model import network as model
 from qmedsam.model.manifest import read_manifest
 from qmedsam.model.network import CompiledNetwork
@@ -158,12 +158,12 @@ def test_windows_hold_what_the_whole_does(variant):
     whole = network.decode(encoded, boxes)
     for side in SIDES:
         rest = EMBEDDING_SIZE - side
-        windows = [Window(rest // 3, 0, side), Window(rest, rest // 2, side)]
-        found = network.decode(encoded, boxes, windows)
-        for one, logits, window in zip(found, whole, windows, strict=True):
+        crops = [Crop(rest // 3, 0, side), Crop(rest, rest // 2, side)]
+        found = network.decode(encoded, boxes, crops)
+        for one, logits, crop in zip(found, whole, crops, strict=True):
             rows, columns = (
                 slice(UPSCALING * start, UPSCALING * (start + side))
-                for start in (window.top, window.left)
+                for start in (crop.top, crop.left)
             )
             np.testing.assert_allclose(one, logits[rows, columns], atol=1e-3)
 
@@ -171,7 +171,7 @@ def test_windows_hold_what_the_whole_does(variant):
 def test_block_size_does_not_change_the_masks_of_the_real_model(segmenter):
     case = read_case(EXAMPLES / "2DBox_Microscopy_ihc.npz")
     expected = segmenter.segment(case.pixels, case.boxes)
-    alone = Segmenter(settings=Settings(precision="f32", block_size=1))
+    alone = Segmenter(settings=Settings(precision="f32", box_batch_size=1))
     np.testing.assert_array_equal(alone.segment(case.pixels, case.boxes), expected)
 
 

@@ -60,8 +60,8 @@ def test_version_1_groups_are_read(system):
 @pytest.mark.parametrize(
     ("limit", "expected"),
     [
-        pytest.param(64 * GIB, memory.LARGEST_BLOCK["bf16"], id="plenty"),
-        pytest.param(GIB, memory.LARGEST_BLOCK["bf16"], id="little"),
+        pytest.param(64 * GIB, memory.LARGEST_BOX_BATCH["bf16"], id="plenty"),
+        pytest.param(GIB, memory.LARGEST_BOX_BATCH["bf16"], id="little"),
         pytest.param(
             memory.BASE_BYTES + 5 * memory.DECODER_BYTES_PER_BOX, 2, id="half-of-what-is-left"
         ),
@@ -70,8 +70,8 @@ def test_version_1_groups_are_read(system):
 )
 def test_the_block_size_follows_the_memory_limit(monkeypatch, limit, expected):
     monkeypatch.setattr(memory, "memory_limit_bytes", lambda: limit)
-    assert memory.automatic_block_size("bf16") == expected
-    assert memory.automatic_block_size("f32") == min(expected, memory.LARGEST_BLOCK["f32"])
+    assert memory.automatic_box_batch_size("bf16") == expected
+    assert memory.automatic_box_batch_size("f32") == min(expected, memory.LARGEST_BOX_BATCH["f32"])
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,9 @@ def whole(count):
 
 
 @torch.no_grad()
-def fold(network, embedding, boxes, windows):
+def fold(network, embedding, boxes, crops):
     terms = ImageTerms(network)(to_tokens(embedding))
-    return FoldedDecoder(network)(*terms, boxes, windows)
+    return FoldedDecoder(network)(*terms, boxes, crops)
 
 
 @pytest.mark.parametrize("count", [1, 4], ids=["one box", "four boxes"])
@@ -62,8 +62,8 @@ def test_it_computes_the_logits_of_the_plain_decoder(network, embedding, count):
 
 def test_windows_are_cut_out_of_the_whole(network, embedding):
     corners = [(0, 0), (5, 40), (48, 52), (20, 3)]
-    windows = torch.stack([whole(1)[0, top : top + 16, left : left + 12] for top, left in corners])
-    found = fold(network, embedding, BOXES, windows)
+    crops = torch.stack([whole(1)[0, top : top + 16, left : left + 12] for top, left in corners])
+    found = fold(network, embedding, BOXES, crops)
     expected = fold(network, embedding, BOXES, whole(4))
     assert found.shape == (4, 64, 48)
     for one, all_of_it, (top, left) in zip(found, expected, corners, strict=True):

@@ -10,10 +10,10 @@ pytest.importorskip("torch", reason="training/requirements.txt is not installed"
 
 from openvino import opset13 as ops
 
-from qmedsam.core.contract import BOXES_NAME, LOW_RES_LOGITS_NAME, WINDOWS_NAME
-from qmedsam.core.crops import WHOLE, Window, window_pixels
+from qmedsam.core.contract import BOXES_NAME, CROPS_NAME, LOW_RES_LOGITS_NAME
+from qmedsam.core.crops import WHOLE, Crop, crop_pixels
 from tests.conftest import cut
-from training.graphs.inference_graphs import with_windows
+from training.graphs.inference_graphs import with_crops
 
 pytestmark = [pytest.mark.training, pytest.mark.model]
 
@@ -31,16 +31,16 @@ def decoder() -> openvino.Model:
 
 
 @pytest.mark.parametrize(
-    "windows",
-    [[WHOLE], [Window(3, 40, 16), Window(48, 0, 16)], [Window(0, 0, 24)] * 3],
+    "crops",
+    [[WHOLE], [Crop(3, 40, 16), Crop(48, 0, 16)], [Crop(0, 0, 24)] * 3],
     ids=["whole", "two", "three alike"],
 )
-def test_a_plain_decoder_gives_the_logits_of_windows(decoder, windows):
+def test_a_plain_decoder_gives_the_logits_of_windows(decoder, crops):
     generator = np.random.default_rng(0)
     picture = generator.random((1, 256, 256), dtype=np.float32)
-    boxes = generator.random((len(windows), 4), dtype=np.float32)
-    compiled = openvino.Core().compile_model(with_windows(decoder), "CPU")
-    pixels = window_pixels(windows)
-    outputs = compiled({"picture": picture, BOXES_NAME: boxes, WINDOWS_NAME: pixels})
-    expected = cut(picture + boxes[:, :1, None], windows)
+    boxes = generator.random((len(crops), 4), dtype=np.float32)
+    compiled = openvino.Core().compile_model(with_crops(decoder), "CPU")
+    pixels = crop_pixels(crops)
+    outputs = compiled({"picture": picture, BOXES_NAME: boxes, CROPS_NAME: pixels})
+    expected = cut(picture + boxes[:, :1, None], crops)
     np.testing.assert_allclose(outputs[LOW_RES_LOGITS_NAME], expected, rtol=1e-2)
