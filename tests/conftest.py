@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from qmedsam.core.contract import LOW_RES_SIZE
 from qmedsam.core.crops import Crop
 from qmedsam.core.embeddings import EncodedImage
-from qmedsam.core.pipeline import draw_slices
-from qmedsam.core.postprocess import LabelCanvas, LabelMap, MaskPatch
+from qmedsam.core.pipeline import decode_objects
+from qmedsam.core.postprocess import LabelCanvas, LabelMap
+from qmedsam.core.propagation import Schedule, follow_mask
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples" / "cases"
@@ -69,10 +70,11 @@ class FakeNetwork:
         return np.clip(inside + 0.5, -1, 1).astype(np.float32)
 
 
-def segment_slices(network, slices, *, boxes, **options) -> LabelMap:
-    """Return the label map (D, H, W) of what `draw_slices` draws."""
+def segment_slices(network, slices, *, boxes, visits, follow=follow_mask, **options) -> LabelMap:
+    """Return the label map (D, H, W) of what `decode_objects` yields."""
     canvas = LabelCanvas((len(slices), *slices[0].shape[:2]), len(boxes))
-    draw_slices(network, slices, canvas, boxes=boxes, **options)
+    for one in decode_objects(network, slices, Schedule(boxes, visits, follow), **options):
+        canvas.paint(one.z, one.patch, one.index + 1)
     return canvas.label_map
 
 
@@ -85,14 +87,6 @@ def cut(logits: NDArray[np.float32], crops: Sequence[Crop]) -> NDArray[np.float3
         cuts.append(one[top : top + side, left : left + side])
         assert cuts[-1].shape == (side, side)
     return np.stack(cuts)
-
-
-def full_mask(patch: MaskPatch, original_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """Draw a patch into the frame of its image."""
-    mask = np.zeros(original_hw, dtype=bool)
-    height, width = patch.mask.shape
-    mask[patch.top : patch.top + height, patch.left : patch.left + width] = patch.mask
-    return mask
 
 
 def mask_of(rows: list[str]) -> NDArray[np.bool_]:

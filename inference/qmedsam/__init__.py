@@ -3,6 +3,7 @@
 from .config import Settings
 from .errors import InferenceError, InvalidCaseError, ModelError
 from .segmenter import Segmenter
+from .session import Session
 from .version import __version__
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "InvalidCaseError",
     "ModelError",
     "Segmenter",
+    "Session",
     "Settings",
     "__version__",
 ]

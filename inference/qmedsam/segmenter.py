@@ -6,53 +6,90 @@ The command uses it, and so may any Python program.
 from __future__ import annotations
 
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .config import Settings
 from .core.embeddings import EmbeddingMemory
+from .core.pipeline import Pipeline
 from .core.postprocess import LabelMap
 from .core.prompts import check_pixels
-from .core.timing import Stopwatch
-from .engine import Engine
 from .model.network import CompiledNetwork
 from .model.variant import default_model_dir
 from .session import Session, checked
+from .system.memory import automatic_box_batch_size
 
 REMEMBERED_SLICES = 32  # of a volume, between two calls of a session; 340 MB
 
 
-class Segmenter(Engine):
+class Segmenter:
     """Segments images and volumes by box prompts; several threads take turns.
+
+    As a context manager it waits at its end until what was compiled is in the cache.
 
     Args:
         model_dir: folder of an exported model; None takes one that ships, as the settings say.
         settings: how to run it.
 
     Attributes:
+        settings: as given.
+        model_dir: of the model that runs.
         variant: which of the models that ship, `int8` or `float`; None with one of your own.
+        network: the compiled model: its manifest, precision and threads.
+        pipeline: runs it on prompts that are checked already, and takes the time.
 
     Raises:
         ModelError: the model cannot be loaded.
 
     Example:
-        >>> segmenter = Segmenter()
         >>> image = np.zeros((480, 640, 3), dtype=np.uint8)
-        >>> segmenter.segment(image, [[10, 20, 200, 220]]).shape
+        >>> with Segmenter() as segmenter:
+        ...     segmenter.segment(image, [[10, 20, 200, 220]]).shape
         (480, 640)
     """
 
     def __init__(
         self, model_dir: Path | str | None = None, settings: Settings | None = None
     ) -> None:
-        settings = settings or Settings()
+        self.settings = settings or Settings()
         self.variant: str | None = None
         if model_dir is None:
-            model_dir = default_model_dir(settings.variant)
+            model_dir = default_model_dir(self.settings.variant)
             self.variant = model_dir.name
         self.model_dir = Path(model_dir)
-        super().__init__(CompiledNetwork(self.model_dir, settings), settings)
+        self.network = CompiledNetwork(self.model_dir, self.settings)
+        self.pipeline = Pipeline(
+            self.network,
+            volume_prompt=self.settings.volume_prompt,
+            box_batch_size=self.settings.box_batch_size
+            or automatic_box_batch_size(self.network.precision),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        network = self.network
+        return (
+            f"<Segmenter: {network.manifest.name}, weights {network.manifest.precision}, other "
+            f"layers {network.precision}, threads {network.threads}, from {self.model_dir}>"
+        )
+
+    @property
+    def box_batch_size(self) -> int:
+        """Most boxes in one decoder call."""
+        return self.pipeline.box_batch_size
 
     def segment(self, image_or_volume: ArrayLike, boxes: ArrayLike) -> LabelMap:
         """Segment every box.
@@ -72,24 +109,28 @@ class Segmenter(Engine):
             ModelError: the decoder cannot be run.
         """
         pixels = np.asarray(image_or_volume)
-        prompts = checked(pixels, boxes)
-        return self.segment_checked(pixels, prompts, stopwatch=Stopwatch())
+        return self.pipeline.label_map(pixels, checked(pixels, boxes))
 
     def open(self, image_or_volume: ArrayLike, remembered: int = REMEMBERED_SLICES) -> Session:
         """Take an image or a volume to which boxes are given again and again.
 
         Args:
             image_or_volume: as of `segment`.
-            remembered: slices that stay encoded between two calls, 10 MB each.
+            remembered: slices that stay encoded between two calls, 10 MB each; 0 or more.
 
         Raises:
             InvalidCaseError: a type or shape is wrong.
+            ValueError: `remembered` is not a number of slices.
 
         Example:
-            >>> session = Segmenter().open(np.zeros((480, 640, 3), dtype=np.uint8))
-            >>> session.segment([[10, 20, 200, 220]]).shape
+            >>> with Segmenter().open(np.zeros((480, 640, 3), dtype=np.uint8)) as session:
+            ...     session.segment([[10, 20, 200, 220]]).shape
             (480, 640)
         """
         pixels = np.asarray(image_or_volume)
         check_pixels(pixels)
-        return Session(self, pixels, EmbeddingMemory(remembered))
+        return Session(self.pipeline, pixels, EmbeddingMemory(remembered))
+
+    def close(self) -> None:
+        """Wait until nothing is being compiled any more, and the cache is filled."""
+        self.network.wait()

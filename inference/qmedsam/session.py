@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Sequence
+from contextlib import closing
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .core.crops import WHOLE, Crop
+from .core.crops import WHOLE
 from .core.embeddings import EmbeddingMemory
-from .core.geometry import ModelFrame
-from .core.pipeline import SERVED, Canvas, Slices, Stages
-from .core.postprocess import EMPTY_PATCH, LabelMap, MaskCanvas, MaskPatch, upsampled_logits
-from .core.prompts import Prompts, as_array, boxes_on_slices, check_prompts, label_map_shape
+from .core.pipeline import Pipeline, volume_shape
+from .core.postprocess import LabelMap, upsampled_logits
+from .core.prompts import (
+    COLOUR_CHANNELS,
+    Prompts,
+    as_array,
+    boxes_on_slices,
+    check_prompts,
+    label_map_shape,
+)
 from .core.timing import Stopwatch
-from .engine import Engine, NoCanvas, volume_shape
 from .errors import InvalidCaseError
 
 logger = logging.getLogger(__name__)
@@ -24,10 +33,11 @@ logger = logging.getLogger(__name__)
 class Session:
     """An image or volume that stays encoded; made by `Segmenter.open`.
 
-    Further boxes cost what the decoder takes. Several threads take turns.
+    Further boxes cost what the decoder takes. Several threads take turns. As a context manager it
+    forgets at its end what is encoded.
 
     Args:
-        engine: that draws.
+        pipeline: of the segmenter.
         pixels: checked.
         memory: of its encoded slices.
 
@@ -35,24 +45,48 @@ class Session:
         pixels: as they were given; they must stay as they are.
     """
 
-    def __init__(self, engine: Engine, pixels: NDArray[np.uint8], memory: EmbeddingMemory) -> None:
+    def __init__(
+        self, pipeline: Pipeline, pixels: NDArray[np.uint8], memory: EmbeddingMemory
+    ) -> None:
         self.pixels = pixels
-        self._engine = engine
+        self._pipeline = pipeline
         self._memory = memory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        kind = "volume" if self._is_volume else "image"
+        return f"<Session: {kind} {self.pixels.shape}, {len(self._memory)} slices encoded>"
 
     def encode(self, slice_index: int | None = None) -> None:
         """Encode the image, or a slice of the volume, ahead of its first box.
 
         Args:
-            slice_index: None of an image.
+            slice_index: which slice of a volume; None of an image.
 
         Raises:
-            InvalidCaseError: there is no such slice.
+            InvalidCaseError: there is no such slice, or none is named of a volume.
         """
         if slice_index is not None:
-            self._check_slices(slice_index, slice_index)
-        slices: Slices = [self.pixels] if slice_index is None else self.pixels
-        self._engine.encode(slices, slice_index or 0, self._memory)
+            z = _whole_number(slice_index)
+            self._check_slices(z, z)
+            self._pipeline.encode(self.pixels, z, self._memory)
+            return
+        if self._is_volume:
+            depth = self.pixels.shape[0]
+            raise InvalidCaseError(
+                f"Of a volume a slice must be named, from 0 to {depth - 1}; got none"
+            )
+        self._pipeline.encode([self.pixels], 0, self._memory)
 
     def segment(self, boxes: ArrayLike) -> LabelMap:
         """Segment boxes as `Segmenter.segment` does.
@@ -60,7 +94,7 @@ class Session:
         Raises:
             InvalidCaseError: a type, shape or value of the boxes is wrong.
         """
-        return self._segment(checked(self.pixels, boxes))
+        return self._label_map(checked(self.pixels, boxes))
 
     def propagate(self, boxes: ArrayLike, slice_index: int, slices: tuple[int, int]) -> LabelMap:
         """Segment what was boxed on one slice of a volume, and follow it to others.
@@ -76,9 +110,12 @@ class Session:
         Raises:
             InvalidCaseError: the image is no volume, or boxes or slices are wrong.
         """
-        self._check_slices(*slices)
-        prompts = checked(self.pixels, boxes_on_slices(as_array(boxes), slice_index, slices))
-        return self._segment(prompts, starts=[slice_index] * len(prompts.boxes))
+        start = _whole_number(slice_index)
+        first, last = _first_and_last(slices)
+        self._check_slices(first, last)
+        on_slices = boxes_on_slices(as_array(boxes), start, (first, last))
+        prompts = checked(self.pixels, on_slices)
+        return self._label_map(prompts, starts=[start] * len(prompts.boxes))
 
     def masks(self, boxes: ArrayLike) -> NDArray[np.bool_]:
         """Return a mask for each box, whole where masks overlap.
@@ -90,15 +127,22 @@ class Session:
             InvalidCaseError: a type, shape or value of the boxes is wrong.
         """
         prompts = checked(self.pixels, boxes)
-        canvas = MaskCanvas(volume_shape(self.pixels, prompts), len(prompts.boxes))
-        self._draw(prompts, canvas)
-        return canvas.masks if prompts.is_volume else canvas.masks[:, 0]
+        shape = (len(prompts.boxes), *volume_shape(self.pixels, prompts))
+        masks = np.zeros(shape, dtype=np.bool_)
+        decoded = self._pipeline.decode(
+            self.pixels, prompts, stopwatch=Stopwatch(), memory=self._memory
+        )
+        with closing(decoded):
+            for one in decoded:
+                # A slice may be visited twice, on the way up and on the way down.
+                masks[one.index, one.z][one.patch.place()] |= one.patch.mask
+        return masks if prompts.is_volume else masks[:, 0]
 
     def logits(self, boxes: ArrayLike) -> NDArray[np.float32]:
         """Return the logits of each box on an image, above 0 where its mask is.
 
         Returns:
-            (N, H, W).
+            (N, H, W); -inf for a box that lies outside the image.
 
         Raises:
             InvalidCaseError: boxes are wrong, or of a volume.
@@ -107,46 +151,74 @@ class Session:
         if prompts.is_volume:
             raise InvalidCaseError("Logits are of images, got a volume; take a slice of it")
         logits = np.full((len(prompts.boxes), *self.pixels.shape[:2]), -np.inf, dtype=np.float32)
-        rows = iter(prompts.objects)  # crops of one size are decoded in order
-
-        def keep(
-            low_res_logits: NDArray[np.float32], frame: ModelFrame, decoded: Crop
-        ) -> MaskPatch:
-            logits[next(rows)] = upsampled_logits(low_res_logits, frame)
-            return EMPTY_PATCH
-
-        stages = Stages(crop=lambda box, image_size: WHOLE, to_patch=keep)
-        self._draw(prompts, NoCanvas(), stages)
+        decoded = self._pipeline.decode(
+            self.pixels,
+            prompts,
+            stopwatch=Stopwatch(),
+            memory=self._memory,
+            crop_of=lambda box, image_size: WHOLE,
+        )
+        with closing(decoded):
+            for one in decoded:
+                logits[one.index] = upsampled_logits(one.low_res_logits, one.frame)
         return logits
+
+    def close(self) -> None:
+        """Forget what is encoded; a further box encodes again."""
+        self._memory.clear()
+
+    @property
+    def _is_volume(self) -> bool:
+        shape = self.pixels.shape
+        return len(shape) == 3 and label_map_shape(shape, None) == shape
 
     def _check_slices(self, first: int, last: int) -> None:
         shape = self.pixels.shape
-        if label_map_shape(shape, None) != shape or len(shape) != 3:
+        if not self._is_volume:
             raise InvalidCaseError(f"Slices are of a volume (D, H, W), got an image {shape}")
         if not 0 <= first <= last < shape[0]:
             raise InvalidCaseError(
                 f"Slices must be from 0 to {shape[0] - 1}, got {first} to {last}"
             )
 
-    def _segment(self, prompts: Prompts, starts: Sequence[int] | None = None) -> LabelMap:
-        return self._engine.segment_checked(
-            self.pixels, prompts, stopwatch=Stopwatch(), memory=self._memory, starts=starts
-        )
-
-    def _draw(self, prompts: Prompts, canvas: Canvas, stages: Stages = SERVED) -> None:
-        self._engine.draw_checked(
-            self.pixels,
-            prompts,
-            canvas,
-            stopwatch=Stopwatch(),
-            stages=stages,
-            memory=self._memory,
-        )
+    def _label_map(self, prompts: Prompts, starts: Sequence[int] | None = None) -> LabelMap:
+        return self._pipeline.label_map(self.pixels, prompts, memory=self._memory, starts=starts)
 
 
 def checked(pixels: NDArray[np.uint8], boxes: ArrayLike) -> Prompts:
-    """Check prompts, and log what had to be corrected."""
+    """Check what a program passes in, and log what had to be corrected.
+
+    Raises:
+        InvalidCaseError: a type, shape or value is wrong, or boxes of a volume come with an image
+            in colour, which a file may hold only as a volume three or four pixels wide.
+    """
     prompts = check_prompts(pixels, as_array(boxes))
+    if prompts.is_volume and len(prompts.boxes) and pixels.shape[2] in COLOUR_CHANNELS:
+        raise InvalidCaseError(
+            f"Boxes (N, 6) need a volume (D, H, W), got an image in colour {pixels.shape}, which "
+            "takes boxes (N, 4)"
+        )
     for note in prompts.notes:
         logger.warning("%s", note)
     return prompts
+
+
+def _first_and_last(slices: tuple[int, int]) -> tuple[int, int]:
+    try:
+        first, last = slices
+    except (TypeError, ValueError) as error:
+        raise InvalidCaseError(
+            f"Slices must be the first and the last one, got {slices!r}"
+        ) from error
+    return _whole_number(first), _whole_number(last)
+
+
+def _whole_number(slice_index: object) -> int:
+    """Return the number of a slice; 2.0 may be meant as one, but so may a position in mm."""
+    is_flag = isinstance(slice_index, bool | np.bool_)
+    try:
+        if not is_flag:
+            return operator.index(slice_index)  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    raise InvalidCaseError(f"A slice is named by a whole number, got {slice_index!r}")

@@ -21,7 +21,6 @@ from benchmarks.harness.methods import service_method
 from qmedsam import Settings
 from qmedsam.core.geometry import ModelFrame
 from qmedsam.core.postprocess import logits_to_patch
-from tests.conftest import full_mask
 
 
 def test_padding_before_makes_the_padding_the_darkest_value():
@@ -37,12 +36,12 @@ def test_thresholding_first_sees_signs_only():
     frame = ModelFrame((512, 512), 256)
     logits = np.full((256, 256), -1.0, dtype=np.float32)
     logits[100:120, 100:120] = 1.0
-    first = full_mask(threshold_first(logits, frame), frame.original_hw)
-    served = full_mask(logits_to_patch(logits, frame), frame.original_hw)
+    first = threshold_first(logits, frame).whole(frame.original_hw)
+    served = logits_to_patch(logits, frame).whole(frame.original_hw)
     np.testing.assert_array_equal(first, served)  # equal steps on both sides: the same border
     logits[100:120, 100:120] = 30.0  # sure inside: upsampled logits put the border further out
     np.testing.assert_array_equal(threshold_first(logits, frame).mask, first)
-    assert full_mask(logits_to_patch(logits, frame), frame.original_hw).sum() > first.sum()
+    assert logits_to_patch(logits, frame).whole(frame.original_hw).sum() > first.sum()
 
 
 def test_thresholding_first_cuts_the_padding_off():

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from qmedsam import InvalidCaseError, Segmenter, Settings
+from qmedsam import InvalidCaseError, Segmenter, Session, Settings
 from qmedsam import segmenter as segmenter_module
 from qmedsam.batch.cases import read_case
 from tests.conftest import EXAMPLES
@@ -131,6 +131,93 @@ def test_slices_that_cannot_be_meant_are_refused(segmenter, boxes, z, slices, me
         segmenter.open(VOLUME).propagate(boxes, z, slices)
 
 
+def test_a_volume_is_not_encoded_without_naming_a_slice(segmenter):
+    session = segmenter.open(VOLUME)
+    with pytest.raises(InvalidCaseError, match="a slice must be named, from 0 to 4"):
+        session.encode()
+    assert segmenter.network.encoded == []
+
+
+@pytest.mark.parametrize("z", [1.0, True, "1", np.float32(1), [1]])
+def test_slices_are_named_by_whole_numbers(segmenter, z):
+    session = segmenter.open(VOLUME)
+    for call in (
+        lambda: session.encode(z),
+        lambda: session.propagate([[9, 9, 30, 30]], z, (0, 4)),
+        lambda: session.propagate([[9, 9, 30, 30]], 1, (0, z)),
+    ):
+        with pytest.raises(InvalidCaseError, match="named by a whole number"):
+            call()
+    assert segmenter.network.encoded == []
+
+
+@pytest.mark.parametrize("slices", [3, (1,), (0, 1, 2), None])
+def test_slices_are_the_first_and_the_last(segmenter, slices):
+    with pytest.raises(InvalidCaseError, match="the first and the last one"):
+        segmenter.open(VOLUME).propagate([[9, 9, 30, 30]], 1, slices)
+
+
+def test_slices_may_be_numbers_of_numpy(segmenter):
+    session = segmenter.open(VOLUME)
+    session.encode(np.int64(2))
+    label_map = session.propagate([[9, 9, 30, 30]], np.uint8(2), np.array([1, 3]))
+    assert label_map.any(axis=(1, 2)).tolist() == [False, True, True, True, False]
+
+
+@pytest.mark.parametrize("remembered", [-1, 1.5, True, "3"])
+def test_what_is_remembered_is_a_number_of_slices(segmenter, remembered):
+    with pytest.raises(ValueError, match="Remembered slices must be 0 or more"):
+        segmenter.open(VOLUME, remembered=remembered)
+
+
+def test_nothing_need_be_remembered(segmenter):
+    session = segmenter.open(VOLUME, remembered=0)
+    expected = segmenter.segment(VOLUME, [[5, 5, 0, 50, 40, 2]])
+    np.testing.assert_array_equal(session.segment([[5, 5, 0, 50, 40, 2]]), expected)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_boxes_of_a_volume_on_an_image_in_colour_are_refused(segmenter, channels):
+    image = np.zeros((40, 50, channels), dtype=np.uint8)
+    for call in (
+        segmenter.open(image).segment,
+        segmenter.open(image).masks,
+        segmenter.open(image).logits,
+        lambda boxes: segmenter.segment(image, boxes),
+    ):
+        with pytest.raises(InvalidCaseError, match="got an image in colour"):
+            call([[1, 1, 0, 9, 9, 1]])
+
+
+def test_a_session_says_what_it_holds_and_forgets_it_at_its_end(segmenter):
+    with segmenter.open(VOLUME) as session:
+        session.encode(1)
+        session.encode(2)
+        assert repr(session) == "<Session: volume (5, 60, 80), 2 slices encoded>"
+    assert repr(session) == "<Session: volume (5, 60, 80), 0 slices encoded>"
+    assert repr(segmenter.open(IMAGE)).startswith("<Session: image (200, 300, 3)")
+    session.encode(1)  # it may be used on, and encodes again
+    assert len(segmenter.network.encoded) == 3
+
+
+def test_a_segmenter_waits_at_its_end_and_says_what_it_runs(monkeypatch):
+    monkeypatch.setattr(segmenter_module, "CompiledNetwork", FakeCompiledNetwork)
+    waited = []
+    with Segmenter() as segmenter:
+        monkeypatch.setattr(segmenter.network, "wait", lambda: waited.append(1))
+        assert segmenter.segment(IMAGE, OVERLAPPING).any()
+    assert waited == [1]
+    for word in ("Segmenter", segmenter.network.precision, str(segmenter.model_dir)):
+        assert word in repr(segmenter)
+
+
+def test_help_shows_what_there_is_to_call():
+    public = {name for name in dir(Segmenter) if not name.startswith("_")}
+    assert public == {"box_batch_size", "close", "open", "segment"}
+    public = {name for name in dir(Session) if not name.startswith("_")}
+    assert public == {"close", "encode", "logits", "masks", "propagate", "segment"}
+
+
 def test_logits_of_a_volume_are_refused(segmenter):
     with pytest.raises(InvalidCaseError, match="got a volume"):
         segmenter.open(VOLUME).logits([[5, 5, 0, 50, 40, 2]])
@@ -176,5 +263,5 @@ def test_a_second_box_costs_the_decoder_alone(monkeypatch):
 
 @pytest.mark.model
 def test_the_examples_of_the_documentation_run():
-    assert doctest.testmod(segmenter_module).attempted >= 5
+    assert doctest.testmod(segmenter_module).attempted >= 3
     assert doctest.testmod(segmenter_module).failed == 0

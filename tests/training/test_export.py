@@ -18,7 +18,7 @@ from qmedsam.core.preprocess import preprocess_image  # noqa: E402
 from qmedsam.model.manifest import read_manifest  # noqa: E402
 from qmedsam.model.network import CompiledNetwork  # noqa: E402
 from qmedsam.model.variant import default_model_dir  # noqa: E402
-from tests.conftest import EXAMPLES, ROOT, full_mask  # noqa: E402
+from tests.conftest import EXAMPLES, ROOT  # noqa: E402
 from training.checkpoint import DEFAULT_PATH, load_lite_medsam  # noqa: E402
 from training.export import Source, export_network  # noqa: E402
 from training.graphs.check import check_export  # noqa: E402
@@ -66,9 +66,7 @@ def test_the_shipped_model_equals_the_network_on_real_images(network, compiled, 
 
 
 def differing_pixels(ours, theirs, frame) -> float:
-    masks = [
-        full_mask(logits_to_patch(logits, frame), frame.original_hw) for logits in (ours, theirs)
-    ]
+    masks = [logits_to_patch(logits, frame).whole(frame.original_hw) for logits in (ours, theirs)]
     assert masks[1].any()
     return float(np.mean(masks[0] != masks[1]))
 
@@ -87,7 +85,7 @@ def test_windowed_masks_equal_torch_interpolation(network, compiled):
         align_corners=False,
     )
     for one, full in zip(logits, upsampled[:, 0].numpy(), strict=True):
-        drawn = full_mask(logits_to_patch(one, frame), frame.original_hw)
+        drawn = logits_to_patch(one, frame).whole(frame.original_hw)
         assert np.mean(drawn != (full > 0)) <= PIXELS_THAT_MAY_DIFFER
 
 

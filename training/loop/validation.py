@@ -103,7 +103,7 @@ def validate(
         with autocast:
             logits = network(image, boxes).float().cpu().numpy()
         scores = [
-            dsc(drawn_mask(one, item.frame), mask)
+            dsc(logits_to_patch(one, item.frame).whole(item.frame.original_hw), mask)
             for one, mask in zip(logits, item.masks, strict=True)
         ]
         by_case.setdefault((item.modality, item.case), []).append(float(np.mean(scores)))
@@ -112,15 +112,6 @@ def validate(
     for modality, score in sorted(itertools.chain.from_iterable(from_all(own))):
         by_modality.setdefault(modality, []).append(score)
     return {modality: statistics.fmean(scores) for modality, scores in by_modality.items()}
-
-
-def drawn_mask(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> Mask:
-    """Return the mask (H, W) that serving draws for one object."""
-    patch = logits_to_patch(low_res_logits, frame)
-    mask = np.zeros(frame.original_hw, dtype=np.bool_)
-    height, width = patch.mask.shape
-    mask[patch.top : patch.top + height, patch.left : patch.left + width] = patch.mask
-    return mask
 
 
 def _evenly(values: Sequence[int], most: int) -> list[int]:

@@ -114,7 +114,9 @@ class CaseRun:
             prompts = check_prompts(pixels, case.boxes)
             for note in prompts.notes:
                 logger.warning("%s: %s", self._shown, note)
-            self._label_map = segmenter.segment_checked(pixels, prompts, stopwatch=self._stopwatch)
+            self._label_map = segmenter.pipeline.label_map(
+                pixels, prompts, stopwatch=self._stopwatch
+            )
             if self._outputs.overlay_dir is not None:
                 self._drawn = _Prompted(pixels, prompts)
             self.record = replace(

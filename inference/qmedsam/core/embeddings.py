@@ -23,11 +23,19 @@ class EmbeddingMemory:
 
     Args:
         most: how many; 10 MB each.
+
+    Raises:
+        ValueError: that is no number of slices.
     """
 
     def __init__(self, most: int) -> None:
+        if isinstance(most, bool) or not isinstance(most, int | np.integer) or most < 0:
+            raise ValueError(f"Remembered slices must be 0 or more, got {most!r}")
         self._most = most
         self._encoded: OrderedDict[int, EncodedImage] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._encoded)
 
     def get(self, z: int) -> EncodedImage | None:
         """Return the encoded slice `z`, if it is remembered."""
@@ -40,6 +48,10 @@ class EmbeddingMemory:
         self._encoded[z] = encoded
         if len(self._encoded) > self._most:
             self._encoded.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._encoded.clear()
 
 
 class EmbeddingStore:

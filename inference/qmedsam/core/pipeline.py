@@ -1,52 +1,35 @@
-"""Image or volume, boxes and a network to a label map; arrays in, arrays out.
+"""Slices, boxes and a network to one object on one slice after another; arrays in, arrays out.
 
-Every needed image is encoded once, and prepared and encoded while masks of the one before it are
-drawn; its boxes are decoded in blocks, and each mask is drawn into the label map before the next
-block is decoded.
+`decode_objects` is the loop: each needed slice is encoded once, its boxes are decoded in batches,
+and what the decoder says of an object on a slice is yielded. `Pipeline` is the loop with a network
+and a volume prompt, for callers in several threads. Label maps, masks and logits are what others
+make of what is yielded.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..system.deflate import deflate
+from ..config import VolumePrompt
 from .crops import Crop, box_batches, crop_around
-from .embeddings import EmbeddingMemory, EmbeddingStore, EncodedImage
+from .embeddings import EmbeddingMemory, EncodedImage
+from .encoding import Slices, encoded_visits
 from .geometry import Box, Boxes, ModelFrame
-from .postprocess import MaskPatch, logits_to_patch
+from .postprocess import LabelCanvas, LabelMap, MaskPatch, logits_to_patch
 from .preprocess import preprocess_image
-from .propagation import Follow, Visit, follow_mask
+from .prompts import IMAGE_COLUMNS, Prompts
+from .propagation import Schedule, Visit, schedule_of
 from .timing import Stopwatch
 
-
-@dataclass(frozen=True)
-class Stages:
-    """What happens to an image before the network, and to its logits after.
-
-    The defaults are the service's own; others are for measuring.
-
-    Attributes:
-        prepare: image and side S of the model frame to (1, 3, S, S).
-        crop: box (4,) of the model frame, and S, to the part of the embedding to decode.
-        to_patch: low_res_logits of one object, and the part of the embedding that they are of,
-            to its mask in the original frame.
-    """
-
-    prepare: Callable[[NDArray[np.uint8], int], NDArray[np.float32]] = preprocess_image
-    crop: Callable[[Box, int], Crop] = crop_around
-    to_patch: Callable[[NDArray[np.float32], ModelFrame, Crop], MaskPatch] = logits_to_patch
-
-
-SERVED = Stages()
+CropOf = Callable[[Box, int], Crop]  # of a box and the side of the model frame
 
 
 class Network(Protocol):
@@ -68,31 +51,41 @@ class Network(Protocol):
         ...
 
 
-Slices = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]  # images of one size
+@dataclass(frozen=True)
+class DecodedObject:
+    """An object on a slice, as it leaves the decoder.
+
+    Attributes:
+        z: the slice; 0 of an image.
+        index: row of the object in the boxes; its label is `index + 1`.
+        low_res_logits: (h, w), four for each pixel of the crop along a side.
+        crop: the part of the embedding that was decoded.
+        frame: of the slice.
+    """
+
+    z: int
+    index: int
+    low_res_logits: NDArray[np.float32]
+    crop: Crop
+    frame: ModelFrame
+
+    @cached_property
+    def patch(self) -> MaskPatch:
+        """Its mask in the original frame, and where that lies; computed when first asked for."""
+        return logits_to_patch(self.low_res_logits, self.frame, self.crop)
 
 
-class Canvas(Protocol):
-    """What takes the masks."""
-
-    def paint(self, z: int, patch: MaskPatch, label: int) -> None:
-        """Draw the mask of a label on slice `z`."""
-        ...
-
-
-def draw_slices(
+def decode_objects(
     network: Network,
     slices: Slices,
-    canvas: Canvas,
+    schedule: Schedule,
     *,
-    boxes: Boxes,
-    visits: Sequence[Visit],
     box_batch_size: int,
     stopwatch: Stopwatch,
-    follow: Follow = follow_mask,
-    stages: Stages = SERVED,
     memory: EmbeddingMemory | None = None,
-) -> None:
-    """Segment the slices of a volume, or an image as the only one, and draw each mask when found.
+    crop_of: CropOf = crop_around,
+) -> Generator[DecodedObject]:
+    """Yield each object on each slice that it is decoded on, in any order within a slice.
 
     A visit that follows a neighbour prompts each object by its mask there; where that mask is
     empty, and in all other visits, by its own box.
@@ -100,100 +93,134 @@ def draw_slices(
     Args:
         network: encodes and decodes.
         slices: images of one size, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) each.
-        canvas: takes the masks, in any order.
-        boxes: (N, 4), xyxy, pixels of the original image; row i is label i + 1.
-        visits: which objects to decode on which slice, in order.
+        schedule: which box prompts which slice.
         box_batch_size: most boxes in one decoder call, which bounds its memory.
         stopwatch: takes the seconds by step.
-        follow: how a neighbour's mask becomes a prompt.
-        stages: before and after the network.
         memory: of slices that were encoded before, and are not encoded again.
+        crop_of: the part of the embedding to decode for a box.
     """
-    original_hw = (slices[0].shape[0], slices[0].shape[1])
-    frame = ModelFrame(original_hw, network.image_size)
-    own_prompts = frame.boxes_to_model(boxes)
-    found: dict[tuple[int, int], Box] = {}
-
+    frame = ModelFrame((slices[0].shape[0], slices[0].shape[1]), network.image_size)
+    own_prompts = frame.boxes_to_model(schedule.boxes)
+    found: dict[tuple[int, int], Box] = {}  # by object and slice
     turns = _Turns(network, stopwatch)
 
-    def embed(z: int) -> EncodedImage:
+    def encode(z: int) -> EncodedImage:
         known = None if memory is None else memory.get(z)
         if known is not None:
             return known
         with stopwatch.step("preprocess"):
-            tensor = stages.prepare(slices[z], network.image_size)
+            tensor = preprocess_image(slices[z], network.image_size)
         encoded = turns.encode(tensor)
         if memory is not None:
             memory.put(z, encoded)
         return encoded
 
-    with closing(_embeddings(slices, visits, embed)) as embeddings:
-        for visit, encoded in embeddings:
-            prompts = _prompts(visit, own_prompts, found=found, follow=follow, frame=frame)
-            crops = [stages.crop(prompt, network.image_size) for prompt in prompts]
+    with closing(encoded_visits(slices, schedule.visits, encode)) as visits:
+        for visit, encoded in visits:
+            prompts = _prompts(visit, own_prompts, found=found, schedule=schedule, frame=frame)
+            crops = [crop_of(prompt, network.image_size) for prompt in prompts]
             decoded = _decode(turns, encoded, prompts, crops=crops, box_batch_size=box_batch_size)
-            for row, low_res_logits, crop in decoded:
-                with stopwatch.step("postprocess"):
-                    index = visit.objects[row]
-                    mask = stages.to_patch(low_res_logits, frame, crop)
-                    canvas.paint(visit.z, mask, index + 1)
-                    box = mask.box() if visit.step else None
+            for row, low_res_logits in decoded:
+                index = visit.objects[row]
+                one = DecodedObject(visit.z, index, low_res_logits, crops[row], frame)
+                if visit.step:
+                    with stopwatch.step("postprocess"):
+                        box = one.patch.box()
                     if box is not None:
                         found[index, visit.z] = box
+                yield one
 
 
-def first_equal_slices(slices: Slices, chosen: Sequence[int]) -> dict[int, int]:
-    """Return for each of the chosen slices the first of them that it equals, mostly itself."""
-    if len(set(chosen)) == 1:  # an image may be large, and has nothing to be compared with
-        return {chosen[0]: chosen[0]}
-    by_checksum: dict[int, int] = {}
-    firsts: dict[int, int] = {}
-    for z in chosen:
-        if z not in firsts:
-            checksum = deflate.crc32(np.ascontiguousarray(slices[z]).data)
-            first = by_checksum.setdefault(checksum, z)
-            is_same = first == z or np.array_equal(slices[first], slices[z])
-            firsts[z] = first if is_same else z
-    return firsts
+class Pipeline:
+    """A network and how volumes are prompted; several threads take turns.
 
-
-def _embeddings(
-    slices: Slices,
-    visits: Sequence[Visit],
-    embed: Callable[[int], EncodedImage],
-) -> Generator[tuple[Visit, EncodedImage]]:
-    """Yield each visit with its slice encoded, which is done once and kept while needed.
-
-    A thread encodes the next slice meanwhile. Of slices that are equal the first is encoded.
+    Args:
+        network: encodes and decodes.
+        volume_prompt: how an object is followed through a volume.
+        box_batch_size: most boxes in one decoder call.
     """
-    originals = first_equal_slices(slices, [visit.z for visit in visits])
-    visits_left = Counter(originals[visit.z] for visit in visits)
-    store = EmbeddingStore()
-    # The order of the counter's keys is that of the first visits.
-    with closing(_in_thread(embed, visits_left)) as embeddings, closing(store):
-        for visit in visits:
-            z = originals[visit.z]
-            encoded = store.take(z)
-            if encoded is None:
-                encoded = next(embeddings)
-            visits_left[z] -= 1
-            if visits_left[z]:
-                store.put(z, encoded)
-            yield visit, encoded
+
+    def __init__(
+        self, network: Network, *, volume_prompt: VolumePrompt, box_batch_size: int
+    ) -> None:
+        self.network, self.box_batch_size = network, box_batch_size
+        self._volume_prompt: VolumePrompt = volume_prompt
+        self._turn = threading.Lock()
+
+    def decode(
+        self,
+        pixels: NDArray[np.uint8],
+        prompts: Prompts,
+        *,
+        stopwatch: Stopwatch,
+        memory: EmbeddingMemory | None = None,
+        starts: Sequence[int] | None = None,
+        crop_of: CropOf = crop_around,
+    ) -> Generator[DecodedObject]:
+        """Yield each object on each slice of checked prompts; see `decode_objects`.
+
+        Others wait until the generator is exhausted or closed.
+
+        Args:
+            pixels: an image or a volume, checked.
+            prompts: checked.
+            stopwatch: takes the seconds by step.
+            memory: of encoded slices.
+            starts: a slice for each box of a volume, from which its mask is followed outward,
+                whatever the volume prompt says.
+            crop_of: the part of the embedding to decode for a box.
+        """
+        slices: Slices = pixels if prompts.is_volume else [pixels]
+        with self._turn:
+            yield from decode_objects(
+                self.network,
+                slices,
+                schedule_of(prompts, self._volume_prompt, starts),
+                box_batch_size=self.box_batch_size,
+                stopwatch=stopwatch,
+                memory=memory,
+                crop_of=crop_of,
+            )
+
+    def label_map(
+        self,
+        pixels: NDArray[np.uint8],
+        prompts: Prompts,
+        *,
+        stopwatch: Stopwatch | None = None,
+        memory: EmbeddingMemory | None = None,
+        starts: Sequence[int] | None = None,
+    ) -> LabelMap:
+        """Return the label map (H, W) or (D, H, W) of checked prompts; see `decode`."""
+        stopwatch = stopwatch or Stopwatch()
+        canvas = LabelCanvas(volume_shape(pixels, prompts), len(prompts.boxes))
+        decoded = self.decode(pixels, prompts, stopwatch=stopwatch, memory=memory, starts=starts)
+        with closing(decoded):
+            for one in decoded:
+                with stopwatch.step("postprocess"):
+                    canvas.paint(one.z, one.patch, one.index + 1)
+        return canvas.label_map if prompts.is_volume else canvas.label_map[0]
+
+    def encode(self, slices: Slices, z: int, memory: EmbeddingMemory) -> None:
+        """Encode a slice into the memory, unless it is there."""
+        no_boxes = np.zeros((0, IMAGE_COLUMNS), dtype=np.float32)
+        with self._turn:
+            decoded = decode_objects(
+                self.network,
+                slices,
+                Schedule(no_boxes, [Visit(z, ())]),
+                box_batch_size=self.box_batch_size,
+                stopwatch=Stopwatch(),
+                memory=memory,
+            )
+            for _ in decoded:  # of no boxes there are none
+                pass
 
 
-def _in_thread(
-    function: Callable[[int], EncodedImage], arguments: Iterable[int]
-) -> Generator[EncodedImage]:
-    """Yield the function of each argument, the next of which is computed in a thread meanwhile."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode") as thread:
-        running: deque[Future[EncodedImage]] = deque()
-        for argument in list(arguments):
-            running.append(thread.submit(function, argument))
-            if len(running) > 1:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+def volume_shape(pixels: NDArray[np.uint8], prompts: Prompts) -> tuple[int, int, int]:
+    """Return depth, which is 1 of an image, height and width."""
+    depth, height, width = pixels.shape if prompts.is_volume else (1, *pixels.shape[:2])
+    return depth, height, width
 
 
 def _prompts(
@@ -201,7 +228,7 @@ def _prompts(
     own_prompts: Boxes,
     *,
     found: dict[tuple[int, int], Box],
-    follow: Follow,
+    schedule: Schedule,
     frame: ModelFrame,
 ) -> Boxes:
     """Return the (N, 4) prompts of a visit in the model frame."""
@@ -209,7 +236,7 @@ def _prompts(
     for row, index in enumerate(visit.objects):
         neighbour = found.get((index, visit.z - visit.step)) if visit.step else None
         if neighbour is not None:
-            prompts[row] = follow(neighbour, prompts[row], frame)
+            prompts[row] = schedule.follow(neighbour, prompts[row], frame)
     return prompts
 
 
@@ -243,9 +270,8 @@ def _decode(
     *,
     crops: Sequence[Crop],
     box_batch_size: int,
-) -> Iterator[tuple[int, NDArray[np.float32], Crop]]:
-    """Yield the row of each prompt, in any order, its low_res_logits and where they are."""
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield the row of each prompt, in any order, and its low_res_logits."""
     for rows in box_batches(crops, box_batch_size):
-        chosen = [crops[row] for row in rows]
-        low_res_logits = network.decode(encoded, prompts[rows], chosen)
-        yield from zip(rows, low_res_logits, chosen, strict=True)
+        low_res_logits = network.decode(encoded, prompts[rows], [crops[row] for row in rows])
+        yield from zip(rows, low_res_logits, strict=True)

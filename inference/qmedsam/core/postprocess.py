@@ -43,6 +43,17 @@ class MaskPatch:
         offset = np.array([self.left, self.top, self.left, self.top], dtype=np.float32)
         return box + offset
 
+    def place(self) -> tuple[slice, slice]:
+        """Return the rows and columns of the original image where it lies."""
+        height, width = self.mask.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+    def whole(self, original_hw: tuple[int, int]) -> Mask:
+        """Return the mask of the whole image, of size `original_hw`."""
+        mask = np.zeros(original_hw, dtype=np.bool_)
+        mask[self.place()] = self.mask
+        return mask
+
 
 EMPTY_PATCH = MaskPatch(np.zeros((0, 0), dtype=np.bool_), 0, 0)
 
@@ -111,30 +122,8 @@ class LabelCanvas:
 
     def paint(self, z: int, patch: MaskPatch, label: int) -> None:
         """Draw one mask on slice `z`."""
-        height, width = patch.mask.shape
-        region = self.label_map[z, patch.top : patch.top + height, patch.left : patch.left + width]
-        np.copyto(region, region.dtype.type(label), where=patch.mask & (region < label))
-
-
-class MaskCanvas:
-    """A mask of its own for each object, so that overlaps stay.
-
-    Args:
-        shape: (D, H, W); an image has a depth of one.
-        objects: number of labels.
-    """
-
-    def __init__(self, shape: tuple[int, int, int], objects: int) -> None:
-        self.masks = np.zeros((objects, *shape), dtype=np.bool_)
-
-    def paint(self, z: int, patch: MaskPatch, label: int) -> None:
-        """Draw one mask on slice `z`."""
-        height, width = patch.mask.shape
-        rows, columns = (
-            slice(patch.top, patch.top + height),
-            slice(patch.left, patch.left + width),
-        )
-        self.masks[label - 1, z, rows, columns] |= patch.mask
+        drawn = self.label_map[z][patch.place()]
+        np.copyto(drawn, drawn.dtype.type(label), where=patch.mask & (drawn < label))
 
 
 def _inside_padding(frame: ModelFrame) -> tuple[int, int]:

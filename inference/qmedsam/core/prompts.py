@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import InvalidCaseError
 from .geometry import Boxes
 
-IMAGE_CHANNELS = (1, 3, 4)
+COLOUR_CHANNELS = (3, 4)
+IMAGE_CHANNELS = (1, *COLOUR_CHANNELS)
 IMAGE_COLUMNS, VOLUME_COLUMNS = 4, 6
 MOST_BOXES = np.iinfo(np.uint16).max
 LONGEST_SIDE = np.iinfo(np.uint16).max  # of an image or volume, in pixels or slices

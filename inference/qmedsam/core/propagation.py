@@ -1,6 +1,6 @@
 """Which box prompts which slice of a volume, and in which order; pure.
 
-A rule is a schedule of visits and a way to turn a neighbour's mask into the next prompt.
+A schedule is visits in order, and a way to turn a neighbour's mask into the next prompt.
 
 3D boxes are (N, 6), xyzxyz, with both z inclusive. An object is named by its row in the boxes.
 """
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config import VolumePrompt
 from .geometry import Box, Boxes, ModelFrame, clip_boxes, grow_box
+from .prompts import Prompts
 
 PROPAGATION_MARGIN_PX = 3  # of the model frame, as in the LiteMedSAM baseline
 Follow = Callable[[Box, Box, ModelFrame], Box]
@@ -105,6 +107,49 @@ def follow_mask_within_box(mask_box: Box, own_prompt: Box, frame: ModelFrame) ->
     low = np.maximum(followed[:2], own_prompt[:2])
     high = np.minimum(followed[2:], own_prompt[2:])
     return np.concatenate([low, high]) if np.all(low < high) else own_prompt
+
+
+# The visits of each volume prompt, and what becomes of a neighbour's mask where there is one.
+VOLUME_RULES: dict[VolumePrompt, tuple[Callable[[Boxes, Sequence[int]], list[Visit]], Follow]] = {
+    "fixed": (fixed_visits, follow_mask),
+    "propagate": (propagation_visits, follow_mask),
+    "hybrid": (propagation_visits, follow_mask_within_box),
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What is decoded, in which order, and by which prompts.
+
+    Attributes:
+        boxes: (N, 4), xyxy, pixels of the original image; row i is label i + 1.
+        visits: which objects to decode on which slice, in order.
+        follow: how a neighbour's mask becomes a prompt, in visits that follow one.
+    """
+
+    boxes: Boxes
+    visits: Sequence[Visit]
+    follow: Follow = follow_mask
+
+
+def schedule_of(
+    prompts: Prompts, volume_prompt: VolumePrompt, starts: Sequence[int] | None = None
+) -> Schedule:
+    """Return the schedule of checked prompts.
+
+    Args:
+        prompts: of an image or a volume.
+        volume_prompt: which rule a volume goes by.
+        starts: a slice for each box of a volume: masks are followed outward from there, whatever
+            the volume prompt says.
+    """
+    if not prompts.is_volume:
+        return Schedule(prompts.boxes, image_visits(prompts.objects))
+    flat = boxes_2d(prompts.boxes)
+    if starts is not None:
+        return Schedule(flat, propagation_visits(prompts.boxes, prompts.objects, starts))
+    visits_of, follow = VOLUME_RULES[volume_prompt]
+    return Schedule(flat, visits_of(prompts.boxes, prompts.objects), follow)
 
 
 def _objects_by_slice(ranges: list[tuple[int, range]]) -> dict[int, tuple[int, ...]]:

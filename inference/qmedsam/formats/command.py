@@ -13,7 +13,6 @@ from ..batch.cases import CASE_SUFFIX, read_label_map, write_case
 from ..batch.overlay import draw_image_overlay, draw_volume_montage, encode_png
 from ..core.geometry import Boxes
 from ..core.prompts import IMAGE_COLUMNS, VOLUME_COLUMNS, boxes_on_slices, check_prompts
-from ..core.timing import Stopwatch
 from ..errors import InferenceError
 from ..options import add_model_options, read_settings
 from ..segmenter import Segmenter
@@ -241,9 +240,7 @@ def _segment(
     for text in prompts.notes:
         logger.warning("%s: %s", arguments.image, text)
     segmenter = Segmenter(arguments.model_dir, read_settings(arguments))
-    label_map = segmenter.segment_checked(
-        scan.pixels, prompts, stopwatch=Stopwatch(), starts=starts
-    )
+    label_map = segmenter.pipeline.label_map(scan.pixels, prompts, starts=starts)
     write_labels(scan, label_map, arguments.output, notes)
     if arguments.preview is not None:
         arguments.preview.parent.mkdir(parents=True, exist_ok=True)

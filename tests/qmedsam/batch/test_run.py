@@ -11,31 +11,24 @@ import numpy as np
 import pytest
 
 from qmedsam.batch.run import Outputs, ReadAhead, run_batch
-from qmedsam.core.prompts import Prompts
-from qmedsam.core.propagation import image_visits
+from qmedsam.core.pipeline import Pipeline
 from qmedsam.errors import ModelError
-from tests.conftest import FakeNetwork, segment_slices
+from tests.conftest import FakeNetwork
 
 
 class FakeSegmenter:
     """Draws boxes, and says when it begins with a case."""
 
     def __init__(self, on_case=lambda number: None) -> None:
-        self.network = FakeNetwork()
+        self.pipeline = self
         self.on_case = on_case
         self.cases = 0
+        self._pipeline = Pipeline(FakeNetwork(), volume_prompt="fixed", box_batch_size=2)
 
-    def segment_checked(self, pixels, prompts: Prompts, *, stopwatch):
+    def label_map(self, pixels, prompts, *, stopwatch):
         self.on_case(self.cases)
         self.cases += 1
-        return segment_slices(
-            self.network,
-            [pixels],
-            boxes=prompts.boxes,
-            visits=image_visits(prompts.objects),
-            box_batch_size=2,
-            stopwatch=stopwatch,
-        )[0]
+        return self._pipeline.label_map(pixels, prompts, stopwatch=stopwatch)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import tempfile
 import numpy as np
 import pytest
 
-from qmedsam.core import pipeline
+from qmedsam.core import encoding
 from qmedsam.core.embeddings import EmbeddingStore, EncodedImage
 from qmedsam.core.propagation import propagation_visits
 from tests.qmedsam.core.test_pipeline import WanderingNetwork, random_boxes, random_volume, segment
@@ -74,5 +74,5 @@ def test_propagation_is_the_same_through_the_file(monkeypatch):
     visits = propagation_visits(boxes, range(len(boxes)))
     flat = boxes[:, [0, 1, 3, 4]]
     expected = segment(WanderingNetwork(), volume, flat, visits)
-    monkeypatch.setattr(pipeline, "EmbeddingStore", lambda: EmbeddingStore(most_in_memory=0))
+    monkeypatch.setattr(encoding, "EmbeddingStore", lambda: EmbeddingStore(most_in_memory=0))
     np.testing.assert_array_equal(segment(WanderingNetwork(), volume, flat, visits), expected)

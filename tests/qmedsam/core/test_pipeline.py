@@ -8,13 +8,16 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from qmedsam.core import pipeline
+from qmedsam.core import encoding
+from qmedsam.core.encoding import first_equal_slices
 from qmedsam.core.geometry import ModelFrame
-from qmedsam.core.pipeline import Stages, first_equal_slices
+from qmedsam.core.pipeline import Pipeline, decode_objects
 from qmedsam.core.postprocess import logits_to_patch
 from qmedsam.core.preprocess import preprocess_image
+from qmedsam.core.prompts import check_prompts
 from qmedsam.core.propagation import (
     PROPAGATION_MARGIN_PX,
+    Schedule,
     Visit,
     fixed_visits,
     follow_mask,
@@ -23,7 +26,7 @@ from qmedsam.core.propagation import (
     propagation_visits,
 )
 from qmedsam.core.timing import Stopwatch
-from tests.conftest import HANGS_AFTER_S, cut, full_mask, segment_slices
+from tests.conftest import HANGS_AFTER_S, cut, segment_slices
 
 
 def segment(network, slices, boxes, visits, box_batch_size=16, follow=follow_mask):
@@ -79,7 +82,7 @@ def test_every_needed_slice_is_embedded_exactly_once(fake_network, visits_of):
 
 @pytest.mark.parametrize("visits_of", [fixed_visits, propagation_visits])
 @pytest.mark.parametrize("box_batch_size", [1, 2, 7, 1000])
-def test_block_size_does_not_change_the_result(fake_network, visits_of, box_batch_size):
+def test_box_batch_size_does_not_change_the_result(fake_network, visits_of, box_batch_size):
     volume, boxes = random_volume(9), random_boxes(11, 9)
     flat, visits = boxes[:, [0, 1, 3, 4]], visits_of(boxes, range(len(boxes)))
     expected = segment(fake_network, volume, flat, visits, box_batch_size=16)
@@ -87,14 +90,14 @@ def test_block_size_does_not_change_the_result(fake_network, visits_of, box_batc
     np.testing.assert_array_equal(
         segment(fake_network, volume, flat, visits, box_batch_size), expected
     )
-    assert max(len(block) for block in fake_network.decoded) <= box_batch_size
+    assert max(len(batch) for batch in fake_network.decoded) <= box_batch_size
 
 
-def test_objects_of_a_slice_whose_windows_are_alike_are_decoded_in_one_call(fake_network):
+def test_objects_of_a_slice_whose_crops_are_alike_are_decoded_in_one_call(fake_network):
     boxes = np.array([[1, 1, 0, 20, 20, 6], [5, 5, 1, 24, 23, 5]], dtype=np.float32)
     visits = fixed_visits(boxes, range(len(boxes)))
     segment(fake_network, random_volume(7), boxes[:, [0, 1, 3, 4]], visits)
-    assert [len(block) for block in fake_network.decoded] == [len(v.objects) for v in visits]
+    assert [len(batch) for batch in fake_network.decoded] == [len(v.objects) for v in visits]
 
 
 class WanderingNetwork:
@@ -105,11 +108,11 @@ class WanderingNetwork:
     def encode(self, image):
         return {"image_embedding": np.full((1, 256, 64, 64), image.sum(), dtype=np.float32)}
 
-    def decode(self, encoded, boxes, windows):
-        return cut(self.draw(encoded, boxes), windows)
+    def decode(self, encoded, boxes, crops):
+        return cut(self.draw(encoded, boxes), crops)
 
     def draw(self, encoded, boxes):
-        """Draw where the window of a box always reaches."""
+        """Draw where the crop of a box always reaches."""
         seed = int(encoded["image_embedding"][0, 0, 0, 0])
         shift = np.random.default_rng(seed).integers(-6, 7, 4)
         centres = np.arange(256) + 0.5
@@ -130,8 +133,8 @@ def propagate_slowly(network, volume, boxes, *, is_limited):
 
     def mask_of(z, prompt):
         embedding = network.encode(preprocess_image(volume[z], 256))
-        window = logits_to_patch(network.draw(embedding, prompt[None])[0], frame)
-        return full_mask(window, volume.shape[1:])
+        patch = logits_to_patch(network.draw(embedding, prompt[None])[0], frame)
+        return patch.whole(volume.shape[1:])
 
     def prompt_from(mask, own):
         rows, columns = np.nonzero(mask)
@@ -168,8 +171,8 @@ def segment_slowly(network, volume, boxes):
         own = ((np.array([[x0, y0, x1, y1]]) + 0.5) * frame.scale - 0.5).astype(np.float32)
         for z in range(int(z0), int(z1) + 1):
             embedding = network.encode(preprocess_image(volume[z], 256))
-            window = logits_to_patch(network.draw(embedding, own)[0], frame)
-            label_map[z][full_mask(window, volume.shape[1:])] = label
+            patch = logits_to_patch(network.draw(embedding, own)[0], frame)
+            label_map[z][patch.whole(volume.shape[1:])] = label
     return label_map
 
 
@@ -207,20 +210,15 @@ def test_an_empty_neighbour_falls_back_to_the_own_box(fake_network):
 
 def test_the_stopwatch_takes_every_step(fake_network):
     stopwatch = Stopwatch()
-    segment_slices(
-        fake_network,
-        [np.zeros((64, 64), np.uint8)],
-        boxes=np.array([[1, 1, 9, 9]], dtype=np.float32),
-        visits=image_visits([0]),
-        box_batch_size=4,
-        stopwatch=stopwatch,
-    )
+    pipeline = Pipeline(fake_network, volume_prompt="fixed", box_batch_size=4)
+    image = np.zeros((64, 64), np.uint8)
+    pipeline.label_map(image, check_prompts(image, np.array([[1, 1, 9, 9]])), stopwatch=stopwatch)
     took = {step for step, seconds in stopwatch.seconds.items() if seconds > 0}
     assert took == {"preprocess", "encode", "decode", "postprocess"}
 
 
 def test_memory_does_not_grow_with_the_number_of_boxes(fake_network):
-    """255 masks on a large image: one label map and one block of logits, not a frame per box."""
+    """255 masks on a large image: one label map and one batch of logits, not a frame per box."""
     image = np.zeros((2604, 1726), dtype=np.uint8)
     y, x = np.mgrid[:17, :15].reshape(2, -1)
     boxes = np.stack([115 * x, 153 * y, 115 * (x + 1), 153 * (y + 1)], axis=1)
@@ -248,7 +246,7 @@ def test_equal_slices_are_encoded_once(fake_network):
 
 
 def test_slices_of_one_checksum_are_not_taken_for_equal(monkeypatch):
-    monkeypatch.setattr(pipeline.deflate, "crc32", lambda values: 7)
+    monkeypatch.setattr(encoding.deflate, "crc32", lambda values: 7)
     volume = random_volume(3)
     volume[2] = volume[0]
     assert first_equal_slices(volume, [0, 1, 2]) == {0: 0, 1: 1, 2: 0}
@@ -256,8 +254,7 @@ def test_slices_of_one_checksum_are_not_taken_for_equal(monkeypatch):
 
 def test_the_next_slice_is_encoded_while_a_mask_is_drawn(fake_network, monkeypatch):
     boxes = np.array([[1, 1, 0, 20, 20, 4]], dtype=np.float32)
-    is_encoded, taken = threading.Semaphore(0), [0]
-    encode = fake_network.encode
+    is_encoded, encode = threading.Semaphore(0), fake_network.encode
 
     def encode_and_tell(image):
         encoded = encode(image)
@@ -265,25 +262,38 @@ def test_the_next_slice_is_encoded_while_a_mask_is_drawn(fake_network, monkeypat
         return encoded
 
     monkeypatch.setattr(fake_network, "encode", encode_and_tell)
-
-    def draw_late(logits, frame, window):
-        """Wait until the slice after this one is encoded."""
-        needed = min(5, len(fake_network.decoded) + 1)
-        for _ in range(needed - taken[0]):
-            assert is_encoded.acquire(timeout=HANGS_AFTER_S)
-            taken[0] += 1
-        return logits_to_patch(logits, frame, window)
-
-    segment_slices(
+    decoded = decode_objects(
         fake_network,
         random_volume(5),
-        boxes=boxes[:, [0, 1, 3, 4]],
-        visits=fixed_visits(boxes, [0]),
+        Schedule(boxes[:, [0, 1, 3, 4]], fixed_visits(boxes, [0])),
         box_batch_size=4,
         stopwatch=Stopwatch(),
-        stages=Stages(to_patch=draw_late),
     )
-    assert len(fake_network.decoded) == 5
+    awaited = 0
+    for count, one in enumerate(decoded, start=1):
+        assert one.z == count - 1
+        for _ in range(min(5, count + 1) - awaited):  # the slice after this one, too
+            assert is_encoded.acquire(timeout=HANGS_AFTER_S)
+            awaited += 1
+    assert awaited == 5
+
+
+def test_what_is_yielded_lies_in_its_crop(fake_network):
+    boxes = np.array([[10, 20, 30, 50], [100, 90, 250, 255]], dtype=np.float32)
+    found = list(
+        decode_objects(
+            fake_network,
+            [np.zeros((256, 256), np.uint8)],
+            Schedule(boxes, image_visits([0, 1])),
+            box_batch_size=4,
+            stopwatch=Stopwatch(),
+        )
+    )
+    assert [(one.z, one.index) for one in found] == [(0, 0), (0, 1)]
+    for one, (x0, y0, x1, y1) in zip(found, boxes.astype(int), strict=True):
+        assert one.low_res_logits.shape == (4 * one.crop.side,) * 2
+        assert one.patch.box().tolist() == [x0, y0, x1, y1]
+        assert one.patch is one.patch  # drawn once
 
 
 def test_one_call_at_a_time_enters_the_network(fake_network, monkeypatch):

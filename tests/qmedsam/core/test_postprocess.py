@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from qmedsam.core.crops import SIDES, Crop
 from qmedsam.core.geometry import ModelFrame
 from qmedsam.core.postprocess import EMPTY_PATCH, LabelCanvas, MaskPatch, logits_to_patch
-from tests.conftest import full_mask
+from tests.conftest import mask_of
 
 # Values this close to the threshold may fall on either side in another order of operations.
 ROUNDING = 1e-4
@@ -32,7 +32,7 @@ def full_frame_logits(logits: np.ndarray, frame: ModelFrame) -> np.ndarray:
 
 
 def assert_same_mask(logits: np.ndarray, frame: ModelFrame) -> None:
-    drawn = full_mask(logits_to_patch(logits, frame), frame.original_hw)
+    drawn = logits_to_patch(logits, frame).whole(frame.original_hw)
     expected = full_frame_logits(logits.astype(np.float64), frame)
     clear = np.abs(expected) > ROUNDING
     np.testing.assert_array_equal(drawn[clear], (expected > 0)[clear])
@@ -86,7 +86,7 @@ def test_a_decoded_crop_is_drawn_as_the_whole_would_be_without_what_is_outside(o
         logits = blob(seed, spread)
         crop = Crop(7 * (64 - side) // 13, 5 * (64 - side) // 13, side)
         rows, columns = (slice(4 * start, 4 * (start + side)) for start in (crop.top, crop.left))
-        found = full_mask(logits_to_patch(logits[rows, columns], frame, crop), original_hw)
+        found = logits_to_patch(logits[rows, columns], frame, crop).whole(original_hw)
         expected = full_frame_logits(logits.astype(np.float64), frame)
         # Which logit a pixel is nearest to decides whether it is inside.
         axes = []
@@ -114,6 +114,14 @@ def test_logits_in_the_padding_are_ignored():
     logits = np.full((256, 256), -1, dtype=np.float32)
     logits[200:, :] = 5
     assert logits_to_patch(logits, ModelFrame((100, 256), 256)) is EMPTY_PATCH
+
+
+def test_a_patch_lies_in_its_image():
+    patch = MaskPatch(mask_of([".#", "##"]), top=1, left=2)
+    expected = mask_of(["....", "...#", "..##"])
+    np.testing.assert_array_equal(patch.whole((3, 4)), expected)
+    image = np.arange(12).reshape(3, 4)
+    np.testing.assert_array_equal(image[patch.place()], [[6, 7], [10, 11]])
 
 
 def test_the_box_of_a_patch_is_in_the_original_frame():
@@ -144,3 +152,22 @@ def test_label_65535_is_drawn():
     canvas = LabelCanvas((1, 1, 1), 65535)
     canvas.paint(0, MaskPatch(np.ones((1, 1), dtype=bool), 0, 0), 65535)
     assert canvas.label_map[0, 0, 0] == 65535
+
+
+def test_nothing_is_drawn_where_no_logit_is_positive():
+    mask = logits_to_patch(np.zeros((256, 256), dtype=np.float32), ModelFrame((30, 40), 256)).whole(
+        (30, 40)
+    )
+    assert mask.shape == (30, 40)
+    assert mask.dtype == np.bool_
+    assert not mask.any()
+
+
+def test_masks_lie_where_the_logits_are_and_not_in_the_padding():
+    logits = np.full((256, 256), -1, dtype=np.float32)
+    logits[64:128, 0:128] = 1  # the lower half is in the padding of an image twice as wide as high
+    logits[128:, :] = 1
+    mask = logits_to_patch(logits, ModelFrame((128, 256), 256)).whole((128, 256))
+    assert mask.shape == (128, 256)
+    assert mask[64:, :128].all()
+    assert mask.sum() == 64 * 128

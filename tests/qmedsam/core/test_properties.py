@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from qmedsam.core.geometry import ModelFrame, clip_boxes
+from qmedsam.core.pipeline import Pipeline
 from qmedsam.core.prompts import check_prompts
-from qmedsam.core.propagation import boxes_2d, image_visits
-from qmedsam.core.timing import Stopwatch
-from qmedsam.engine import VOLUME_RULES
-from tests.conftest import FakeNetwork, segment_slices
+from qmedsam.core.propagation import VOLUME_RULES
+from tests.conftest import FakeNetwork
 
 SIDES = st.integers(1, 70)
 COORDINATES = st.one_of(
@@ -34,22 +33,8 @@ def cases(draw, columns: int):
 
 def segment(pixels, boxes, *, rule="fixed", box_batch_size=2):
     prompts = check_prompts(pixels, boxes)
-    schedule, follow = VOLUME_RULES[rule]
-    visits = (
-        schedule(prompts.boxes, prompts.objects)
-        if prompts.is_volume
-        else image_visits(prompts.objects)
-    )
-    label_map = segment_slices(
-        FakeNetwork(),
-        pixels if prompts.is_volume else [pixels],
-        boxes=boxes_2d(prompts.boxes) if prompts.is_volume else prompts.boxes,
-        visits=visits,
-        box_batch_size=box_batch_size,
-        stopwatch=Stopwatch(),
-        follow=follow,
-    )
-    return prompts, label_map if prompts.is_volume else label_map[0]
+    pipeline = Pipeline(FakeNetwork(), volume_prompt=rule, box_batch_size=box_batch_size)
+    return prompts, pipeline.label_map(pixels, prompts)
 
 
 @settings(max_examples=60, deadline=None)
@@ -80,11 +65,11 @@ def test_a_volume_has_labels_in_the_slices_of_their_boxes_only(case, rule):
 
 @settings(max_examples=40, deadline=None)
 @given(cases(4), st.integers(1, 7))
-def test_the_block_size_changes_nothing(case, box_batch_size):
+def test_the_box_batch_size_changes_nothing(case, box_batch_size):
     pixels, boxes = case
     _, one_by_one = segment(pixels, boxes, box_batch_size=1)
-    _, in_blocks = segment(pixels, boxes, box_batch_size=box_batch_size)
-    np.testing.assert_array_equal(one_by_one, in_blocks)
+    _, in_batches = segment(pixels, boxes, box_batch_size=box_batch_size)
+    np.testing.assert_array_equal(one_by_one, in_batches)
 
 
 @settings(max_examples=40, deadline=None)

@@ -17,7 +17,7 @@ from tests.conftest import FakeNetwork
 from training.data.index import build_index
 from training.loop import validation
 from training.loop.recipe import ValidationSettings
-from training.loop.validation import ValidationSlice, drawn_mask, validate, validation_slices
+from training.loop.validation import ValidationSlice, validate, validation_slices
 
 pytestmark = pytest.mark.training
 
@@ -220,20 +220,3 @@ def test_a_slice_is_prompted_by_the_box_of_the_volume(tmp_path):
     assert (large.masks[0].sum(), small.masks[0].sum()) == (256, 16)
     assert large.masks[0].shape == (64, 64)
     assert large.image.shape == (1, 3, SIZE, SIZE)
-
-
-def test_nothing_is_drawn_where_no_logit_is_positive():
-    mask = drawn_mask(np.zeros((256, 256), dtype=np.float32), ModelFrame((30, 40), SIZE))
-    assert mask.shape == (30, 40)
-    assert mask.dtype == np.bool_
-    assert not mask.any()
-
-
-def test_masks_lie_where_the_logits_are_and_not_in_the_padding():
-    logits = np.full((256, 256), -1, dtype=np.float32)
-    logits[64:128, 0:128] = 1  # the lower half is in the padding of an image twice as wide as high
-    logits[128:, :] = 1
-    mask = drawn_mask(logits, ModelFrame((128, 256), SIZE))
-    assert mask.shape == (128, 256)
-    assert mask[64:, :128].all()
-    assert mask.sum() == 64 * 128
