@@ -24,12 +24,12 @@ from benchmarks.harness.measured import check_status
 from benchmarks.harness.process import ROOT, run_predict_script
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from benchmarks.harness.split import WEIGHTS_MARK, add_data_options, case_paths
+from qmedsam.batch.case_file import SEGS_KEY
 from qmedsam.batch.cases import CASE_SUFFIX
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.core.contract import MANIFEST_FILE
 from qmedsam.model.manifest import file_sha256
 from qmedsam.system.files import write_bytes
-from training.scoring.scores import SEGS_KEY
 
 DEFAULT_RECORD = RESULTS_DIR / "masks.json"
 COMPARED = ("f32", "int8")  # of the services

@@ -21,10 +21,11 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from qmedsam.batch.case_file import GTS_KEY
 from qmedsam.batch.cases import CASE_SUFFIX
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.system.files import write_bytes
-from training.data.volumes import GTS_KEY, DataError, open_case, read_layout, read_member
+from training.data.volumes import DataError, open_training_case, read_layout
 
 logger = logging.getLogger(__name__)
 
@@ -160,9 +161,9 @@ def _up_to_date(path: Path, name: str, known: FileEntry | None) -> FileEntry:
         raise DataError(f"{path}: {error}") from error
     if known and (known.mtime_ns, known.size_bytes) == (stat.st_mtime_ns, stat.st_size):
         return known
-    with open_case(path) as archive:
-        layout = read_layout(archive)
-        slices = foreground_slices(read_member(archive, GTS_KEY), len(layout.boxes))
+    with open_training_case(path) as case:
+        layout = read_layout(case)
+        slices = foreground_slices(case.array(GTS_KEY), len(layout.boxes))
     return FileEntry(name, stat.st_mtime_ns, stat.st_size, slices)
 
 

@@ -9,7 +9,6 @@ import math
 import multiprocessing
 import re
 import sys
-import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from qmedsam.batch.cases import CASE_SUFFIX, READ_ERRORS
+from qmedsam import InvalidCaseError
+from qmedsam.batch.case_file import GTS_KEY, SEGS_KEY, SPACING_KEY, CaseFile, open_case
+from qmedsam.batch.cases import CASE_SUFFIX
 from qmedsam.batch.progress import ProgressBar
 from training.scoring.metrics import CaseScore, Mode, score_case
 
-GTS_KEY, SEGS_KEY, SPACING_KEY = "gts", "segs", "spacing"
 LARGEST_LABEL = np.iinfo(np.uint16).max
 # How the challenge's file names spell the modalities, as they begin, in lower case.
 SPELLINGS = {
@@ -120,15 +120,18 @@ def score_pair(pair: Pair, modes: Sequence[Mode]) -> ScoredCase:
     """
     try:
         truth, spacing_mm = _read_truth(pair.truth)
-    except READ_ERRORS as error:
+    except InvalidCaseError as error:
         raise EvaluationError(f"{pair.truth}: {error}") from error
     try:
         if not pair.prediction.is_file():
-            raise ValueError("Prediction is missing")
-        predicted = _read_label_map(pair.prediction, SEGS_KEY)
+            raise InvalidCaseError("Prediction is missing")
+        with open_case(pair.prediction) as opened:
+            predicted = _label_map(opened, SEGS_KEY)
         if predicted.shape != truth.shape:
-            raise ValueError(f"Prediction must have shape {truth.shape}, got {predicted.shape}")
-    except READ_ERRORS as error:
+            raise InvalidCaseError(
+                f"Prediction must have shape {truth.shape}, got {predicted.shape}"
+            )
+    except InvalidCaseError as error:
         lost = CaseScore(0.0, 0.0, ())
         message = f"{pair.prediction}: {error}"
         return ScoredCase(pair.modality, pair.name, dict.fromkeys(modes, lost), message)
@@ -185,28 +188,28 @@ def mean_of_modalities(cases: Sequence[ScoredCase], mode: Mode, metric: str) -> 
 
 def _read_truth(path: Path) -> tuple[NDArray[np.integer], list[float] | None]:
     """Return the label map of truth and its spacing (z, y, x); files have (x, y, z)."""
-    truth = _read_label_map(path, GTS_KEY)
-    with np.load(path, allow_pickle=False) as archive:
-        if SPACING_KEY not in archive.files:
+    with open_case(path) as opened:
+        truth = _label_map(opened, GTS_KEY)
+        if not opened.has(SPACING_KEY):
             return truth, None
-        spacing = np.asarray(archive[SPACING_KEY], dtype=np.float64).ravel()
-    if spacing.size != 3 or not np.all(np.isfinite(spacing) & (spacing > 0)):
-        raise ValueError(f"Spacing must be three positive numbers, got {spacing.tolist()}")
-    return truth, spacing[::-1].tolist()
+        spacing = opened.array(SPACING_KEY).ravel()
+    if spacing.dtype.kind not in "iuf":
+        raise InvalidCaseError(f"Spacing must be three positive numbers, got {spacing.dtype}")
+    spacing_mm = spacing.astype(np.float64)
+    if spacing_mm.size != 3 or not np.all(np.isfinite(spacing_mm) & (spacing_mm > 0)):
+        raise InvalidCaseError(f"Spacing must be three positive numbers, got {spacing_mm.tolist()}")
+    return truth, spacing_mm[::-1].tolist()
 
 
-def _read_label_map(path: Path, key: str) -> NDArray[np.integer]:
-    if not zipfile.is_zipfile(path):
-        raise ValueError("File must be a .npz archive, got none or a part of one")
-    with np.load(path, allow_pickle=False) as archive:
-        if key not in archive.files:
-            raise ValueError(f"File must have a member {key!r}, got {', '.join(archive.files)}")
-        label_map = archive[key]
+def _label_map(opened: CaseFile, key: str) -> NDArray[np.integer]:
+    label_map = opened.array(key)
     if label_map.dtype.kind not in "iub":
-        raise ValueError(f"{key!r} must be integers, got {label_map.dtype}")
+        raise InvalidCaseError(f"{key!r} must be integers, got {label_map.dtype}")
     if label_map.ndim not in (2, 3) or label_map.size == 0:
-        raise ValueError(f"{key!r} must be (H, W) or (D, H, W), got {label_map.shape}")
+        raise InvalidCaseError(f"{key!r} must be (H, W) or (D, H, W), got {label_map.shape}")
     low, high = int(label_map.min()), int(label_map.max())
     if low < 0 or high > LARGEST_LABEL:
-        raise ValueError(f"{key!r} must have labels 0 to {LARGEST_LABEL}, got {low} to {high}")
+        raise InvalidCaseError(
+            f"{key!r} must have labels 0 to {LARGEST_LABEL}, got {low} to {high}"
+        )
     return label_map.astype(np.uint8) if label_map.dtype == bool else label_map

@@ -25,6 +25,7 @@ LONGEST_HEADER = 1 << 16  # bytes
 LARGEST_DIRECTORY = 1 << 20  # bytes; 10,000 members and more
 LARGEST_END = (1 << 16) + 22 + 76  # bytes of comment, end of the directory and what precedes it
 RAW_DEFLATE = -15  # without a header, as in a zip archive
+SKIP_BYTES = 1 << 18
 LEVEL = 1  # ISA-L's higher ones take longer; zlib's take longer and save little on label maps
 LARGEST_MEMBER = (1 << 32) - 2  # bytes; beyond it a zip archive has other fields
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
@@ -114,6 +115,27 @@ def read_array(
     return array.reshape(header.shape, order="F" if header.is_fortran else "C")
 
 
+def read_slice(stream: IO[bytes], archive: zipfile.ZipFile, member: str, z: int) -> NDArray[Any]:
+    """Read one slice of an array (D, H, W), holding no more than that unless z varies fastest.
+
+    What is behind the slice is not read, so that damage there is not noticed.
+
+    Raises:
+        ValueError: there is less in it than its header says; and as of `read_array`.
+    """
+    header = read_header(stream, archive, member)
+    if header.is_fortran:
+        whole = read_array(stream, archive, member, most_bytes=archive.getinfo(member).file_size)
+        return np.ascontiguousarray(whole[z])
+    size = math.prod(header.shape[1:]) * header.dtype.itemsize
+    with archive.open(member) as opened:
+        _skip(opened, header.bytes_read + z * size)
+        content = opened.read(size)
+    if len(content) < size:
+        raise ValueError(f"It must have {header.shape[0] * size} bytes of values, got fewer")
+    return np.frombuffer(content, header.dtype).reshape(header.shape[1:])
+
+
 def archive_of(member: str, array: NDArray[Any]) -> bytes:
     """Return a .npz archive with one array in it; `member` includes `.npy`."""
     array = np.asarray(array, order="C")
@@ -154,6 +176,15 @@ def _header(content: bytes) -> ArrayHeader:
     if any(side < 0 for side in shape):
         raise ValueError(f"Its shape must not be negative, got {shape}")
     return ArrayHeader(shape, dtype, is_fortran, head.tell())
+
+
+def _skip(stream: IO[bytes], count: int) -> None:
+    """Read past some bytes; `seek` of a compressed member would hold up to 16 MB of them."""
+    while count > 0:
+        passed = len(stream.read(min(count, SKIP_BYTES)))
+        if passed == 0:
+            return
+        count -= passed
 
 
 def _inflated(stream: IO[bytes], archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import math
-import struct
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,33 +14,24 @@ from numpy.typing import NDArray
 from ..core.postprocess import LabelMap
 from ..core.prompts import label_map_shape
 from ..errors import InvalidCaseError
-from ..system.deflate import DeflateError
-from ..system.files import printable, write_bytes
+from ..system.files import write_bytes
 from ..system.memory import largest_array_bytes, largest_label_map_bytes
-from .archive import archive_of, check_directory, read_array, read_header
+from .archive import archive_of
+from .case_file import (
+    BOXES_KEY,
+    OF_THE_FILE,
+    PIXELS_KEY,
+    READ_ERRORS,
+    SEGS_KEY,
+    CaseFile,
+    open_case,
+    open_case_bytes,
+    open_case_stream,
+)
 
 CASE_SUFFIX = ".npz"
 MOST_BOX_BYTES = 1 << 24  # more than the most boxes take in any number type
-NAMED_MEMBERS = 10  # of an archive, in a message
-PIXELS_KEY, BOXES_KEY, SEGS_KEY = "imgs", "boxes", "segs"
 INFO_KEY = "info"  # what a file of another format was, for people to read
-# Errors that every reader of a file meets; None is of one that is no archive.
-OF_THE_FILE = (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP)
-# What NumPy and zipfile raise on a file that is broken in one way or another.
-READ_ERRORS = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    NotImplementedError,  # a compression method that zipfile does not know
-    RuntimeError,  # an encrypted member
-    MemoryError,  # a header that promises more than fits
-    OverflowError,  # or more than can be counted
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-    DeflateError,
-)
 
 
 @dataclass(frozen=True)
@@ -93,17 +78,14 @@ def read_case(path: Path) -> Case:
     Raises:
         InvalidCaseError: the file cannot be read or lacks a member; the message tells which.
     """
-    with _opened(path) as (stream, archive):
-        return _case(stream, archive)
+    with open_case(path) as opened:
+        return _case(opened)
 
 
 def read_case_bytes(content: bytes) -> Case:
     """Read a case from the content of its file; see `read_case`."""
-    try:
-        with _archive_in(io.BytesIO(content)) as (stream, archive):
-            return _case(stream, archive)
-    except READ_ERRORS as error:
-        raise InvalidCaseError(f"File must be a readable .npz archive, got: {error}") from error
+    with open_case_bytes(content) as opened:
+        return _case(opened)
 
 
 def read_label_map(path: Path) -> LabelMap:
@@ -112,8 +94,8 @@ def read_label_map(path: Path) -> LabelMap:
     Raises:
         InvalidCaseError: the file cannot be read, or holds no labels.
     """
-    with _opened(path) as (stream, archive):
-        label_map = _member(stream, archive, SEGS_KEY, 2 * largest_label_map_bytes())
+    with open_case(path) as opened:
+        label_map = opened.array(SEGS_KEY, 2 * largest_label_map_bytes())
     if label_map.dtype not in (np.uint8, np.uint16):
         raise InvalidCaseError(f"Labels must be uint8 or uint16, got {label_map.dtype}")
     return label_map
@@ -142,8 +124,8 @@ def read_outline(path: Path) -> Outline | None:
             others.
     """
     try:
-        with _opened(path) as opened:
-            return _outline(*opened)
+        with open_case(path) as opened:
+            return _outline(opened)
     except (InvalidCaseError, *READ_ERRORS) as error:
         cause = error.__cause__ or error
         if isinstance(cause, OSError) and cause.errno not in OF_THE_FILE:
@@ -154,8 +136,8 @@ def read_outline(path: Path) -> Outline | None:
 def read_outline_of(stream: IO[bytes]) -> Outline | None:
     """Return the shape and the boxes of the case in a stream; None where they cannot be read."""
     try:
-        with _archive_in(stream) as opened:
-            return _outline(*opened)
+        with open_case_stream(stream) as opened:
+            return _outline(opened)
     except (InvalidCaseError, *READ_ERRORS):
         return None
 
@@ -167,13 +149,13 @@ def read_label_map_shape(path: Path) -> tuple[int, ...] | None:
     than fits in memory.
     """
     try:
-        with _opened(path) as (stream, archive):
-            shape = read_header(stream, archive, f"{PIXELS_KEY}.npy").shape
+        with open_case(path) as opened:
+            shape = opened.header(PIXELS_KEY).shape
             try:
-                columns = read_header(stream, archive, f"{BOXES_KEY}.npy").shape[-1:]
-            except READ_ERRORS:
+                columns = opened.header(BOXES_KEY).shape[-1:]
+            except InvalidCaseError:
                 columns = ()
-    except (InvalidCaseError, *READ_ERRORS):
+    except InvalidCaseError:
         return None
     found = label_map_shape(shape, columns[0] if columns else None)
     return found if found and 0 < math.prod(found) <= largest_label_map_bytes() else None
@@ -191,55 +173,16 @@ def is_label_map_of(path: Path, case: Path) -> bool:
     return bool(label_map.any()) and label_map.shape == read_label_map_shape(case)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[IO[bytes], zipfile.ZipFile]]:
-    """Open an archive; what goes wrong with it is an InvalidCaseError."""
-    try:
-        if not path.is_file():  # a pipe would be waited for
-            found = "something else" if path.exists() else "nothing"
-            raise InvalidCaseError(f"File must be a regular file, got {found}")
-        with path.open("rb") as stream, _archive_in(stream) as opened:
-            yield opened
-    except READ_ERRORS as error:
-        raise InvalidCaseError(f"File must be a readable .npz archive, got: {error}") from error
-
-
 def write_label_map(path: Path, label_map: LabelMap) -> None:
     """Write a label map as the member `segs` of a compressed archive."""
     write_bytes(path, archive_of(f"{SEGS_KEY}.npy", label_map))
 
 
-@contextmanager
-def _archive_in(stream: IO[bytes]) -> Iterator[tuple[IO[bytes], zipfile.ZipFile]]:
-    if not zipfile.is_zipfile(stream):
-        raise InvalidCaseError("File must be a .npz archive, got none or a part of one")
-    check_directory(stream)
-    with zipfile.ZipFile(stream) as archive:
-        yield stream, archive
+def _case(opened: CaseFile) -> Case:
+    boxes = opened.array(BOXES_KEY, MOST_BOX_BYTES)
+    return Case(opened.array(PIXELS_KEY, largest_array_bytes()), boxes)
 
 
-def _case(stream: IO[bytes], archive: zipfile.ZipFile) -> Case:
-    boxes = _member(stream, archive, BOXES_KEY, MOST_BOX_BYTES)
-    return Case(_member(stream, archive, PIXELS_KEY, largest_array_bytes()), boxes)
-
-
-def _outline(stream: IO[bytes], archive: zipfile.ZipFile) -> Outline:
-    header = read_header(stream, archive, f"{PIXELS_KEY}.npy")
-    return Outline(header.shape, header.dtype, _member(stream, archive, BOXES_KEY, MOST_BOX_BYTES))
-
-
-def _member(
-    stream: IO[bytes], archive: zipfile.ZipFile, key: str, most_bytes: int
-) -> NDArray[np.uint8]:
-    members = archive.namelist()
-    if f"{key}.npy" not in members:
-        if key in members:
-            raise InvalidCaseError(f"Member {key!r} must be an array, got bytes")
-        named = [printable(member.removesuffix(".npy")) for member in members[:NAMED_MEMBERS]]
-        more = f" and {len(members) - NAMED_MEMBERS} more" if len(members) > NAMED_MEMBERS else ""
-        names = (", ".join(named) or "nothing") + more
-        raise InvalidCaseError(f"File must have a member {key!r}, got {names}")
-    try:
-        return read_array(stream, archive, f"{key}.npy", most_bytes=most_bytes)
-    except READ_ERRORS as error:
-        raise InvalidCaseError(f"Member {key!r} cannot be read: {error}") from error
+def _outline(opened: CaseFile) -> Outline:
+    header = opened.header(PIXELS_KEY)
+    return Outline(header.shape, header.dtype, opened.array(BOXES_KEY, MOST_BOX_BYTES))

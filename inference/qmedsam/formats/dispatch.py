@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..batch.cases import CASE_SUFFIX, SEGS_KEY, archive_with_info
+from ..batch.case_file import SEGS_KEY
+from ..batch.cases import CASE_SUFFIX, archive_with_info
 from ..core.postprocess import LabelMap
 from ..system.files import write_bytes
 from . import dicom, nifti, picture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from qmedsam.batch import archive
-from qmedsam.batch.archive import archive_of, read_array
+from qmedsam.batch.archive import archive_of, read_array, read_slice
 from qmedsam.system.deflate import DeflateError
 
 ARRAYS = {
@@ -124,3 +124,31 @@ def test_objects_are_refused():
     np.savez_compressed(buffer, a=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="Arrays of objects"):
         read(buffer.getvalue())
+
+
+@pytest.mark.usefixtures("_deflate")
+@pytest.mark.parametrize("name", ["volume", "labels beyond 255", "columns first", "image"])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed], ids=["stored", "deflated"])
+def test_a_slice_is_that_of_the_whole_array(name, save):
+    content, array = io.BytesIO(), ARRAYS[name]
+    save(content, a=array)
+    with zipfile.ZipFile(content) as opened:
+        for z in (len(array) - 1, 0, 1):
+            found = read_slice(content, opened, "a.npy", z)
+            np.testing.assert_array_equal(found, array[z])
+            assert found.dtype == array.dtype
+            assert found.flags.c_contiguous
+
+
+def test_a_slice_that_is_cut_off_is_not_made_up():
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": (3, 2, 4)}
+    )
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as opened:
+        opened.writestr("a.npy", header.getvalue() + bytes(20))  # of 24
+    with zipfile.ZipFile(content) as opened:
+        assert read_slice(content, opened, "a.npy", 1).shape == (2, 4)
+        with pytest.raises(ValueError, match="must have 24 bytes of values, got fewer"):
+            read_slice(content, opened, "a.npy", 2)

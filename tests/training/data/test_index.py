@@ -36,12 +36,12 @@ def reads(monkeypatch):
     """Names of the files that are opened."""
     names = []
 
-    def open_case(path):
+    def open_training_case(path):
         names.append(path.name)
         return original(path)
 
-    original = index_module.open_case
-    monkeypatch.setattr(index_module, "open_case", open_case)
+    original = index_module.open_training_case
+    monkeypatch.setattr(index_module, "open_training_case", open_training_case)
     return names
 
 

@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from training.data import volumes
+from qmedsam.batch.case_file import CaseFile
 from training.data.volumes import DataError, VolumeCache
 
 pytestmark = pytest.mark.training
@@ -36,13 +36,13 @@ def decoded(monkeypatch):
     """Keys of the members that are read whole, but the boxes."""
     keys = []
 
-    def read_member(archive, key):
+    def array(self, key):
         if key != "boxes":
             keys.append(key)
-        return original(archive, key)
+        return original(self, key)
 
-    original = volumes.read_member
-    monkeypatch.setattr(volumes, "read_member", read_member)
+    original = CaseFile.array
+    monkeypatch.setattr(CaseFile, "array", array)
     return keys
 
 
