@@ -359,13 +359,13 @@ def test_a_cached_model_that_is_none_is_compiled_anew(tmp_path, caplog):
 def test_real_cases_are_segmented_well(val_data, variant, spleen):
     """A polyp and a spleen; on the spleen int8 is 5 points behind the published weights."""
     segmenter = Segmenter(settings=Settings(variant=variant, precision="f32"))
-    for name, lowest in [
-        ("Endoscopy/2DBox_Endoscopy_0033.npz", 0.9),
-        ("CT/3DBox_CT_0016.npz", spleen),
+    for name, slices, lowest in [
+        ("Endoscopy/2DBox_Endoscopy_0033.npz", slice(None), 0.9),
+        ("CT/3DBox_CT_0016.npz", slice(8, 18), spleen),  # its middle half
     ]:
         with np.load(val_data / name) as archive:
-            truth = archive["gts"] > 0
-            found = segmenter.segment(archive["imgs"], archive["boxes"]) > 0
+            pixels, truth = archive["imgs"][slices], archive["gts"][slices] > 0
+            found = segmenter.segment(pixels, archive["boxes"]) > 0
         assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > lowest, name
 
 
