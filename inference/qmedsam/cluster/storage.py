@@ -81,7 +81,7 @@ class Storage:
             return work_of(read_outline(self.folder / name))
         file_system, path = self._opened()
         try:
-            with file_system.open(f"{path}/{name}", "rb", box_batch_size=BLOCK_BYTES) as stream:
+            with file_system.open(f"{path}/{name}", "rb", block_size=BLOCK_BYTES) as stream:
                 return work_of(read_outline_of(stream))
         except Exception:  # the worker that gets it will say what is wrong
             return Work()
