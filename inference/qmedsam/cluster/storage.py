@@ -137,6 +137,16 @@ class Storage:
         return file_system, str(path).rstrip("/")
 
 
+def absolute_storage(text: str) -> Storage:
+    """Return the folder of a URL or a path, which need not be absolute as a user writes it.
+
+    Raises:
+        StorageError: it cannot be used.
+    """
+    folder = Storage(text).folder
+    return Storage(text if folder is None else str(folder))
+
+
 @contextmanager
 def staged(
     inputs: Storage, outputs: Storage, name: str, *, keeps_earlier: bool = False

@@ -8,7 +8,6 @@ import fsspec
 import numpy as np
 import pytest
 
-from qmedsam import segmenter
 from qmedsam.batch.cases import read_label_map
 from qmedsam.batch.cost import Work
 from qmedsam.cli import main
@@ -16,7 +15,6 @@ from qmedsam.cluster.storage import BLOCK_BYTES, Storage, StorageError, staged
 from qmedsam.cluster.worker import Job, Worker
 from qmedsam.config import Settings
 from tests.conftest import EXAMPLES
-from tests.qmedsam.test_cli import FakeCompiledNetwork
 
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.npz"))
 
@@ -36,9 +34,7 @@ def url():
 
 
 @pytest.fixture
-def worker(url, monkeypatch):
-    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
-
+def worker(url, fake_model):
     def start(inputs=url, outputs="memory://masks", **options) -> Worker:
         job = Job(Storage(inputs), Storage(outputs), Settings(threads=1), **options)
         job.outputs.make()
