@@ -209,6 +209,7 @@ def test_the_shape_of_an_empty_label_map_comes_from_the_headers(tmp_path, case, 
 
 
 VOLUME = np.zeros((3, 40, 60), np.uint8)
+MOST_DECODED = 260  # by the real model: more than 8 bits can count, in several calls
 # Members of a case that is odd, what is warned of, and the labels of its label map.
 ODD = {
     "swapped-corners": (IMAGE, [[30, 20, 5, 5]], "swapped in box 1", {1}),
@@ -247,10 +248,10 @@ def test_odd_content_is_segmented_and_corrections_are_noted(run, pixels, boxes, 
 @pytest.mark.model
 def test_odd_content_is_segmented_by_the_model_that_ships():
     segmenter = Segmenter(settings=Settings(precision="f32"))
-    for name, (pixels, boxes, _, _) in ODD.items():
-        label_map = segmenter.segment(pixels, np.asarray(boxes))
-        columns = np.asarray(boxes).shape[1]
-        expected = pixels.shape if columns == 6 else pixels.shape[:2]
+    for name, (pixels, all_boxes, _, _) in ODD.items():
+        boxes = np.asarray(all_boxes)[:MOST_DECODED]
+        label_map = segmenter.segment(pixels, boxes)
+        expected = pixels.shape if boxes.shape[1] == 6 else pixels.shape[:2]
         assert label_map.shape == expected, name
         assert label_map.max(initial=0) <= len(boxes), name
 
