@@ -110,6 +110,12 @@ def fake_network() -> FakeNetwork:
 
 
 @pytest.fixture(scope="session")
+def model_cache(tmp_path_factory) -> Path:
+    """A folder for compiled models that all processes of the tests share."""
+    return tmp_path_factory.mktemp("model-cache")
+
+
+@pytest.fixture(scope="session")
 def val_data() -> Path:
     folder = SHARED_DATA / "val"
     if not folder.is_dir():

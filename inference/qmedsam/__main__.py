@@ -1,14 +1,10 @@
-"""`python -m qmedsam`, the command from a checkout."""
+"""`python -m qmedsam`, the command without its script."""
 
-import gc
 import logging
 import os
 import sys
 
-gc.disable()  # importing leaves hardly any garbage, and looking for it takes 0.013 s
-from .cli import main  # noqa: E402
-
-gc.enable()
+from .cli import main
 
 status = main()
 # All files are closed. Taking the compiled model apart would take another 0.08 s.

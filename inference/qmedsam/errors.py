@@ -8,8 +8,12 @@ class InferenceError(Exception):
     """Base of all errors of this package."""
 
 
+class UsageError(InferenceError):
+    """A folder, file or variable that a command was given cannot be used."""
+
+
 class InvalidCaseError(InferenceError):
-    """One input is bad: skip it and go on."""
+    """One input is invalid: skip it and go on."""
 
 
 class OutputError(InferenceError):

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from .config import ON_ERROR, PRECISIONS, VARIANTS, VOLUME_PROMPTS, Settings
+from .config import PRECISIONS, VARIANTS, VOLUME_PROMPTS, Settings
 
-CACHE_VARIABLE, ON_ERROR_VARIABLE = "QMEDSAM_CACHE_DIR", "QMEDSAM_ON_ERROR"
+CACHE_VARIABLE = "QMEDSAM_CACHE_DIR"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default=Settings.precision,
-        help="of the products that are not in int8; auto is what the processor runs fastest "
+        help="of the layers that are not in int8; auto is what the processor runs fastest "
         "(default: %(default)s)",
     )
     parser.add_argument(
@@ -56,28 +56,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="N|auto",
         help="most boxes decoded at once; auto goes by the memory limit (default: auto)",
     )
-
-
-def add_fault_options(parser: argparse.ArgumentParser) -> None:
-    """Add what becomes of cases that fail, and of those that are done already."""
-    parser.add_argument(
-        "--on-error",
-        choices=ON_ERROR,
-        default=os.environ.get(ON_ERROR_VARIABLE, "skip"),
-        help="what a case leaves that cannot be segmented: nothing, or a label map of background "
-        f"where its shape can be read (default: ${ON_ERROR_VARIABLE}, or skip)",
-    )
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="keep the label maps that are there, and run the other cases",
-    )
-
-
-def check_fault_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """End the command where the environment says something else than an option may."""
-    if arguments.on_error not in ON_ERROR:
-        parser.error(f"${ON_ERROR_VARIABLE} must be one of {ON_ERROR}, got {arguments.on_error!r}")
 
 
 def read_settings(arguments: argparse.Namespace) -> Settings:

@@ -15,8 +15,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from qmedsam import cli
+from qmedsam import exit_status
 from qmedsam.batch.shards import Shard
+from qmedsam.cli import build_parser
 from qmedsam.version import __version__
 from tests.conftest import ROOT
 from tests.deploy.conftest import NAMES, done_cases, read_reports
@@ -117,8 +118,8 @@ def test_exit_statuses_are_answered_once_each():
     assert {rule["onExitCodes"]["containerName"] for rule in by_status} == {CONTAINER["name"]}
     assert {rule["onExitCodes"]["operator"] for rule in by_status} == {"In"}
     assert {rule["action"]: rule["onExitCodes"]["values"] for rule in by_status} == {
-        "FailIndex": [cli.SOME_FAILED],
-        "FailJob": [cli.NOTHING_RAN],
+        "FailIndex": [exit_status.SOME_FAILED],
+        "FailJob": [exit_status.NOTHING_RAN],
     }
 
 
@@ -130,7 +131,7 @@ def test_each_index_runs_its_shard():
         words, environment = started(JOB, index)
         assert words[:2] == ["sh", "predict.sh"]
         folders = ["-i", "inputs", "-o", environment["OUTPUT_DIR"]]
-        arguments = cli.build_parser().parse_args([*folders, *words[2:]])
+        arguments = build_parser().parse_args([*folders, *words[2:]])
         assert arguments.shard == Shard(index, count)
         assert arguments.resume
         reports.add(arguments.report)

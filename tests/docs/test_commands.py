@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from qmedsam.cli import build_parser
 from tests.conftest import ROOT
 from tests.docs import makefile, workplace
 from tests.docs.pages import PAGES, Command, anchors, blocks, find_commands, links, named_outputs
@@ -51,7 +52,7 @@ RUN_ELSEWHERE = {
     "sbatch": ("tests/deploy/test_slurm.py", '"slurm-array.sh"'),
     "ray get-auth-token": ("docs/threat-model.md", "ray get-auth-token --generate"),
     "export": ("docs/threat-model.md", "`RAY_AUTH_MODE=token`"),
-    "ray start": ("tests/qmedsam/cluster/test_command.py", "cluster.add_node("),  # does the same
+    "ray start": ("tests/qmedsam/commands/test_cluster.py", "cluster.add_node("),  # does the same
     "kubectl": ("tests/deploy/test_kubernetes.py", '"kubernetes-job.yaml"'),
 }
 # What else `make` runs that CI does not: on files of its own alone, or tried where it says.
@@ -147,9 +148,8 @@ def test_the_page_is_served(folder, command):
 
 @each(JOINED)
 def test_a_command_that_joins_a_cluster_has_its_options(command):
-    from qmedsam.cluster.command import build_parser
-
-    build_parser().parse_args(command.words[2:])  # tests/cluster runs it on two machines
+    # tests/qmedsam/commands/test_cluster.py runs it on two machines.
+    build_parser("cluster").parse_args(command.words[2:])
 
 
 @pytest.mark.training

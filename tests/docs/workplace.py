@@ -20,7 +20,7 @@ import numpy as np
 
 from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT, wait_for
 from tests.docs.pages import Command
-from tests.qmedsam.formats.test_dicom import series
+from tests.qmedsam.formats.conftest import series
 
 DOCUMENTED_PORT = "8000"
 BRAIN, FUNDUS = EXAMPLES / "3DBox_MR_brain.npz", EXAMPLES / "2DBox_Fundus_retina.npz"

@@ -16,14 +16,13 @@ import pytest
 from packaging.requirements import Requirement
 
 from qmedsam import __version__
-from qmedsam.cli import COMMANDS
 from tests.conftest import EXAMPLES, ROOT
 from tests.qmedsam.test_imports import OF_EXTRAS, PACKAGE, imports
 
 pytestmark = pytest.mark.model
 
 RUNTIME = {"numpy", "opencv-python-headless", "openvino", "isal"}
-PACKAGE_OF = {extra: package for package, extra in COMMANDS.values()}
+PACKAGE_OF = {"io": "formats", "web": "web", "cluster": "cluster"}
 SOURCES = ["inference", "models", "LICENSE", "README.md", "pyproject.toml"]
 
 

@@ -1,464 +1,141 @@
-"""The command on a fake network: folders, exit status, report, pictures."""
+"""The command line: the list of commands, their help, and which one runs."""
 
 from __future__ import annotations
 
-import io
-import json
-import logging
-import os
-import signal
-from pathlib import Path
+import shlex
+import subprocess
+import sys
+import tomllib
 
-import cv2
-import numpy as np
 import pytest
 
-from qmedsam import ModelError, __version__, cli, segmenter
-from qmedsam.batch import run as batch
-from qmedsam.batch.cases import read_case
-from qmedsam.cli import DONE, NOTHING_RAN, SOME_FAILED, main
-from qmedsam.model.manifest import Manifest
-from qmedsam.options import default_cache_dir
-from tests.conftest import FakeNetwork
+from qmedsam import __version__
+from qmedsam.cli import COMMANDS, build_parser, load, main
+from qmedsam.exit_status import DONE, NOTHING_RAN
+from tests.conftest import ROOT
+from tests.qmedsam.conftest import write_case
 
+# What some commands need and the folder command does without.
+OF_EXTRAS = ("nibabel", "pydicom", "highdicom", "PIL", "fastapi", "uvicorn", "ray", "fsspec")
+ROOMS_OF_EXTRAS = ("qmedsam.formats", "qmedsam.web", "qmedsam.cluster")
 
-class FakeCompiledNetwork(FakeNetwork):
-    precision = "f32"
-    threads = 1
-    manifest = Manifest("fake", "f32", 256, {})
 
-    def __init__(self, model_dir, settings) -> None:
-        super().__init__()
-
-    def wait(self) -> None:
-        pass
-
-
-@pytest.fixture(autouse=True)
-def _fake_model(monkeypatch, tmp_path):
-    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
-    monkeypatch.setenv("QMEDSAM_CACHE_DIR", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def folders(tmp_path) -> tuple[Path, Path]:
-    inputs = tmp_path / "inputs"
-    inputs.mkdir()
-    return inputs, tmp_path / "outputs"
-
-
-def write_case(path: Path, shape, boxes) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    np.savez_compressed(path, imgs=pixels, boxes=np.asarray(boxes))
-
-
-def run(folders, *options: str) -> int:
-    return main(["-i", str(folders[0]), "-o", str(folders[1]), *options])
-
-
-def segs(folders, name: str) -> np.ndarray:
-    with np.load(folders[1] / name) as archive:
-        return archive["segs"]
-
-
-SHAPES = [
-    pytest.param((40, 60), [[1, 2, 30, 20]], (40, 60), id="grey"),
-    pytest.param((40, 60, 1), [[1, 2, 30, 20]], (40, 60), id="one-channel"),
-    pytest.param((40, 60, 3), [[1, 2, 30, 20]], (40, 60), id="rgb"),
-    pytest.param((40, 60, 4), [[1, 2, 30, 20]], (40, 60), id="rgba"),
-    pytest.param((5, 40, 60), [[1, 2, 1, 30, 20, 3]], (5, 40, 60), id="volume"),
-    pytest.param((1, 40, 60), [[1, 2, 0, 30, 20, 0]], (1, 40, 60), id="one-slice"),
-    pytest.param((1, 1000, 3), [[0, 0, 900, 1]], (1, 1000), id="thin"),
-    pytest.param((40, 60, 3), np.zeros((0, 4)), (40, 60), id="no-boxes"),
-    pytest.param((5, 40, 60), np.zeros((0, 6)), (5, 40, 60), id="volume-without-boxes"),
-]
-
-
-@pytest.mark.parametrize(("shape", "boxes", "expected"), SHAPES)
-@pytest.mark.parametrize("rule", ["fixed", "propagate"])
-def test_every_input_shape_gives_a_label_map_of_its_extent(folders, shape, boxes, expected, rule):
-    write_case(folders[0] / "case.npz", shape, boxes)
-    assert run(folders, "--volume-prompt", rule) == DONE
-    label_map = segs(folders, "case.npz")
-    assert label_map.shape == expected
-    assert label_map.dtype == np.uint8
-    assert label_map.max() == len(boxes)
-
-
-def test_300_boxes_need_16_bits(folders):
-    boxes = [[i % 20 * 10, i // 20 * 10, i % 20 * 10 + 9, i // 20 * 10 + 9] for i in range(300)]
-    write_case(folders[0] / "case.npz", (200, 200, 3), boxes)
-    assert run(folders) == DONE
-    label_map = segs(folders, "case.npz")
-    assert label_map.dtype == np.uint16
-    np.testing.assert_array_equal(np.unique(label_map), np.arange(301))
-
-
-def test_the_slice_range_is_inclusive_on_disk(folders):
-    write_case(folders[0] / "case.npz", (5, 40, 60), [[1, 2, 1, 30, 20, 3]])
-    run(folders)
-    drawn = segs(folders, "case.npz").any(axis=(1, 2))
-    np.testing.assert_array_equal(drawn, [False, True, True, True, False])
-
-
-def test_a_bad_case_is_named_and_the_others_go_on(folders, caplog):
-    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    (folders[0] / "b.npz").write_bytes(b"broken")
-    write_case(folders[0] / "c.npz", (40, 60, 3), [[1, 2, 30, np.nan]])
-    write_case(folders[0] / "d.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    assert run(folders) == SOME_FAILED
-    assert sorted(path.name for path in folders[1].iterdir()) == ["a.npz", "d.npz"]
-    assert "b.npz: File must be a .npz archive" in caplog.text
-    assert "c.npz: Boxes must be finite, got box 1" in caplog.text
-
-
-def test_an_unexpected_failure_counts_as_one_case(folders, monkeypatch):
-    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    write_case(folders[0] / "b.npz", (41, 60, 3), [[1, 2, 30, 20]])
-    encode = FakeCompiledNetwork.encode
-
-    def fail_once(self, image):
-        monkeypatch.setattr(FakeCompiledNetwork, "encode", encode)
-        raise MemoryError("none left")
-
-    monkeypatch.setattr(FakeCompiledNetwork, "encode", fail_once)
-    assert run(folders) == SOME_FAILED
-    assert [path.name for path in folders[1].iterdir()] == ["b.npz"]
-
-
-def test_nothing_but_results_is_in_the_output_folder(folders, tmp_path):
-    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    report, overlays = tmp_path / "report.json", tmp_path / "overlays"
-    assert run(folders, "--report", str(report), "--overlay-dir", str(overlays)) == DONE
-    assert [path.name for path in folders[1].iterdir()] == ["case.npz"]
-    assert [path.name for path in overlays.iterdir()] == ["case.png"]
-
-
-def test_overlays_are_pictures_of_images_and_of_volumes(folders, tmp_path):
-    write_case(folders[0] / "image.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    write_case(folders[0] / "volume.npz", (9, 40, 60), [[1, 2, 1, 30, 20, 7]])
-    run(folders, "--overlay-dir", str(tmp_path))
-    assert cv2.imread(str(tmp_path / "image.png")).shape == (512, 768, 3)
-    # Three slices in a grid of two by two tiles.
-    assert cv2.imread(str(tmp_path / "volume.png")).shape == (640, 640, 3)
-
-
-def test_the_report_tells_what_happened(folders, tmp_path):
-    write_case(folders[0] / "good.npz", (5, 40, 60), [[1, 2, 1, 30, 20, 3], [5, 5, 2, 9, 9, 4]])
-    (folders[0] / "bad.npz").write_bytes(b"")
-    report = tmp_path / "reports" / "report.json"
-    run(folders, "--report", str(report))
-    document = json.loads(report.read_text())
-    assert (document["cases_done"], document["cases_failed"]) == (1, 1)
-    assert document["versions"]["qmedsam"] == __version__
-    assert document["model"]["precision"] == "f32"
-    bad, good = document["cases"]
-    assert bad["name"] == "bad.npz"
-    assert ".npz archive" in bad["error"]
-    assert good["error"] is None
-    assert (good["boxes"], good["slices"], good["shape"]) == (2, 4, [5, 40, 60])
-    steps = {"read", "preprocess", "encode", "decode", "postprocess", "write"}
-    assert set(good["seconds"]) == steps
-    assert 0 < max(good["seconds"].values()) <= good["total_s"]  # steps overlap
-    assert document["peak_memory_bytes"] >= good["peak_memory_bytes"] > 0
-    assert document["peak_memory_bytes"] >= document["start_peak_memory_bytes"] > 0
-
-
-def test_a_corrected_box_is_noted(folders, tmp_path, caplog):
-    write_case(folders[0] / "case.npz", (40, 60, 3), [[30, 20, 1, 2]])
-    report = tmp_path / "report.json"
-    assert run(folders, "--report", str(report)) == DONE
-    assert json.loads(report.read_text())["cases"][0]["notes"] == [
-        "Minimum and maximum were swapped in box 1 (30, 20, 1, 2)"
-    ]
-    assert "case.npz: Minimum and maximum were swapped" in caplog.text
-
-
-def test_a_missing_input_folder_means_nothing_ran(tmp_path, caplog):
-    assert run((tmp_path / "none", tmp_path / "out")) == NOTHING_RAN
-    assert "does not exist" in caplog.text
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
-def test_an_unreadable_input_folder_means_nothing_ran(folders, caplog):
-    folders[0].chmod(0)
-    assert run(folders) == NOTHING_RAN
-    assert "cannot be read" in caplog.text
-
-
-def test_an_input_folder_that_fails_means_nothing_ran(folders, monkeypatch, caplog):
-    def refuse(folder):
-        raise PermissionError(f"Permission denied: {folder}")
-
-    monkeypatch.setattr(cli, "list_cases", refuse)
-    assert run(folders) == NOTHING_RAN
-    assert "cannot be read: Permission denied" in caplog.text
-
-
-def test_a_report_that_is_a_folder_is_refused_before_the_work(folders, tmp_path, caplog):
-    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    assert run(folders, "--report", str(tmp_path)) == NOTHING_RAN
-    assert "must be a file" in caplog.text
-
-
-@pytest.mark.parametrize("option", ["--overlay-dir", "--cache-dir"])
-@pytest.mark.parametrize("which", [0, 1], ids=["input", "output"])
-def test_the_folders_of_cases_and_label_maps_take_nothing_else(folders, option, which, caplog):
-    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    assert run(folders, option, str(folders[which])) == NOTHING_RAN
-    assert run(folders, "--report", str(folders[which] / "case.npz")) == NOTHING_RAN
-    assert "kept for cases or label maps alone" in caplog.text
-    assert read_case(folders[0] / "case.npz").pixels.shape == (40, 60, 3)
-
-
-@pytest.mark.parametrize(
-    ("options", "warns", "tells"),
-    [([], True, False), (["--quiet"], False, False), (["--verbose"], True, True)],
-    ids=["default", "quiet", "verbose"],
-)
-def test_how_much_is_said(folders, monkeypatch, options, warns, tells):
-    monkeypatch.setattr(logging.root, "handlers", [])
-    monkeypatch.setattr("sys.stderr", stream := io.StringIO())
-    write_case(folders[0] / "case.npz", (40, 60, 3), [[30, 20, 1, 2]])
-    assert run(folders, *options) == DONE
-    assert ("WARNING" in stream.getvalue()) is warns
-    assert ("INFO" in stream.getvalue()) is tells
-
-
-def test_a_report_that_fails_at_the_end_keeps_the_label_maps(
-    folders, tmp_path, monkeypatch, caplog
-):
-    def refuse(path, content):
-        raise OSError("No space left on device")
-
-    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    monkeypatch.setattr(cli, "write_bytes", refuse)
-    assert run(folders, "--report", str(tmp_path / "report.json")) == SOME_FAILED
-    assert (folders[1] / "case.npz").is_file()
-    assert "cannot be written: No space left" in caplog.text
-
-
-def test_a_picture_that_fails_keeps_its_label_map(folders, tmp_path, monkeypatch):
-    def refuse(*arguments, **options):
-        raise ValueError("no ink")
-
-    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    monkeypatch.setattr(batch, "draw_image_overlay", refuse)
-    report = tmp_path / "report.json"
-    options = ["--overlay-dir", str(tmp_path / "overlays"), "--report", str(report)]
-    assert run(folders, *options) == SOME_FAILED
-    assert (folders[1] / "case.npz").is_file()
-    record = json.loads(report.read_text())["cases"][0]
-    assert record["error"] == "Picture failed: ValueError: no ink"
-    assert record["boxes"] == 1
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_quiet_shows_no_progress_on_a_terminal(folders, monkeypatch):
-    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    terminal = Terminal()
-    monkeypatch.setattr("sys.stderr", terminal)
-    assert run(folders, "--quiet") == DONE
-    assert terminal.getvalue() == ""
-    assert run(folders) == DONE
-    assert "1/1" in terminal.getvalue()
-
-
-def test_a_file_name_that_is_not_utf_8_goes_through(folders, tmp_path):
-    name = os.fsdecode(b"b\xff d.npz")
-    write_case(folders[0] / name, (40, 60, 3), [[1, 2, 30, 20]])
-    report = tmp_path / "report.json"
-    assert run(folders, "--report", str(report)) == DONE
-    assert (folders[1] / name).is_file()
-    assert json.loads(report.read_text())["cases"][0]["name"] == name
-
-
-def test_an_outside_box_has_an_empty_label_and_the_others_their_masks(folders):
-    boxes = [[1, 2, 30, 20], [100, 100, 110, 110], [40, 20, 50, 30]]
-    write_case(folders[0] / "case.npz", (40, 60, 3), boxes)
-    assert run(folders) == DONE
-    np.testing.assert_array_equal(np.unique(segs(folders, "case.npz")), [0, 1, 3])
-
-
-def test_an_empty_input_folder_means_nothing_ran(folders, caplog):
-    assert run(folders) == NOTHING_RAN
-    assert "has no .npz files" in caplog.text
-
-
-def test_the_input_folder_is_refused_as_output(folders, caplog):
-    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    before = (folders[0] / "case.npz").read_bytes()
-    assert run((folders[0], folders[0])) == NOTHING_RAN
-    assert (folders[0] / "case.npz").read_bytes() == before
-    assert "is the input folder" in caplog.text
-
-
-def test_an_output_folder_that_cannot_be_made_means_nothing_ran(folders, tmp_path, caplog):
-    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    (tmp_path / "file").write_text("")
-    assert run((folders[0], tmp_path / "file" / "out")) == NOTHING_RAN
-    assert "cannot be written" in caplog.text
-
-
-def test_a_model_that_fails_while_cases_run_ends_the_run(folders, monkeypatch, caplog):
-    class Failing(FakeCompiledNetwork):
-        def decode(self, encoded, boxes, crops):
-            raise ModelError("Model file decoder.xml cannot be compiled")
-
-    for name in "ab":
-        write_case(folders[0] / f"{name}.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    monkeypatch.setattr(segmenter, "CompiledNetwork", Failing)
-    assert run(folders) == NOTHING_RAN
-    assert caplog.text.count("decoder.xml cannot be compiled") == 1
-
-
-def test_the_cache_folder_comes_from_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("QMEDSAM_CACHE_DIR", str(tmp_path))
-    assert default_cache_dir() == tmp_path
-    monkeypatch.delenv("QMEDSAM_CACHE_DIR")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert default_cache_dir() == Path("/somewhere/qmedsam")
-    monkeypatch.setenv("QMEDSAM_CACHE_DIR", "")
-    assert default_cache_dir() is None
-
-
-def test_a_user_without_a_home_has_no_cache_folder(monkeypatch):
-    def homeless(path):
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.delenv("QMEDSAM_CACHE_DIR")
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(Path, "expanduser", homeless)
-    assert default_cache_dir() is None
-
-
-@pytest.mark.parametrize(
-    "options", [["--box-batch-size", "0"], ["--threads", "-1"], ["--threads", "x"], ["--nonsense"]]
-)
-def test_wrong_options_exit_with_2(folders, options, capsys):
+def help_of(words, capsys) -> str:
     with pytest.raises(SystemExit) as stopped:
-        run(folders, *options)
-    assert stopped.value.code == NOTHING_RAN
-    assert "error" in capsys.readouterr().err
+        main([*words, "--help"])
+    assert stopped.value.code == DONE
+    return capsys.readouterr().out
 
 
-def test_the_version_is_printed(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["--version"])
-    assert stopped.value.code == 0
-    assert capsys.readouterr().out.strip() == f"qmedsam {__version__}"
+def run_python(code: str) -> str:
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+def test_all_commands_are_in_the_help_with_a_line_each(capsys):
+    shown = " ".join(help_of([], capsys).split())
+    for name in COMMANDS:
+        assert f"{name} {load(name).HELP}" in shown
+    assert "qmedsam -i cases -o masks" in shown
+    assert "Exit status" in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_has_its_examples(name, capsys):
+    shown = help_of([name], capsys)
+    assert shown.startswith(f"usage: qmedsam {name} ")
+    assert load(name).EXAMPLES in shown
+    assert "Exit status" in shown
 
 
 @pytest.mark.parametrize(
-    ("variable", "options", "names"),
+    "example", [line for name in COMMANDS for line in load(name).EXAMPLES.splitlines()]
+)
+def test_an_example_has_options_that_there_are(example):
+    program, *words = shlex.split(example)
+    assert program == "qmedsam"
+    name = words.pop(0) if words and words[0] in COMMANDS else "run"
+    build_parser(name).parse_args(words)
+
+
+def test_help_needs_no_extra():
+    """Nothing of them can be imported, as where the runtime alone is installed."""
+    code = (
+        "import sys\n"
+        f"for name in {OF_EXTRAS}: sys.modules[name] = None\n"
+        "from qmedsam.cli import COMMANDS, main\n"
+        "for words in [[], *([name] for name in COMMANDS)]:\n"
+        "    try: main([*words, '--help'])\n"
+        "    except SystemExit as ended: assert ended.code == 0\n"
+    )
+    assert run_python(code).count("usage: qmedsam") == 1 + len(COMMANDS)
+
+
+def test_the_folder_command_imports_no_room_of_an_extra():
+    code = (
+        "import sys\n"
+        "from qmedsam.cli import build_parser, main\n"
+        "build_parser()\n"
+        "assert main(['-i', '/none', '-o', '/none']) == 2\n"
+        f"wanted = {ROOMS_OF_EXTRAS + OF_EXTRAS}\n"
+        "print([name for name in sys.modules if name.startswith(wanted)])"
+    )
+    assert run_python(code) == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "extra", "missing"),
     [
-        (None, [], ["good.npz"]),
-        ("skip", [], ["good.npz"]),
-        ("empty", [], ["bad.npz", "good.npz"]),
-        ("empty", ["--on-error", "skip"], ["good.npz"]),
+        (["segment", "a.nii", "-o", "b.nii"], "io", "qmedsam.formats.dispatch"),
+        (["convert", "a.nii", "-o", "b.npz"], "io", "qmedsam.formats.conversion"),
+        (["serve"], "web", "qmedsam.web.server"),
+        (["cluster", "-i", "in", "-o", "out"], "cluster", "qmedsam.cluster.driver"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_without_its_extra_a_command_says_how_to_get_it(monkeypatch, caplog, words, extra, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    # Where it was imported before, its package has it as an attribute.
+    package, _, name = missing.rpartition(".")
+    monkeypatch.delattr(sys.modules.get(package, package), name, raising=False)
+    assert main(words) == NOTHING_RAN
+    assert f"pip install '.[{extra}]' in a checkout" in caplog.text
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert extra in project["optional-dependencies"]
+
+
+@pytest.mark.parametrize("name", [[], ["run"]], ids=["without-a-name", "run"])
+def test_options_without_a_command_are_those_of_run(folders, fake_model, name):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    assert main([*name, "-i", str(folders[0]), "-o", str(folders[1]), "--quiet"]) == DONE
+    assert [path.name for path in folders[1].iterdir()] == ["case.npz"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["segmnt", "a.nii"], "invalid choice: 'segmnt'"),
+        (["-i", "in"], "the following arguments are required: -o/--output-dir"),
+        (["-i", "in", "-o", "out", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["-i", "in", "-o", "out", "--threads", "-1"], "must be a number of 0 or more"),
+        (["-i", "in", "-o", "out", "--threads", "x"], "must be a number of 0 or more"),
+        (["-i", "in", "-o", "out", "--box-batch-size", "0"], "must be a number of 1 or more"),
     ],
 )
-def test_what_a_failed_case_leaves_comes_from_the_option_or_the_environment(
-    folders, tmp_path, monkeypatch, variable, options, names
-):
-    if variable is not None:
-        monkeypatch.setenv("QMEDSAM_ON_ERROR", variable)
-    write_case(folders[0] / "bad.npz", (40, 60, 3), [[1, 2, 30, np.nan]])
-    write_case(folders[0] / "good.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    report = tmp_path / "report.json"
-    assert run(folders, "--report", str(report), *options) == SOME_FAILED
-    assert sorted(path.name for path in folders[1].iterdir()) == names
-    bad, good = json.loads(report.read_text())["cases"]
-    assert "finite" in bad["error"]
-    assert bad["is_empty"] == ("bad.npz" in names)
-    assert not good["is_empty"]
+def test_wrong_words_exit_with_2(words, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == NOTHING_RAN
+    assert message in capsys.readouterr().err
 
 
-def test_an_environment_that_says_neither_is_refused(folders, monkeypatch, capsys):
-    monkeypatch.setenv("QMEDSAM_ON_ERROR", "ignore")
-    with pytest.raises(SystemExit, match="2"):
-        run(folders)
-    assert "$QMEDSAM_ON_ERROR must be one of" in capsys.readouterr().err
-
-
-def test_an_empty_label_map_that_cannot_be_written_is_said(folders, monkeypatch, caplog):
-    write_case(folders[0] / "bad.npz", (40, 60, 3), [[1, 2, 30, np.nan]])
-
-    def fail(path, label_map):
-        raise OSError("no space left")
-
-    monkeypatch.setattr(batch, "write_label_map", fail)
-    assert run(folders, "--on-error", "empty") == SOME_FAILED
-    assert (
-        "bad.npz: no empty label map either: Label map cannot be written: no space left"
-        in caplog.text
-    )
-
-
-def test_label_maps_that_are_there_are_kept_if_they_are_whole(folders, tmp_path):
-    for name in ("a", "b", "c", "d", "e"):
-        write_case(folders[0] / f"{name}.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    kept = np.full((40, 60), 9, dtype=np.uint8)
-    folders[1].mkdir()
-    np.savez_compressed(folders[1] / "a.npz", segs=kept)
-    np.savez_compressed(folders[1] / "b.npz", segs=kept[1:])
-    np.savez_compressed(folders[1] / "c.npz", segs=kept.astype(np.float32))
-    (folders[1] / "d.npz").write_bytes((folders[1] / "a.npz").read_bytes()[:-1])
-    np.savez_compressed(folders[1] / "e.npz", segs=0 * kept)  # perhaps of a case that failed
-    report = tmp_path / "report.json"
-    assert run(folders, "--resume", "--report", str(report)) == DONE
-    assert [segs(folders, f"{name}.npz").max() for name in "abcde"] == [9, 1, 1, 1, 1]
-    document = json.loads(report.read_text())
-    assert [case["is_kept"] for case in document["cases"]] == [True] + [False] * 4
-    assert (document["cases_done"], document["cases_kept"]) == (5, 1)
-
-
-def test_a_label_map_without_its_picture_is_made_again(folders, tmp_path):
-    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    folders[1].mkdir()
-    np.savez_compressed(folders[1] / "a.npz", segs=np.full((40, 60), 9, dtype=np.uint8))
-    assert run(folders, "--resume", "--overlay-dir", str(tmp_path / "pictures")) == DONE
-    assert segs(folders, "a.npz").max() == 1
-    assert (tmp_path / "pictures" / "a.png").is_file()
-
-
-def test_a_file_that_cannot_be_asked_for_fails_alone(folders, monkeypatch, caplog):
-    for name in ("a", "b"):
-        write_case(folders[0] / f"{name}.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    is_file = Path.is_file
-
-    def fail(self):
-        if self.name == "a.npz":
-            raise OSError(116, "Stale file handle")
-        return is_file(self)
-
-    monkeypatch.setattr(Path, "is_file", fail)
-    assert run(folders, "--resume") == SOME_FAILED
-    assert "a.npz: File must be a readable .npz archive, got: [Errno 116]" in caplog.text
-    assert [path.name for path in folders[1].iterdir()] == ["b.npz"]
-
-
-def test_a_signal_after_the_last_case_changes_nothing(folders, tmp_path, monkeypatch):
-    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
-
-    def signal_itself(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(FakeCompiledNetwork, "wait", signal_itself)
-    report = tmp_path / "report.json"
-    before = signal.getsignal(signal.SIGTERM)
-    assert run(folders, "--report", str(report)) == DONE
-    assert json.loads(report.read_text())["stopped_by"] is None
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_without_resume_label_maps_are_made_anew(folders):
-    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    folders[1].mkdir()
-    np.savez_compressed(folders[1] / "a.npz", segs=np.full((40, 60), 9, dtype=np.uint8))
-    assert run(folders) == DONE
-    assert segs(folders, "a.npz").max() == 1
+@pytest.mark.parametrize("words", [[], ["-i", "in", "-o", "out"], *([name] for name in COMMANDS)])
+def test_the_version_is_printed(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--version"])
+    assert stopped.value.code == DONE
+    assert capsys.readouterr().out.strip() == f"qmedsam {__version__}"

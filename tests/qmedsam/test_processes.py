@@ -23,46 +23,64 @@ from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT, wait_for
 pytestmark = pytest.mark.model
 
 CASES = 6
-# The command, which tells by a file when it has encoded so many images and slices.
-TELLING = """
-import os, pathlib, sys
+# The command, which tells by a file that it has come to a point, and goes on after a signal.
+HELD = """
+import os, pathlib, signal, sys, time
 from qmedsam import cli
-from qmedsam.model import network
-encode, encoded = network.CompiledNetwork.encode, []
-def encode_and_tell(self, image):
-    found = encode(self, image)
-    encoded.append(1)
-    if len(encoded) == int(os.environ.get("TELL_OF", 0)):
-        pathlib.Path(os.environ["TELL_BY"]).touch()
-    return found
-network.CompiledNetwork.encode = encode_and_tell
+from qmedsam.batch import run
+from qmedsam.model.network import CompiledNetwork
+def held(call, times):
+    calls = []
+    def called(*arguments):
+        found = call(*arguments)
+        calls.append(1)
+        if len(calls) == times:
+            handler = signal.getsignal(signal.SIGTERM)
+            pathlib.Path(os.environ["HELD"]).touch()
+            while signal.getsignal(signal.SIGTERM) is handler:
+                time.sleep(0.005)
+        return found
+    return called
+point = os.environ["HELD_AT"]
+if point == "loading":
+    CompiledNetwork.__init__ = held(CompiledNetwork.__init__, 1)
+elif point == "between":  # of two cases, where the third begins
+    run.reset_peak_memory = held(run.reset_peak_memory, 3)
+elif point == "inside":  # of the fourth case, the volume, at its second slice
+    CompiledNetwork.encode = held(CompiledNetwork.encode, 5)
 sys.exit(cli.main())
 """
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def inputs(tmp_path) -> Path:
-    """Several small images, and a volume of many slices after the third."""
-    folder = tmp_path / "in"
-    folder.mkdir()
+def inputs(tmp_path_factory) -> Path:
+    """Several small images, and a volume after the third."""
+    folder = tmp_path_factory.mktemp("inputs")
     generator = np.random.default_rng(0)
     for number in range(CASES):
         pixels = generator.integers(0, 256, (60, 80, 3), dtype=np.uint8)
         boxes = [[5, 5, 50, 40], [20, 10, 70, 55]]
         if number == 3:
-            pixels = generator.integers(0, 256, (40, 60, 80), dtype=np.uint8)
-            boxes = [[5, 5, 0, 50, 40, 39]]
+            pixels = generator.integers(0, 256, (6, 60, 80), dtype=np.uint8)
+            boxes = [[5, 5, 0, 50, 40, 5]]
         np.savez_compressed(folder / f"{number}.npz", imgs=pixels, boxes=boxes)
     return folder
 
 
+@pytest.fixture(scope="module")
+def undisturbed(inputs, model_cache, tmp_path_factory) -> dict[str, bytes]:
+    """What a run leaves that nothing happens to."""
+    outputs = tmp_path_factory.mktemp("undisturbed")
+    command = [sys.executable, "-m", "qmedsam", "-i", str(inputs), "-o", str(outputs)]
+    environment = {**os.environ, "QMEDSAM_CACHE_DIR": str(model_cache)}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    found = contents(outputs)
+    assert len(found) == CASES
+    return found
+
+
 @pytest.fixture
-def start(inputs, tmp_path, cache):
+def start(inputs, tmp_path, model_cache):
     """Start the command in a process of its own."""
     started = []
 
@@ -74,7 +92,7 @@ def start(inputs, tmp_path, cache):
         **variables: str,
     ) -> subprocess.Popen[str]:
         command = [sys.executable, *program, "-i", inputs, "-o", outputs, *options]
-        environment = {**os.environ, "QMEDSAM_CACHE_DIR": str(cache), **variables}
+        environment = {**os.environ, "QMEDSAM_CACHE_DIR": str(model_cache), **variables}
         process = subprocess.Popen(
             [str(part) for part in command],
             cwd=ROOT,
@@ -92,6 +110,19 @@ def start(inputs, tmp_path, cache):
         process.communicate()
 
 
+@pytest.fixture
+def hold(start, tmp_path):
+    """Start the command, and return it when it is held at a point."""
+
+    def begin(point: str, *options: str) -> subprocess.Popen[str]:
+        told = tmp_path / "held"
+        process = start(*options, program=["-c", HELD], HELD_AT=point, HELD=str(told))
+        wait_for(told.exists, f"The point {point}", process)
+        return process
+
+    return begin
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -101,41 +132,34 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, errors
 
 
-@pytest.mark.parametrize("inside_a_case", [False, True], ids=["between", "inside"])
+@pytest.mark.parametrize(("point", "count"), [("between", 2), ("inside", 3)])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_run_in_order(start, tmp_path, number, status, inside_a_case):
+def test_a_signal_ends_the_run_in_order(hold, tmp_path, number, status, point, count):
     report = tmp_path / "report.json"
-    tells = {"TELL_OF": "7", "TELL_BY": str(tmp_path / "encoded")} if inside_a_case else {}
-    process = start("--report", str(report), program=["-c", TELLING], **tells)
-    event = tmp_path / ("encoded" if inside_a_case else "out/0.npz")
-    wait_for(event.exists, event.name, process)
+    process = hold(point, "--report", str(report))
     process.send_signal(number)
     found, errors = finish(process)
     assert found == status
     done = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert done == [f"{case}.npz" for case in range(len(done))]  # nor a temporary file
-    assert 0 < len(done) < CASES
-    if inside_a_case:
-        assert len(done) == 3
-    assert f"Stopped by {number.name} after {len(done)} of {CASES} cases" in errors
+    assert done == [f"{case}.npz" for case in range(count)]  # nor a temporary file
+    assert f"Stopped by {number.name} after {count} of {CASES} cases" in errors
     document = json.loads(report.read_text())
     assert document["stopped_by"] == number.name
     assert [case["name"] for case in document["cases"]] == done
 
 
-def test_a_signal_while_the_model_is_loaded_ends_the_run(start, tmp_path):
-    process = start()
-    wait_for((tmp_path / "out").exists, "The folder", process)
+def test_a_signal_while_the_model_is_loaded_ends_the_run(hold, tmp_path):
+    process = hold("loading")
     process.send_signal(signal.SIGTERM)
     status, errors = finish(process)
     assert status == 143
-    assert "Stopped by SIGTERM" in errors
+    assert "Stopped by SIGTERM before the first case" in errors
     assert "Traceback" not in errors
+    assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_what_was_killed_goes_on_where_it_was(start, tmp_path):
-    assert finish(start(outputs=tmp_path / "whole"))[0] == 0
-    process = start()
+def test_what_was_killed_goes_on_where_it_was(hold, start, undisturbed, tmp_path):
+    process = hold("inside")
     wait_for((tmp_path / "out" / "2.npz").exists, "2.npz", process)
     process.kill()
     finish(process)
@@ -144,21 +168,16 @@ def test_what_was_killed_goes_on_where_it_was(start, tmp_path):
     kept = (tmp_path / "out" / "0.npz").stat()
     report = tmp_path / "report.json"
     assert finish(start("--resume", "--report", str(report)))[0] == 0
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "out") == undisturbed
     assert (tmp_path / "out" / "0.npz").stat().st_mtime_ns == kept.st_mtime_ns
     cases = json.loads(report.read_text())["cases"]
-    is_kept = {case["name"]: case["is_kept"] for case in cases}
-    assert is_kept["0.npz"]
-    assert is_kept["2.npz"]
-    assert not is_kept["1.npz"]
-    assert not is_kept["5.npz"]
+    assert [case["name"] for case in cases if case["is_kept"]] == ["0.npz", "2.npz"]
 
 
-def test_two_processes_on_one_folder_both_finish(start, tmp_path):
-    assert finish(start(outputs=tmp_path / "whole"))[0] == 0
+def test_two_processes_on_one_folder_both_finish(start, undisturbed, tmp_path):
     both = [start(), start()]
     assert [finish(process)[0] for process in both] == [0, 0]
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "out") == undisturbed
 
 
 def test_a_full_disk_fails_its_cases_and_leaves_nothing_half_written(start, tmp_path):
@@ -224,7 +243,11 @@ def test_the_examples_need_no_network_no_home_and_no_working_folder(tmp_path):
     """As in a container of another user; without a network where that can be cut off."""
     cut = ["unshare", "--net"]
     can_cut = shutil.which("unshare") and not subprocess.run([*cut, "true"], check=False).returncode
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": "/proc/none"}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT / "inference"),
+        "HOME": "/proc/none",
+    }
     command = [sys.executable, "-m", "qmedsam", "-i", EXAMPLES, "-o", tmp_path / "out"]
     run = subprocess.run(
         [*(cut if can_cut else []), *(str(part) for part in command)],
@@ -239,7 +262,7 @@ def test_the_examples_need_no_network_no_home_and_no_working_folder(tmp_path):
 
 
 @pytest.mark.slow
-def test_20_kills_at_random_moments_change_no_byte(tmp_path, cache):
+def test_20_kills_at_random_moments_change_no_byte(tmp_path, model_cache):
     """Thirty cases are killed at a random moment and resumed, twenty times."""
     inputs = tmp_path / "in"
     inputs.mkdir()
@@ -247,7 +270,7 @@ def test_20_kills_at_random_moments_change_no_byte(tmp_path, cache):
     for number in range(30):
         pixels = generator.integers(0, 256, (300, 400, 3), dtype=np.uint8)
         np.savez_compressed(inputs / f"{number:02}.npz", imgs=pixels, boxes=[[9, 9, 200, 150]])
-    environment = {**os.environ, "QMEDSAM_CACHE_DIR": str(cache)}
+    environment = {**os.environ, "QMEDSAM_CACHE_DIR": str(model_cache)}
 
     def begin(outputs: Path, *options: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "qmedsam", "-i", inputs, "-o", outputs, *options]

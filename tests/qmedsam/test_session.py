@@ -12,7 +12,7 @@ from qmedsam import InvalidCaseError, Segmenter, Session, Settings
 from qmedsam import segmenter as segmenter_module
 from qmedsam.batch.cases import read_case
 from tests.conftest import EXAMPLES
-from tests.qmedsam.test_cli import FakeCompiledNetwork
+from tests.qmedsam.conftest import FakeCompiledNetwork
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
 VOLUME = np.random.default_rng(1).integers(0, 256, (5, 60, 80), dtype=np.uint8)

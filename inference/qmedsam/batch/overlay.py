@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..core.geometry import Box, Boxes, mask_to_box
 from ..core.postprocess import LabelMap
 from ..core.preprocess import as_rgb
+from ..core.prompts import VOLUME_COLUMNS
 from ..core.propagation import boxes_2d, slice_range
 
 Picture = NDArray[np.uint8]
@@ -34,6 +35,21 @@ MOST_NUMBERS = 40  # more numbers than this hide what they name
 GOLDEN_RATIO = 0.618034
 FIRST_HUE = 0.25  # green: rare in tissue
 BOX_SHADE = 0.65
+
+
+def draw_overlay(
+    pixels: NDArray[np.uint8], boxes: Boxes, label_map: LabelMap, *, objects: Sequence[int]
+) -> Picture:
+    """Draw an image with boxes (N, 4), or a montage of a volume with boxes (N, 6).
+
+    Args:
+        pixels: as of `draw_image_overlay` or `draw_volume_montage`.
+        boxes: theirs, too.
+        label_map: of the extent of the pixels.
+        objects: rows of the boxes to draw.
+    """
+    draw = draw_volume_montage if boxes.shape[1] == VOLUME_COLUMNS else draw_image_overlay
+    return draw(pixels, boxes, label_map, objects=objects)
 
 
 def draw_image_overlay(
@@ -161,8 +177,8 @@ def _draw_object(picture: Picture, mask: NDArray[np.bool_], *, box: Box, color: 
     if extent is None:
         return
     left, top, right, bottom = (int(value) for value in extent)
-    window = mask[top : bottom + 1, left : right + 1].astype(np.uint8)
-    contours, _ = cv2.findContours(window, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = mask[top : bottom + 1, left : right + 1].astype(np.uint8)
+    contours, _ = cv2.findContours(filled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, contours, -1, color, thickness, cv2.LINE_AA, offset=(left, top))
 
 

@@ -1,8 +1,8 @@
 """The loop over cases: read, segment, write, count.
 
-While a case is segmented the next one is read and the one before is written, each in a thread. A
-bad case is reported by name and the rest go on; nothing that happens to one case, nor to its
-picture, touches another.
+While a case is segmented the next one is read and the one before is written, each in a thread.
+An invalid case is reported by name and the rest go on; nothing that happens to one case, nor to
+its picture, touches another.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .cases import (
     read_label_map_shape,
     write_label_map,
 )
-from .overlay import draw_image_overlay, draw_volume_montage, encode_png
+from .overlay import draw_overlay, encode_png
 from .report import CaseRecord
 
 logger = logging.getLogger(__name__)
@@ -193,9 +193,8 @@ class CaseRun:
     def _draw(self, drawn: _Prompted, label_map: LabelMap, target: Path) -> None:
         """Draw the picture of a case whose label map is safe."""
         prompts = drawn.prompts
-        draw = draw_volume_montage if prompts.is_volume else draw_image_overlay
         try:
-            picture = draw(drawn.pixels, prompts.boxes, label_map, objects=prompts.objects)
+            picture = draw_overlay(drawn.pixels, prompts.boxes, label_map, objects=prompts.objects)
             write_bytes(target, encode_png(picture))
         except Exception as error:
             logger.exception("%s: the label map is written, its picture failed", self._shown)

@@ -81,7 +81,7 @@ class Storage:
             return work_of(read_outline(self.folder / name))
         file_system, path = self._opened()
         try:
-            with file_system.open(f"{path}/{name}", "rb", box_batch_size=BLOCK_BYTES) as stream:
+            with file_system.open(f"{path}/{name}", "rb", block_size=BLOCK_BYTES) as stream:
                 return work_of(read_outline_of(stream))
         except Exception:  # the worker that gets it will say what is wrong
             return Work()
@@ -135,6 +135,16 @@ class Storage:
         except Exception as error:  # of a package that is missing, or lacks an argument
             raise StorageError(f"Folder {self.url} cannot be used: {error}") from error
         return file_system, str(path).rstrip("/")
+
+
+def absolute_storage(text: str) -> Storage:
+    """Return the folder of a URL or a path, which need not be absolute as a user writes it.
+
+    Raises:
+        StorageError: it cannot be used.
+    """
+    folder = Storage(text).folder
+    return Storage(text if folder is None else str(folder))
 
 
 @contextmanager

@@ -16,14 +16,21 @@ from numpy.typing import NDArray
 
 from ..core.postprocess import LabelMap
 from ..version import __version__
-from .dicom_planes import Dataset, Plane, one_series, planes_of, read_datasets, values_of, window_of
+from .dicom_datasets import (
+    Dataset,
+    Plane,
+    one_series,
+    planes_of,
+    read_datasets,
+    values_of,
+    window_of,
+)
 from .intensity import AS_IT_IS, OF_FILE, PERCENTILES, IntensityWindow, Limits
 from .nifti import LPS_TO_RAS, encode_nifti
-from .nifti import SUFFIXES as NIFTI_SUFFIXES
 from .picture import encode_label_png
 from .scan import FormatError, LabelNotes, Scan
+from .suffixes import NIFTI_SUFFIXES
 
-SUFFIXES = (".dcm", ".dicom")
 CT, CT_WINDOW = "CT", "soft-tissue"
 INVERTED = "MONOCHROME1"  # low values are bright
 SAME_DIRECTION = 1e-3  # of the cosines of orientations

@@ -8,13 +8,14 @@ from ..batch.case_file import SEGS_KEY
 from ..batch.cases import CASE_SUFFIX, archive_with_info
 from ..core.postprocess import LabelMap
 from ..system.files import write_bytes
-from . import dicom, nifti, picture
-from . import npz as case
-from .dicom_planes import MAGIC, MAGIC_AT, is_dicom
+from .dicom import DicomScan
+from .dicom_datasets import MAGIC, MAGIC_AT, is_dicom
 from .intensity import IntensityWindow
+from .nifti import NiftiScan
+from .npz import CaseScan
+from .picture import PictureScan
 from .scan import FormatError, LabelNotes, Scan
-
-SUFFIXES = (*nifti.SUFFIXES, *dicom.SUFFIXES, *picture.SUFFIXES, *case.SUFFIXES)
+from .suffixes import CASE_SUFFIXES, DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, SUFFIXES
 
 
 def open_scan(
@@ -32,7 +33,7 @@ def open_scan(
             files = sorted(file for file in path.iterdir() if file.is_file())
             visible = [file for file in files if not file.name.startswith(".")]
             contents = [file.read_bytes() for file in visible]
-            return dicom.DicomScan(str(path), contents, window, series)
+            return DicomScan(str(path), contents, window, series)
         if not path.name.lower().endswith(SUFFIXES) and not _begins_as_dicom(path):
             raise FormatError(
                 f"{path} must be DICOM, a folder of it, or end in {', '.join(SUFFIXES)}"
@@ -56,14 +57,14 @@ def read_scan(name: str, content: bytes, window: str | IntensityWindow | None = 
         WindowError: the window does not fit its values.
     """
     lower = name.lower()
-    if lower.endswith(nifti.SUFFIXES):
-        return nifti.NiftiScan(name, content, window)
-    if lower.endswith(picture.SUFFIXES):
-        return picture.PictureScan(name, content, window)
-    if lower.endswith(dicom.SUFFIXES) or is_dicom(content):
-        return dicom.DicomScan(name, [content], window)
-    if lower.endswith(case.SUFFIXES):
-        return case.CaseScan(name, content, window)
+    if lower.endswith(NIFTI_SUFFIXES):
+        return NiftiScan(name, content, window)
+    if lower.endswith(PICTURE_SUFFIXES):
+        return PictureScan(name, content, window)
+    if lower.endswith(DICOM_SUFFIXES) or is_dicom(content):
+        return DicomScan(name, [content], window)
+    if lower.endswith(CASE_SUFFIXES):
+        return CaseScan(name, content, window)
     raise FormatError(f"{name} must end in {', '.join(SUFFIXES)}")
 
 

@@ -27,9 +27,9 @@ from ..core.postprocess import LabelMap
 from ..system.memory import largest_array_bytes
 from .intensity import PERCENTILES, IntensityWindow
 from .scan import FormatError, LabelNotes, Scan
+from .suffixes import NIFTI_SUFFIXES
 
 orientations: Any = nibabel_orientations
-SUFFIXES = (".nii", ".nii.gz")
 SEEN = orientations.axcodes2ornt(("L", "P", "S"))  # x to the left, y to the back, z upwards
 OWN_NOTE = b'"made_by": "qmedsam'  # in an extension that this wrote
 LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])  # x and y of DICOM and of cases run against NIfTI's
@@ -63,7 +63,7 @@ class NiftiScan(Scan):
         WindowError: the window does not fit its values.
     """
 
-    label_suffixes = SUFFIXES
+    label_suffixes = NIFTI_SUFFIXES
 
     def __init__(
         self, name: str, content: bytes, window: str | IntensityWindow | None = None
@@ -122,7 +122,7 @@ def encode_nifti(
         values: in the order of the file's own axes.
         affine: voxels to millimetres to the right, front and top.
         header: of which units and codes are kept; it is written to.
-        suffix: one of `SUFFIXES`.
+        suffix: one of `NIFTI_SUFFIXES`.
         notes: of labels, written as an extension of the header; None where these are none.
     """
     fields: Any = header

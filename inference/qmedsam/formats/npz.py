@@ -6,7 +6,7 @@ from typing import Any
 
 from nibabel import nifti1 as nibabel_nifti1
 
-from ..batch.cases import CASE_SUFFIX, read_case_bytes
+from ..batch.cases import read_case_bytes
 from ..batch.overlay import encode_png
 from ..core.postprocess import LabelMap
 from ..core.preprocess import as_rgb, without_alpha
@@ -14,11 +14,10 @@ from ..core.prompts import check_pixels, label_map_shape
 from ..errors import InvalidCaseError
 from .intensity import AS_IT_IS, IntensityWindow
 from .nifti import LPS_TO_RAS, encode_nifti
-from .nifti import SUFFIXES as NIFTI_SUFFIXES
 from .picture import encode_label_png
 from .scan import FormatError, LabelNotes, Scan
+from .suffixes import NIFTI_SUFFIXES
 
-SUFFIXES = (CASE_SUFFIX,)
 nifti1: Any = nibabel_nifti1
 
 

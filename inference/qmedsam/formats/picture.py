@@ -18,7 +18,6 @@ from ..core.postprocess import LabelMap
 from .intensity import AS_IT_IS, PERCENTILES, IntensityWindow
 from .scan import FormatError, LabelNotes, Scan, check_size
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 KINDS = ("PNG", "JPEG", "TIFF", "BMP")
 
 

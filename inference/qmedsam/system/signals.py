@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from .. import exit_status
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -21,7 +23,7 @@ class Stopped(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.status = 128 + number  # as a shell reports it
+        self.status = exit_status.of_signal(number)
 
 
 @contextmanager
@@ -34,7 +36,9 @@ def stop_on_signals() -> Iterator[None]:
         raise Stopped(number)
 
     def end(number: int, frame: FrameType | None) -> None:
-        os._exit(128 + number)  # of a container's first process the default is to go on
+        os._exit(
+            exit_status.of_signal(number)
+        )  # of a container's first process the default is to go on
 
     if threading.current_thread() is not threading.main_thread():  # which alone may handle them
         yield

@@ -44,7 +44,7 @@ def create_app(segmenter: Segmenter, *, host: str, most_bytes: int) -> FastAPI:
 
     Args:
         segmenter: that all requests share; they take turns.
-        host: address that is listened on, by which requests are judged.
+        host: address that is listened on, by which requests are validated.
         most_bytes: of an upload.
     """
     app = FastAPI(

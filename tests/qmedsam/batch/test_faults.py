@@ -15,11 +15,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from qmedsam import Segmenter, Settings, cli, segmenter
+from qmedsam import Segmenter, Settings
 from qmedsam.batch.cases import read_label_map_shape
-from qmedsam.cli import DONE, SOME_FAILED, main
+from qmedsam.cli import main
+from qmedsam.commands import run as run_command
+from qmedsam.exit_status import DONE, SOME_FAILED
 from qmedsam.system import memory
-from tests.qmedsam.test_cli import FakeCompiledNetwork
 
 IMAGE = np.arange(40 * 60, dtype=np.uint8).reshape(40, 60)
 BOXES = np.array([[5, 5, 30, 20]])
@@ -27,12 +28,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8)
 
 
 @pytest.fixture
-def _fake_model(monkeypatch):
-    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
-
-
-@pytest.fixture
-def run(tmp_path, caplog, _fake_model):
+def run(tmp_path, caplog, fake_model):
     """Run the command on the cases in `run.inputs`."""
     inputs, outputs = tmp_path / "in", tmp_path / "out"
     inputs.mkdir()
@@ -213,6 +209,7 @@ def test_the_shape_of_an_empty_label_map_comes_from_the_headers(tmp_path, case, 
 
 
 VOLUME = np.zeros((3, 40, 60), np.uint8)
+MOST_DECODED = 260  # by the real model: more than 8 bits can count, in several calls
 # Members of a case that is odd, what is warned of, and the labels of its label map.
 ODD = {
     "swapped-corners": (IMAGE, [[30, 20, 5, 5]], "swapped in box 1", {1}),
@@ -251,10 +248,10 @@ def test_odd_content_is_segmented_and_corrections_are_noted(run, pixels, boxes, 
 @pytest.mark.model
 def test_odd_content_is_segmented_by_the_model_that_ships():
     segmenter = Segmenter(settings=Settings(precision="f32"))
-    for name, (pixels, boxes, _, _) in ODD.items():
-        label_map = segmenter.segment(pixels, np.asarray(boxes))
-        columns = np.asarray(boxes).shape[1]
-        expected = pixels.shape if columns == 6 else pixels.shape[:2]
+    for name, (pixels, all_boxes, _, _) in ODD.items():
+        boxes = np.asarray(all_boxes)[:MOST_DECODED]
+        label_map = segmenter.segment(pixels, boxes)
+        expected = pixels.shape if boxes.shape[1] == 6 else pixels.shape[:2]
         assert label_map.shape == expected, name
         assert label_map.max(initial=0) <= len(boxes), name
 
@@ -371,14 +368,14 @@ def test_a_file_that_may_not_be_read_is_named(run):
 def test_a_file_that_vanishes_is_named(run, monkeypatch):
     (run.inputs / "a.npz").write_bytes(GOOD)
     (run.inputs / "b.npz").write_bytes(GOOD)
-    listed = cli.list_cases
+    listed = run_command.list_cases
 
     def list_and_remove(folder):
         paths = listed(folder)
         paths[1].unlink()
         return paths
 
-    monkeypatch.setattr(cli, "list_cases", list_and_remove)
+    monkeypatch.setattr(run_command, "list_cases", list_and_remove)
     assert run.call("--on-error", "empty") == SOME_FAILED
     assert "b.npz: File must be a regular file, got nothing" in run.log.text
     assert run.written().keys() == {"a.npz"}

@@ -6,6 +6,7 @@ import numpy as np
 from qmedsam.batch.overlay import (
     MOST_TILES,
     draw_image_overlay,
+    draw_overlay,
     draw_volume_montage,
     encode_png,
     montage_slices,
@@ -96,3 +97,17 @@ def test_an_object_that_is_left_out_is_not_drawn():
     alone = draw_volume_montage(volume, boxes[:1], volume, objects=[0])
     np.testing.assert_array_equal(first, alone)
     assert both.any(axis=2).sum() > first.any(axis=2).sum()
+
+
+def test_the_boxes_say_whether_a_volume_is_drawn():
+    volume = np.zeros((4, 32, 32), np.uint8)
+    boxes = np.array([[2, 2, 1, 20, 20, 3]], dtype=np.float32)
+    np.testing.assert_array_equal(
+        draw_overlay(volume, boxes, volume, objects=[0]),
+        draw_volume_montage(volume, boxes, volume, objects=[0]),
+    )
+    image, flat = volume[0], boxes[:, [0, 1, 3, 4]]
+    np.testing.assert_array_equal(
+        draw_overlay(image, flat, image, objects=[0]),
+        draw_image_overlay(image, flat, image, objects=[0]),
+    )

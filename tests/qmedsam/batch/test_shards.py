@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmedsam import cli, segmenter
 from qmedsam.batch.cases import list_cases
 from qmedsam.batch.cost import Work, read_work, read_works
 from qmedsam.batch.shards import Shard, assign, cases_of_shard
 from qmedsam.cli import main
-from tests.qmedsam.test_cli import FakeCompiledNetwork
+from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
 
 COUNT = 4
 
@@ -43,29 +42,26 @@ def test_shards_have_every_case_once_and_loads_within_a_tenth(skewed):
     assert all(shard == sorted(shard) for shard in shards)
 
 
-def test_the_command_runs_its_shard_alone(skewed, tmp_path, monkeypatch):
-    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
+def test_the_command_runs_its_shard_alone(skewed, tmp_path, fake_model):
     written: list[str] = []
     for index in range(COUNT):
         output = tmp_path / str(index)
         status = main(["-i", str(skewed), "-o", str(output), "--shard", f"{index}/{COUNT}"])
         names = [path.name for path in output.iterdir()]
         is_whole = len(names) == len(cases_of_shard(list_cases(skewed), Shard(index, COUNT)))
-        assert status == (cli.DONE if is_whole else cli.SOME_FAILED)
+        assert status == (DONE if is_whole else SOME_FAILED)
         written += names
     assert sorted(written) == [path.name for path in list_cases(skewed)][:-1]
 
 
-def test_a_shard_without_cases_is_done(skewed, tmp_path, monkeypatch):
-    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
+def test_a_shard_without_cases_is_done(skewed, tmp_path, fake_model):
     words = ["-i", str(skewed), "-o", str(tmp_path / "out"), "--shard", "998/999"]
-    assert main(words) == cli.DONE
+    assert main(words) == DONE
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_file_system_that_fails_ends_the_task(skewed, tmp_path, monkeypatch, caplog):
+def test_a_file_system_that_fails_ends_the_task(skewed, tmp_path, fake_model, monkeypatch, caplog):
     """It would deal the cases out otherwise than the other tasks do."""
-    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
     opened = Path.open
 
     def fail(self, *arguments, **options):
@@ -75,7 +71,7 @@ def test_a_file_system_that_fails_ends_the_task(skewed, tmp_path, monkeypatch, c
 
     monkeypatch.setattr(Path, "open", fail)
     words = ["-i", str(skewed), "-o", str(tmp_path / "out"), "--shard", "0/4"]
-    assert main(words) == cli.NOTHING_RAN
+    assert main(words) == NOTHING_RAN
     assert "Stale file handle" in caplog.text
 
 

@@ -8,15 +8,13 @@ import fsspec
 import numpy as np
 import pytest
 
-from qmedsam import segmenter
 from qmedsam.batch.cases import read_label_map
 from qmedsam.batch.cost import Work
 from qmedsam.cli import main
-from qmedsam.cluster.storage import Storage, StorageError, staged
+from qmedsam.cluster.storage import BLOCK_BYTES, Storage, StorageError, staged
 from qmedsam.cluster.worker import Job, Worker
 from qmedsam.config import Settings
 from tests.conftest import EXAMPLES
-from tests.qmedsam.test_cli import FakeCompiledNetwork
 
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.npz"))
 
@@ -36,9 +34,7 @@ def url():
 
 
 @pytest.fixture
-def worker(url, monkeypatch):
-    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
-
+def worker(url, fake_model):
     def start(inputs=url, outputs="memory://masks", **options) -> Worker:
         job = Job(Storage(inputs), Storage(outputs), Settings(threads=1), **options)
         job.outputs.make()
@@ -58,6 +54,19 @@ def test_cases_behind_a_url_are_listed_and_their_work_is_known(url):
     assert local.names() == NAMES
     assert [storage.work(name) for name in NAMES] == [local.work(name) for name in NAMES]
     assert storage.work("notes.txt") == storage.work("missing.npz") == Work()
+
+
+def test_of_a_large_case_the_headers_alone_are_fetched(url, monkeypatch):
+    memory = type(fsspec.filesystem("memory"))
+    opened, options_of = memory.open, []
+
+    def watched(self, path, mode="rb", **options):
+        options_of.append(options)
+        return opened(self, path, mode, **options)
+
+    monkeypatch.setattr(memory, "open", watched)
+    Storage(url).work(NAMES[0])
+    assert options_of == [{"block_size": BLOCK_BYTES}]
 
 
 @pytest.mark.parametrize(

@@ -10,84 +10,48 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from pydicom.data import get_testdata_file
 from pydicom.uid import EnhancedCTImageStorage, generate_uid
 
-from qmedsam import segmenter
 from qmedsam.cli import main
 from qmedsam.formats.dispatch import open_scan
 from qmedsam.formats.intensity import IntensityWindow
 from qmedsam.formats.scan import FormatError
-from tests.qmedsam.test_cli import FakeCompiledNetwork
+from tests.qmedsam.formats.conftest import SPACING_MM, pydicom_file, series
 
 # pydicom warns of what its own old test files have, and highdicom of what it does itself.
 pytestmark = [
+    pytest.mark.usefixtures("fake_model"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
-SPACING_MM = 2.5
-
-
-def test_file(name: str) -> Path:
-    return Path(get_testdata_file(name, download=False))
-
-
-test_file.__test__ = False  # it is none
 
 
 def read(path: Path, window=None):
     return open_scan(path, window)
 
 
-def series(folder: Path, count: int = 6, *, step=SPACING_MM, **attributes) -> Path:
-    """Write slices of a CT under names out of order, each brighter than the one below it."""
-    folder.mkdir()
-    uid = generate_uid()
-    for number in range(count):
-        dataset = pydicom.dcmread(test_file("CT_small.dcm"))
-        dataset.SeriesInstanceUID = uid
-        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        x, y, z = dataset.ImagePositionPatient
-        dataset.ImagePositionPatient = [x, y, z + step * number]
-        dataset.InstanceNumber = number + 1
-        values = np.full((128, 128), 24 + 100 * number, dtype=np.int16)  # -1000 to -500 HU
-        values[:, :64] += 1024
-        dataset.PixelData = values.tobytes()
-        for name, value in attributes.items():
-            setattr(dataset, name, value)
-        dataset.save_as(folder / f"{(number * 5) % 7}.dcm")
-    (folder / "notes.txt").write_text("beside the slices")
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _fake_model(monkeypatch):
-    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
-    monkeypatch.setenv("QMEDSAM_CACHE_DIR", "")
-
-
 def test_ct_is_rescaled_and_seen_in_the_window_of_soft_tissue():
-    dataset = pydicom.dcmread(test_file("CT_small.dcm"))
+    dataset = pydicom.dcmread(pydicom_file("CT_small.dcm"))
     units = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
     expected = np.clip(np.rint((units + 160) * 255 / 400), 0, 255)
-    found = read(test_file("CT_small.dcm"))
+    found = read(pydicom_file("CT_small.dcm"))
     assert (found.pixels.shape, found.is_volume) == ((128, 128), False)
     np.testing.assert_allclose(found.pixels, expected, atol=1)
 
 
 @pytest.mark.parametrize("name", ["MR_small.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm"])
 def test_mr_is_seen_by_percentiles_however_it_is_stored(name):
-    found = read(test_file(name)).pixels
-    np.testing.assert_array_equal(found, read(test_file("MR_small.dcm")).pixels)
+    found = read(pydicom_file(name)).pixels
+    np.testing.assert_array_equal(found, read(pydicom_file("MR_small.dcm")).pixels)
     assert (found.min(), found.max()) == (0, 255)
 
 
 def test_low_values_may_be_bright(tmp_path):
-    dataset = pydicom.dcmread(test_file("MR_small.dcm"))
+    dataset = pydicom.dcmread(pydicom_file("MR_small.dcm"))
     dataset.PhotometricInterpretation = "MONOCHROME1"
     dataset.save_as(tmp_path / "a.dcm")
     inverted = read(tmp_path / "a.dcm").pixels
-    np.testing.assert_array_equal(255 - inverted, read(test_file("MR_small.dcm")).pixels)
+    np.testing.assert_array_equal(255 - inverted, read(pydicom_file("MR_small.dcm")).pixels)
 
 
 @pytest.mark.parametrize(
@@ -101,13 +65,13 @@ def test_low_values_may_be_bright(tmp_path):
     ],
 )
 def test_colours_become_rgb_of_8_bits(name, shape):
-    found = read(test_file(name))
+    found = read(pydicom_file(name))
     assert (found.pixels.shape, found.pixels.dtype, found.is_volume) == (shape, np.uint8, False)
     assert found.pixels.max() > 200
 
 
 def test_frames_of_one_file_are_a_volume():
-    found = read(test_file("rtdose.dcm"))
+    found = read(pydicom_file("rtdose.dcm"))
     assert (found.pixels.shape, found.is_volume) == ((15, 10, 10), True)
 
 
@@ -119,7 +83,7 @@ def test_slices_go_by_position(tmp_path):
 
 
 def test_a_series_of_pydicom_itself_is_read_and_written(tmp_path):
-    folder = test_file("DICOMDIR").parent / "98892001" / "CT5N"
+    folder = pydicom_file("DICOMDIR").parent / "98892001" / "CT5N"
     scan = read(folder)
     assert scan.pixels.shape == (5, 16, 16)
     assert (
@@ -138,7 +102,7 @@ def test_a_series_of_pydicom_itself_is_read_and_written(tmp_path):
 )
 def test_scouts_and_parts_of_series_are_refused(name, message):
     with pytest.raises(FormatError, match=message):
-        read(test_file("DICOMDIR").parent / name)
+        read(pydicom_file("DICOMDIR").parent / name)
 
 
 def test_labels_of_a_series_are_a_seg_of_its_slices(tmp_path):
@@ -198,7 +162,7 @@ def test_a_missing_slice_is_noticed(tmp_path, caplog):
 @pytest.mark.parametrize("chosen", ["3", "UID"])
 def test_one_of_several_series_is_chosen(tmp_path, chosen):
     folder = series(tmp_path / "ct", SeriesNumber=3)
-    dataset = pydicom.dcmread(test_file("MR_small.dcm"))
+    dataset = pydicom.dcmread(pydicom_file("MR_small.dcm"))
     dataset.save_as(folder / "other.dcm")
     uid = pydicom.dcmread(folder / "0.dcm").SeriesInstanceUID
     found = open_scan(folder, series=str(uid) if chosen == "UID" else chosen)
@@ -231,14 +195,14 @@ def test_labels_of_a_series_are_also_nifti_in_its_place(tmp_path, orientation):
 
 
 def test_labels_of_one_image_are_also_png(tmp_path):
-    words = ["segment", str(test_file("CT_small.dcm")), "--box", "10,20,50,60"]
+    words = ["segment", str(pydicom_file("CT_small.dcm")), "--box", "10,20,50,60"]
     assert main([*words, "-o", str(tmp_path / "a.png")]) == 0
     assert cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)[40, 30] == 1
 
 
 def enhanced(path: Path, *, slope=2.0, intercept=-1024.0, step=SPACING_MM) -> np.ndarray:
     """Write an enhanced CT whose frames lie in another order than they are stored; return HU."""
-    dataset = pydicom.dcmread(test_file("CT_small.dcm"))
+    dataset = pydicom.dcmread(pydicom_file("CT_small.dcm"))
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
     for name in ("ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope"):
         delattr(dataset, name)
@@ -309,8 +273,8 @@ def test_a_broken_slice_is_named_and_not_left_out(tmp_path):
 
 
 def test_padding_is_no_measurement(tmp_path):
-    dataset = pydicom.dcmread(test_file("MR_small.dcm"))
-    expected = read(test_file("MR_small.dcm")).pixels
+    dataset = pydicom.dcmread(pydicom_file("MR_small.dcm"))
+    expected = read(pydicom_file("MR_small.dcm")).pixels
     values = dataset.pixel_array.copy()
     values[:10] = -2000
     dataset.PixelData = values.tobytes()
@@ -324,12 +288,12 @@ def test_padding_is_no_measurement(tmp_path):
 
 
 def test_the_window_of_the_file_may_be_chosen(tmp_path):
-    dataset = pydicom.dcmread(test_file("CT_small.dcm"))
+    dataset = pydicom.dcmread(pydicom_file("CT_small.dcm"))
     dataset.WindowCenter, dataset.WindowWidth = [30, 40], [300, 80]
     dataset.save_as(tmp_path / "IM0001")  # without a suffix, as on a disc
     found = open_scan(tmp_path / "IM0001", "file")
     np.testing.assert_array_equal(
-        found.pixels, read(test_file("CT_small.dcm"), IntensityWindow(30, 300)).pixels
+        found.pixels, read(pydicom_file("CT_small.dcm"), IntensityWindow(30, 300)).pixels
     )
     assert found.described_window == "window file, -120 to 180"
 
@@ -344,7 +308,7 @@ def test_the_window_of_the_file_may_be_chosen(tmp_path):
     ],
 )
 def test_most_compressed_files_are_read(name, message):
-    path = test_file(name)
+    path = pydicom_file(name)
     if message is None:
         assert read(path).pixels.std() > 1
         return
@@ -355,7 +319,7 @@ def test_most_compressed_files_are_read(name, message):
 def test_what_does_not_fit_is_refused_before_it_is_decoded(monkeypatch):
     monkeypatch.setattr("qmedsam.formats.scan.largest_array_bytes", lambda: 9999)
     with pytest.raises(FormatError, match=r"must hold 2499 values at most .* got 16384"):
-        read(test_file("CT_small.dcm"))
+        read(pydicom_file("CT_small.dcm"))
 
 
 def test_names_of_objects_may_be_in_any_script(tmp_path):
@@ -389,4 +353,4 @@ def test_a_file_that_is_no_dicom_is_named(tmp_path, content):
 
 def test_truncated_pixels_are_named():
     with pytest.raises(FormatError, match=r"pixels of .*MR_truncated"):
-        read(test_file("MR_truncated.dcm"))
+        read(pydicom_file("MR_truncated.dcm"))

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from qmedsam import Segmenter, segmenter
+from qmedsam import Segmenter
 from qmedsam.formats.scan import Scan
 from qmedsam.web.app import create_app
 from qmedsam.web.shelf import MOST_SCANS
-from tests.qmedsam.formats.test_dicom import series
-from tests.qmedsam.test_cli import FakeCompiledNetwork
+from tests.qmedsam.formats.conftest import series
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 VOLUME = np.random.default_rng(1).integers(1, 1000, (40, 30, 8)).astype(np.int16)
@@ -25,8 +24,7 @@ BOX = [10, 12, 50, 40]
 
 
 @pytest.fixture
-def shared(monkeypatch) -> Segmenter:
-    monkeypatch.setattr(segmenter, "CompiledNetwork", FakeCompiledNetwork)
+def shared(fake_model) -> Segmenter:
     return Segmenter()
 
 

@@ -18,7 +18,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from qmedsam.batch.cases import read_case
 from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT
-from tests.qmedsam.formats.test_dicom import series
+from tests.qmedsam.formats.conftest import series
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [

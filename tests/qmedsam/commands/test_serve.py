@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 
 import pytest
 
@@ -24,9 +23,3 @@ def test_a_port_that_is_none_is_said(capsys, port, message):
         main(["serve", "--port", port])
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def test_without_the_extra_the_command_says_how_to_get_it(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "qmedsam.web.command", None)
-    assert main(["serve"]) == 2
-    assert "pip install 'qmedsam[web]'" in capsys.readouterr().err

@@ -15,10 +15,6 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from qmedsam.batch.cases import list_cases, read_case
-from qmedsam.cluster.command import WORKER_BYTES, _Run, threads_per_worker, worker_count
-from qmedsam.cluster.scheduler import ClusterError
-from qmedsam.cluster.worker import Description
-from qmedsam.version import __version__
 from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT, wait_for
 
 COUNT = 24
@@ -165,34 +161,3 @@ def test_what_cannot_run_is_said_in_a_sentence(tmp_path, words, message):
     assert result.returncode == 2, result.stderr
     assert message in result.stderr
     assert "Traceback" not in result.stderr
-
-
-def test_machines_are_full_and_no_more():
-    nodes = [{"CPU": 16.0, "memory": 64.0 * WORKER_BYTES}, {"CPU": 3.0, "memory": WORKER_BYTES}]
-    assert worker_count(nodes, threads=1) == 17
-    assert worker_count(nodes, threads=4) == 4
-    assert worker_count([{}], threads=1) == 0
-
-
-def test_fewer_cases_than_cores_get_more_threads():
-    assert threads_per_worker(0, [8, 16], cases=1000) == 1
-    assert threads_per_worker(0, [8, 16], cases=6) == 4
-    assert threads_per_worker(0, [8, 16], cases=1) == 8
-    assert threads_per_worker(3, [8, 16], cases=1000) == 3
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"version": "0.0.1"}, f"must have qmedsam {__version__}, got 0.0.1"),
-        ({"model": {"sha256": {"a": "2"}}}, "All machines must run one model in one precision"),
-        ({"model": {"precision": "bf16"}}, "b has int8 in bf16, a int8 in f32"),
-    ],
-)
-def test_machines_that_differ_are_refused(changes, message):
-    model = {"sha256": {"a": "1"}, "precision": "f32", "variant": "int8", "threads": 1}
-    run = _Run(2, None, started=0.0)
-    run.on_worker(Description("a", 1, __version__, model))
-    changed = {**model, **changes.get("model", {})}
-    with pytest.raises(ClusterError, match=message):
-        run.on_worker(Description("b", 1, changes.get("version", __version__), changed))

@@ -1,0 +1,157 @@
+"""`qmedsam run`: every case of a folder, on this machine.
+
+Whatever is wrong with the folders is found before the first case, and so is what is wrong with the
+model, but for its decoder, which is waited for when it is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from ..batch.cases import list_cases
+from ..batch.report import CaseRecord, describe_model
+from ..batch.run import Outputs, ReadAhead, run_batch
+from ..batch.shards import Shard, cases_of_shard
+from ..batch.summary import RunSummary
+from ..errors import UsageError
+from ..options import add_model_options, read_settings
+from ..segmenter import Segmenter
+from ..system.files import make_writable, printable
+from ..system.signals import Stopped, ignore_stops, stop_on_signals
+from .folder_options import add_case_options, read_on_error
+
+logger = logging.getLogger(__name__)
+
+HELP = "segment every case (.npz with imgs and boxes) of a folder"
+EXAMPLES = """\
+  qmedsam run -i cases -o masks
+  qmedsam -i cases -o masks --overlay-dir pictures --report report.json
+  qmedsam run -i cases -o masks --shard 0/16 --resume"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "-i", "--input-dir", type=Path, required=True, metavar="DIR", help="folder of the cases"
+    )
+    parser.add_argument(
+        "-o", "--output-dir", type=Path, required=True, metavar="DIR", help="folder for label maps"
+    )
+    parser.add_argument(
+        "--overlay-dir", type=Path, metavar="DIR", help="also draw a picture of each case here"
+    )
+    add_model_options(parser)
+    add_case_options(parser)
+    parser.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="run the I-th of N parts of the folder, from 0, of about equal work; for job arrays",
+    )
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("--verbose", action="store_true", help="say what is done")
+    volume.add_argument("--quiet", action="store_true", help="say nothing but errors")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Segment all cases and report."""
+    started = time.perf_counter()
+    with stop_on_signals():
+        paths = _cases(arguments)
+        outputs = _outputs(arguments)
+        summary = RunSummary(len(paths), None if arguments.quiet else sys.stderr, started=started)
+        # The first case is read while the model is compiled.
+        with closing(ReadAhead(paths, outputs)) as cases:
+            return _run(arguments, cases, summary)
+
+
+def _run(arguments: argparse.Namespace, cases: ReadAhead, summary: RunSummary) -> int:
+    segmenter = Segmenter(arguments.model_dir, read_settings(arguments))
+    network = segmenter.network
+    stop: Stopped | None = None
+
+    def on_case(record: CaseRecord) -> None:
+        summary.add(record)
+        logger.info("%s: %.2f s", printable(record.name), record.total_s)
+
+    try:
+        summary.begin()
+        logger.info(
+            "%d cases, %s with %s weights, the other layers in %s, %d threads",
+            len(cases),
+            network.manifest.name,
+            network.manifest.precision,
+            network.precision,
+            network.threads,
+        )
+        run_batch(segmenter, cases, on_case=on_case)
+        ignore_stops()
+    except Stopped as caught:
+        stop = caught
+    finally:
+        summary.close()
+        network.wait()
+    return summary.finish(arguments.report, lambda: describe_model(segmenter), stop=stop)
+
+
+def _cases(arguments: argparse.Namespace) -> list[Path]:
+    folder = arguments.input_dir
+    try:
+        if not folder.is_dir():
+            if folder.exists():
+                raise UsageError(
+                    f"Input {folder} must be a folder of cases (.npz), got a file; for one file: "
+                    "qmedsam segment --help"
+                )
+            raise UsageError(f"Input folder {folder} does not exist")
+        if arguments.output_dir.exists() and folder.samefile(arguments.output_dir):
+            raise UsageError(
+                f"Output folder {folder} is the input folder, whose cases it would lose"
+            )
+        paths = list_cases(folder)
+        if not paths:
+            raise UsageError(f"Input folder {folder} has no .npz files")
+        return paths if arguments.shard is None else cases_of_shard(paths, arguments.shard)
+    except OSError as error:
+        raise UsageError(f"Input folder {folder} cannot be read: {error}") from error
+
+
+def _outputs(arguments: argparse.Namespace) -> Outputs:
+    report, overlay_dir = arguments.report, arguments.overlay_dir
+    on_error = read_on_error(arguments)
+    for folder in (overlay_dir, None if report is None else report.parent, arguments.cache_dir):
+        if folder is not None and folder.resolve() in (
+            arguments.input_dir.resolve(),
+            arguments.output_dir.resolve(),
+        ):
+            raise UsageError(f"Folder {folder} is kept for cases or label maps alone")
+    if report is not None:
+        _writable(report.parent)
+        if report.is_dir():
+            raise UsageError(f"Report {report} must be a file, got a folder")
+    return Outputs(
+        output_dir=_writable(arguments.output_dir),
+        overlay_dir=None if overlay_dir is None else _writable(overlay_dir),
+        measures_memory=report is not None,
+        on_error=on_error,
+        keeps_earlier=arguments.resume,
+    )
+
+
+def _shard(text: str) -> Shard:
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        return make_writable(folder)
+    except OSError as error:
+        raise UsageError(f"Folder {folder} cannot be written: {error}") from error

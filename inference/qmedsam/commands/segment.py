@@ -1,0 +1,96 @@
+"""`qmedsam segment`: the boxes in one image or volume, written in its own format and geometry."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from ..batch.overlay import draw_overlay, encode_png
+from ..core.prompts import check_prompts
+from ..errors import UsageError
+from ..exit_status import DONE
+from ..options import add_model_options, read_settings
+from ..segmenter import Segmenter
+from ..system.files import write_bytes
+from .extras import needs_extra
+from .scan_options import EXTRA, add_scan_options, read_boxed_scan
+
+logger = logging.getLogger(__name__)
+
+HELP = "segment the boxes in one image or volume: NIfTI, DICOM, a picture, or a case"
+EXAMPLES = """\
+  qmedsam segment fundus.png --box disc=520,380,760,610 -o labels.png --preview preview.png
+  qmedsam segment brain.nii.gz --boxes boxes.csv -o labels.nii.gz
+  qmedsam segment ct_series --window lung --box 10,20,1,60,90,4 -o labels.dcm
+  qmedsam segment brain.nii.gz --box 10,20,60,90 --slice 3 --slices 1,4 -o labels.nii.gz"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_scan_options(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="label map, in the format and geometry of the image, or .npz",
+    )
+    parser.add_argument(
+        "--preview", type=Path, metavar="PNG", help="also draw the outlines, of a volume as tiles"
+    )
+    add_model_options(parser)
+    parser.add_argument(
+        "--slice",
+        type=int,
+        metavar="Z",
+        help="boxes of four coordinates are of this slice of a volume; needs --slices",
+    )
+    parser.add_argument(
+        "--slices",
+        type=_slices,
+        metavar="FIRST,LAST",
+        help="slices to which what was boxed on --slice is followed",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Segment the boxes of the file."""
+    try:
+        _segment(arguments)
+    except OSError as error:
+        raise UsageError(str(error)) from error
+    return DONE
+
+
+def _segment(arguments: argparse.Namespace) -> None:
+    with needs_extra(EXTRA):  # not at the top, for the help is there without it
+        from ..formats.dispatch import check_labels_name, write_labels
+    output, preview = arguments.output, arguments.preview
+    boxed = read_boxed_scan(arguments, read=[], written=[output, preview])
+    scan = boxed.scan
+    check_labels_name(scan, str(output))
+    starts = None
+    if arguments.slice is None and arguments.slices is None:
+        own = boxed.own_boxes()
+    else:
+        own, starts = boxed.own_boxes_followed(arguments.slice, arguments.slices)
+    prompts = check_prompts(scan.pixels, scan.boxes_to_pixels(own), written=own)
+    for text in prompts.notes:
+        logger.warning("%s: %s", arguments.image, text)
+    segmenter = Segmenter(arguments.model_dir, read_settings(arguments))
+    label_map = segmenter.pipeline.label_map(scan.pixels, prompts, starts=starts)
+    write_labels(scan, label_map, output, boxed.notes)
+    if preview is not None:
+        preview.parent.mkdir(parents=True, exist_ok=True)
+        picture = draw_overlay(scan.pixels, prompts.boxes, label_map, objects=prompts.objects)
+        write_bytes(preview, encode_png(picture))
+    segmenter.network.wait()
+
+
+def _slices(text: str) -> tuple[int, int]:
+    first, separator, last = text.partition(",")
+    if not (separator and first.isdecimal() and last.isdecimal()):
+        raise argparse.ArgumentTypeError(f"must be FIRST,LAST, got {text!r}")
+    return int(first), int(last)

@@ -1,0 +1,14 @@
+"""How commands end: the one table of their exit statuses."""
+
+DONE = 0
+SOME_FAILED = 1  # of several cases; the others are done
+NOTHING_RAN = 2
+EXPLAINED = (
+    f"Exit status: {DONE} all is done, {SOME_FAILED} some case failed, {NOTHING_RAN} nothing could "
+    "run; stopped by a\nsignal, 128 and its number."
+)
+
+
+def of_signal(number: int) -> int:
+    """Return the status of a command that a signal ended, as a shell reports it."""
+    return 128 + number

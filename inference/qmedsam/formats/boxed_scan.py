@@ -1,0 +1,98 @@
+"""An image or volume with the boxes that a user wrote for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..core.geometry import Boxes
+from ..core.prompts import IMAGE_COLUMNS, VOLUME_COLUMNS, boxes_on_slices
+from .boxes import NamedBox, read_boxes, stack_boxes
+from .dispatch import open_scan
+from .intensity import IntensityWindow
+from .scan import FormatError, LabelNotes, Scan
+
+
+@dataclass(frozen=True)
+class BoxedScan:
+    """An image or volume with boxes in the file's own coordinates.
+
+    Attributes:
+        scan: the image or volume.
+        boxes: as they were written; they need not fit it.
+        notes: to be written with a label map of them.
+    """
+
+    scan: Scan
+    boxes: tuple[NamedBox, ...]
+    notes: LabelNotes
+
+    def own_boxes(self) -> Boxes:
+        """Return the boxes of an image (N, 4) or a volume (N, 6) in the file's own coordinates.
+
+        Raises:
+            FormatError: there are none, or they have another number of coordinates.
+        """
+        if not self.boxes:
+            raise FormatError("There must be a box; give --box or --boxes")
+        return stack_boxes(self.boxes, VOLUME_COLUMNS if self.scan.is_volume else IMAGE_COLUMNS)
+
+    def own_boxes_followed(
+        self, start: int | None, slices: tuple[int, int] | None
+    ) -> tuple[Boxes, list[int]]:
+        """Return what was boxed on one slice as boxes of a volume.
+
+        Args:
+            start: the slice of the boxes.
+            slices: the first and the last to which they are followed.
+
+        Returns:
+            The boxes (N, 6), and the slice of each in `pixels`.
+
+        Raises:
+            FormatError: it is no volume, or the boxes or slices do not fit it.
+        """
+        if start is None or slices is None or not self.scan.is_volume:
+            raise FormatError("--slice Z and --slices FIRST,LAST go together, with a volume")
+        rows = stack_boxes(self.boxes, IMAGE_COLUMNS)
+        whole = boxes_on_slices(rows, start, slices).astype(np.float32)
+        on_slice = boxes_on_slices(rows, start, (start, start)).astype(np.float32)
+        starts = self.scan.boxes_to_pixels(on_slice)[:, [2, 5]]
+        if (starts[:, 0] != starts[:, 1]).any():
+            raise FormatError(
+                "The file's third axis does not run through its axial slices: give boxes of six "
+                "coordinates"
+            )
+        depth = len(self.scan.pixels)
+        if slices[1] >= depth:
+            raise FormatError(f"--slices must be from 0 to {depth - 1}, got {slices[1]}")
+        return whole, [int(each) for each in starts[:, 0]]
+
+
+def open_boxed_scan(
+    path: Path,
+    boxes: Sequence[NamedBox],
+    *,
+    boxes_file: Path | None,
+    window: str | IntensityWindow | None,
+    series: str | None,
+) -> BoxedScan:
+    """Read an image or volume, and its boxes.
+
+    Args:
+        path: of the file, or of the folder of a DICOM series.
+        boxes: that come first.
+        boxes_file: has the others; None has none.
+        window: as of `read_scan`.
+        series: as of `open_scan`.
+
+    Raises:
+        FormatError: a file cannot be read.
+        WindowError: the window does not fit its values.
+    """
+    scan = open_scan(path, window, series)
+    found = (*boxes, *(read_boxes(boxes_file) if boxes_file else ()))
+    return BoxedScan(scan, found, scan.notes_of([box.name for box in found]))

@@ -1,0 +1,410 @@
+"""The folder command on a fake network: folders, exit status, report, pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import signal
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from qmedsam import ModelError, __version__, segmenter
+from qmedsam.batch import run as batch
+from qmedsam.batch import summary
+from qmedsam.batch.cases import read_case
+from qmedsam.cli import main
+from qmedsam.commands import run as run_command
+from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
+from tests.qmedsam.conftest import FakeCompiledNetwork, write_case
+
+pytestmark = pytest.mark.usefixtures("fake_model")
+
+
+def run(folders, *options: str) -> int:
+    return main(["-i", str(folders[0]), "-o", str(folders[1]), *options])
+
+
+def segs(folders, name: str) -> np.ndarray:
+    with np.load(folders[1] / name) as archive:
+        return archive["segs"]
+
+
+SHAPES = [
+    pytest.param((40, 60), [[1, 2, 30, 20]], (40, 60), id="grey"),
+    pytest.param((40, 60, 1), [[1, 2, 30, 20]], (40, 60), id="one-channel"),
+    pytest.param((40, 60, 3), [[1, 2, 30, 20]], (40, 60), id="rgb"),
+    pytest.param((40, 60, 4), [[1, 2, 30, 20]], (40, 60), id="rgba"),
+    pytest.param((5, 40, 60), [[1, 2, 1, 30, 20, 3]], (5, 40, 60), id="volume"),
+    pytest.param((1, 40, 60), [[1, 2, 0, 30, 20, 0]], (1, 40, 60), id="one-slice"),
+    pytest.param((1, 1000, 3), [[0, 0, 900, 1]], (1, 1000), id="thin"),
+    pytest.param((40, 60, 3), np.zeros((0, 4)), (40, 60), id="no-boxes"),
+    pytest.param((5, 40, 60), np.zeros((0, 6)), (5, 40, 60), id="volume-without-boxes"),
+]
+
+
+@pytest.mark.parametrize(("shape", "boxes", "expected"), SHAPES)
+@pytest.mark.parametrize("rule", ["fixed", "propagate"])
+def test_every_input_shape_gives_a_label_map_of_its_extent(folders, shape, boxes, expected, rule):
+    write_case(folders[0] / "case.npz", shape, boxes)
+    assert run(folders, "--volume-prompt", rule) == DONE
+    label_map = segs(folders, "case.npz")
+    assert label_map.shape == expected
+    assert label_map.dtype == np.uint8
+    assert label_map.max() == len(boxes)
+
+
+def test_300_boxes_need_16_bits(folders):
+    boxes = [[i % 20 * 10, i // 20 * 10, i % 20 * 10 + 9, i // 20 * 10 + 9] for i in range(300)]
+    write_case(folders[0] / "case.npz", (200, 200, 3), boxes)
+    assert run(folders) == DONE
+    label_map = segs(folders, "case.npz")
+    assert label_map.dtype == np.uint16
+    np.testing.assert_array_equal(np.unique(label_map), np.arange(301))
+
+
+def test_the_slice_range_is_inclusive_on_disk(folders):
+    write_case(folders[0] / "case.npz", (5, 40, 60), [[1, 2, 1, 30, 20, 3]])
+    run(folders)
+    drawn = segs(folders, "case.npz").any(axis=(1, 2))
+    np.testing.assert_array_equal(drawn, [False, True, True, True, False])
+
+
+def test_a_bad_case_is_named_and_the_others_go_on(folders, caplog):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    (folders[0] / "b.npz").write_bytes(b"broken")
+    write_case(folders[0] / "c.npz", (40, 60, 3), [[1, 2, 30, np.nan]])
+    write_case(folders[0] / "d.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    assert run(folders) == SOME_FAILED
+    assert sorted(path.name for path in folders[1].iterdir()) == ["a.npz", "d.npz"]
+    assert "b.npz: File must be a .npz archive" in caplog.text
+    assert "c.npz: Boxes must be finite, got box 1" in caplog.text
+
+
+def test_an_unexpected_failure_counts_as_one_case(folders, monkeypatch):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    write_case(folders[0] / "b.npz", (41, 60, 3), [[1, 2, 30, 20]])
+    encode = FakeCompiledNetwork.encode
+
+    def fail_once(self, image):
+        monkeypatch.setattr(FakeCompiledNetwork, "encode", encode)
+        raise MemoryError("none left")
+
+    monkeypatch.setattr(FakeCompiledNetwork, "encode", fail_once)
+    assert run(folders) == SOME_FAILED
+    assert [path.name for path in folders[1].iterdir()] == ["b.npz"]
+
+
+def test_nothing_but_results_is_in_the_output_folder(folders, tmp_path):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    report, overlays = tmp_path / "report.json", tmp_path / "overlays"
+    assert run(folders, "--report", str(report), "--overlay-dir", str(overlays)) == DONE
+    assert [path.name for path in folders[1].iterdir()] == ["case.npz"]
+    assert [path.name for path in overlays.iterdir()] == ["case.png"]
+
+
+def test_overlays_are_pictures_of_images_and_of_volumes(folders, tmp_path):
+    write_case(folders[0] / "image.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    write_case(folders[0] / "volume.npz", (9, 40, 60), [[1, 2, 1, 30, 20, 7]])
+    run(folders, "--overlay-dir", str(tmp_path))
+    assert cv2.imread(str(tmp_path / "image.png")).shape == (512, 768, 3)
+    # Three slices in a grid of two by two tiles.
+    assert cv2.imread(str(tmp_path / "volume.png")).shape == (640, 640, 3)
+
+
+def test_the_report_tells_what_happened(folders, tmp_path):
+    write_case(folders[0] / "good.npz", (5, 40, 60), [[1, 2, 1, 30, 20, 3], [5, 5, 2, 9, 9, 4]])
+    (folders[0] / "bad.npz").write_bytes(b"")
+    report = tmp_path / "reports" / "report.json"
+    run(folders, "--report", str(report))
+    document = json.loads(report.read_text())
+    assert (document["cases_done"], document["cases_failed"]) == (1, 1)
+    assert document["versions"]["qmedsam"] == __version__
+    assert document["model"]["precision"] == "f32"
+    bad, good = document["cases"]
+    assert bad["name"] == "bad.npz"
+    assert ".npz archive" in bad["error"]
+    assert good["error"] is None
+    assert (good["boxes"], good["slices"], good["shape"]) == (2, 4, [5, 40, 60])
+    steps = {"read", "preprocess", "encode", "decode", "postprocess", "write"}
+    assert set(good["seconds"]) == steps
+    assert 0 < max(good["seconds"].values()) <= good["total_s"]  # steps overlap
+    assert document["peak_memory_bytes"] >= good["peak_memory_bytes"] > 0
+    assert document["peak_memory_bytes"] >= document["start_peak_memory_bytes"] > 0
+
+
+def test_a_corrected_box_is_noted(folders, tmp_path, caplog):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[30, 20, 1, 2]])
+    report = tmp_path / "report.json"
+    assert run(folders, "--report", str(report)) == DONE
+    assert json.loads(report.read_text())["cases"][0]["notes"] == [
+        "Minimum and maximum were swapped in box 1 (30, 20, 1, 2)"
+    ]
+    assert "case.npz: Minimum and maximum were swapped" in caplog.text
+
+
+def test_a_missing_input_folder_means_nothing_ran(tmp_path, caplog):
+    assert run((tmp_path / "none", tmp_path / "out")) == NOTHING_RAN
+    assert "does not exist" in caplog.text
+
+
+def test_an_input_that_is_a_file_is_said_to_be_one(folders, tmp_path, caplog):
+    write_case(tmp_path / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    assert run((tmp_path / "case.npz", tmp_path / "out")) == NOTHING_RAN
+    assert "case.npz must be a folder of cases (.npz), got a file" in caplog.text
+    assert "does not exist" not in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_an_unreadable_input_folder_means_nothing_ran(folders, caplog):
+    folders[0].chmod(0)
+    assert run(folders) == NOTHING_RAN
+    assert "cannot be read" in caplog.text
+
+
+def test_an_input_folder_that_fails_means_nothing_ran(folders, monkeypatch, caplog):
+    def refuse(folder):
+        raise PermissionError(f"Permission denied: {folder}")
+
+    monkeypatch.setattr(run_command, "list_cases", refuse)
+    assert run(folders) == NOTHING_RAN
+    assert "cannot be read: Permission denied" in caplog.text
+
+
+def test_a_report_that_is_a_folder_is_refused_before_the_work(folders, tmp_path, caplog):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    assert run(folders, "--report", str(tmp_path)) == NOTHING_RAN
+    assert "must be a file" in caplog.text
+
+
+@pytest.mark.parametrize("option", ["--overlay-dir", "--cache-dir"])
+@pytest.mark.parametrize("which", [0, 1], ids=["input", "output"])
+def test_the_folders_of_cases_and_label_maps_take_nothing_else(folders, option, which, caplog):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    assert run(folders, option, str(folders[which])) == NOTHING_RAN
+    assert run(folders, "--report", str(folders[which] / "case.npz")) == NOTHING_RAN
+    assert "kept for cases or label maps alone" in caplog.text
+    assert read_case(folders[0] / "case.npz").pixels.shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "warns", "tells"),
+    [([], True, False), (["--quiet"], False, False), (["--verbose"], True, True)],
+    ids=["default", "quiet", "verbose"],
+)
+def test_how_much_is_said(folders, monkeypatch, options, warns, tells):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr("sys.stderr", stream := io.StringIO())
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[30, 20, 1, 2]])
+    assert run(folders, *options) == DONE
+    assert ("WARNING" in stream.getvalue()) is warns
+    assert ("INFO" in stream.getvalue()) is tells
+
+
+def test_a_report_that_fails_at_the_end_keeps_the_label_maps(
+    folders, tmp_path, monkeypatch, caplog
+):
+    def refuse(path, content):
+        raise OSError("No space left on device")
+
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    monkeypatch.setattr(summary, "write_bytes", refuse)
+    assert run(folders, "--report", str(tmp_path / "report.json")) == SOME_FAILED
+    assert (folders[1] / "case.npz").is_file()
+    assert "cannot be written: No space left" in caplog.text
+
+
+def test_a_picture_that_fails_keeps_its_label_map(folders, tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise ValueError("no ink")
+
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    monkeypatch.setattr(batch, "draw_overlay", refuse)
+    report = tmp_path / "report.json"
+    options = ["--overlay-dir", str(tmp_path / "overlays"), "--report", str(report)]
+    assert run(folders, *options) == SOME_FAILED
+    assert (folders[1] / "case.npz").is_file()
+    record = json.loads(report.read_text())["cases"][0]
+    assert record["error"] == "Picture failed: ValueError: no ink"
+    assert record["boxes"] == 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_quiet_shows_no_progress_on_a_terminal(folders, monkeypatch):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    assert run(folders, "--quiet") == DONE
+    assert terminal.getvalue() == ""
+    assert run(folders) == DONE
+    assert "1/1" in terminal.getvalue()
+
+
+def test_a_file_name_that_is_not_utf_8_goes_through(folders, tmp_path):
+    name = os.fsdecode(b"b\xff d.npz")
+    write_case(folders[0] / name, (40, 60, 3), [[1, 2, 30, 20]])
+    report = tmp_path / "report.json"
+    assert run(folders, "--report", str(report)) == DONE
+    assert (folders[1] / name).is_file()
+    assert json.loads(report.read_text())["cases"][0]["name"] == name
+
+
+def test_an_outside_box_has_an_empty_label_and_the_others_their_masks(folders):
+    boxes = [[1, 2, 30, 20], [100, 100, 110, 110], [40, 20, 50, 30]]
+    write_case(folders[0] / "case.npz", (40, 60, 3), boxes)
+    assert run(folders) == DONE
+    np.testing.assert_array_equal(np.unique(segs(folders, "case.npz")), [0, 1, 3])
+
+
+def test_an_empty_input_folder_means_nothing_ran(folders, caplog):
+    assert run(folders) == NOTHING_RAN
+    assert "has no .npz files" in caplog.text
+
+
+def test_the_input_folder_is_refused_as_output(folders, caplog):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    before = (folders[0] / "case.npz").read_bytes()
+    assert run((folders[0], folders[0])) == NOTHING_RAN
+    assert (folders[0] / "case.npz").read_bytes() == before
+    assert "is the input folder" in caplog.text
+
+
+def test_an_output_folder_that_cannot_be_made_means_nothing_ran(folders, tmp_path, caplog):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    (tmp_path / "file").write_text("")
+    assert run((folders[0], tmp_path / "file" / "out")) == NOTHING_RAN
+    assert "cannot be written" in caplog.text
+
+
+def test_a_model_that_fails_while_cases_run_ends_the_run(folders, monkeypatch, caplog):
+    class Failing(FakeCompiledNetwork):
+        def decode(self, encoded, boxes, crops):
+            raise ModelError("Model file decoder.xml cannot be compiled")
+
+    for name in "ab":
+        write_case(folders[0] / f"{name}.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    monkeypatch.setattr(segmenter, "CompiledNetwork", Failing)
+    assert run(folders) == NOTHING_RAN
+    assert caplog.text.count("decoder.xml cannot be compiled") == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "options", "names"),
+    [
+        (None, [], ["good.npz"]),
+        ("", [], ["good.npz"]),
+        ("skip", [], ["good.npz"]),
+        ("empty", [], ["bad.npz", "good.npz"]),
+        ("empty", ["--on-error", "skip"], ["good.npz"]),
+    ],
+)
+def test_what_a_failed_case_leaves_comes_from_the_option_or_the_environment(
+    folders, tmp_path, monkeypatch, variable, options, names
+):
+    if variable is not None:
+        monkeypatch.setenv("QMEDSAM_ON_ERROR", variable)
+    write_case(folders[0] / "bad.npz", (40, 60, 3), [[1, 2, 30, np.nan]])
+    write_case(folders[0] / "good.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    report = tmp_path / "report.json"
+    assert run(folders, "--report", str(report), *options) == SOME_FAILED
+    assert sorted(path.name for path in folders[1].iterdir()) == names
+    bad, good = json.loads(report.read_text())["cases"]
+    assert "finite" in bad["error"]
+    assert bad["is_empty"] == ("bad.npz" in names)
+    assert not good["is_empty"]
+
+
+def test_an_environment_that_says_neither_is_refused(folders, monkeypatch, caplog):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    monkeypatch.setenv("QMEDSAM_ON_ERROR", "ignore")
+    assert run(folders) == NOTHING_RAN
+    assert "$QMEDSAM_ON_ERROR must be one of" in caplog.text
+    assert not folders[1].exists()
+    assert run(folders, "--on-error", "skip") == DONE
+
+
+def test_an_empty_label_map_that_cannot_be_written_is_said(folders, monkeypatch, caplog):
+    write_case(folders[0] / "bad.npz", (40, 60, 3), [[1, 2, 30, np.nan]])
+
+    def fail(path, label_map):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(batch, "write_label_map", fail)
+    assert run(folders, "--on-error", "empty") == SOME_FAILED
+    assert (
+        "bad.npz: no empty label map either: Label map cannot be written: no space left"
+        in caplog.text
+    )
+
+
+def test_label_maps_that_are_there_are_kept_if_they_are_whole(folders, tmp_path):
+    for name in ("a", "b", "c", "d", "e"):
+        write_case(folders[0] / f"{name}.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    kept = np.full((40, 60), 9, dtype=np.uint8)
+    folders[1].mkdir()
+    np.savez_compressed(folders[1] / "a.npz", segs=kept)
+    np.savez_compressed(folders[1] / "b.npz", segs=kept[1:])
+    np.savez_compressed(folders[1] / "c.npz", segs=kept.astype(np.float32))
+    (folders[1] / "d.npz").write_bytes((folders[1] / "a.npz").read_bytes()[:-1])
+    np.savez_compressed(folders[1] / "e.npz", segs=0 * kept)  # perhaps of a case that failed
+    report = tmp_path / "report.json"
+    assert run(folders, "--resume", "--report", str(report)) == DONE
+    assert [segs(folders, f"{name}.npz").max() for name in "abcde"] == [9, 1, 1, 1, 1]
+    document = json.loads(report.read_text())
+    assert [case["is_kept"] for case in document["cases"]] == [True] + [False] * 4
+    assert (document["cases_done"], document["cases_kept"]) == (5, 1)
+
+
+def test_a_label_map_without_its_picture_is_made_again(folders, tmp_path):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    folders[1].mkdir()
+    np.savez_compressed(folders[1] / "a.npz", segs=np.full((40, 60), 9, dtype=np.uint8))
+    assert run(folders, "--resume", "--overlay-dir", str(tmp_path / "pictures")) == DONE
+    assert segs(folders, "a.npz").max() == 1
+    assert (tmp_path / "pictures" / "a.png").is_file()
+
+
+def test_a_file_that_cannot_be_asked_for_fails_alone(folders, monkeypatch, caplog):
+    for name in ("a", "b"):
+        write_case(folders[0] / f"{name}.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    is_file = Path.is_file
+
+    def fail(self):
+        if self.name == "a.npz":
+            raise OSError(116, "Stale file handle")
+        return is_file(self)
+
+    monkeypatch.setattr(Path, "is_file", fail)
+    assert run(folders, "--resume") == SOME_FAILED
+    assert "a.npz: File must be a readable .npz archive, got: [Errno 116]" in caplog.text
+    assert [path.name for path in folders[1].iterdir()] == ["b.npz"]
+
+
+def test_a_signal_after_the_last_case_changes_nothing(folders, tmp_path, monkeypatch):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+
+    def signal_itself(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(FakeCompiledNetwork, "wait", signal_itself)
+    report = tmp_path / "report.json"
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(folders, "--report", str(report)) == DONE
+    assert json.loads(report.read_text())["stopped_by"] is None
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_without_resume_label_maps_are_made_anew(folders):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    folders[1].mkdir()
+    np.savez_compressed(folders[1] / "a.npz", segs=np.full((40, 60), 9, dtype=np.uint8))
+    assert run(folders) == DONE
+    assert segs(folders, "a.npz").max() == 1

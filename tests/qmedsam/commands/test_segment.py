@@ -1,0 +1,119 @@
+"""`qmedsam segment` on a fake network: pictures and volumes, and their boxes."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from qmedsam.cli import main
+from tests.qmedsam.commands.conftest import AFFINE, VOLUME
+
+pytestmark = pytest.mark.usefixtures("fake_model")
+
+
+def test_a_picture_is_segmented_by_one_command(tmp_path, picture):
+    output, preview = tmp_path / "labels.png", tmp_path / "preview.png"
+    boxes = ["--box", "5,5,40,30", "--box", "50,20,75,55"]
+    words = ["segment", str(picture), *boxes, "-o", str(output), "--preview", str(preview)]
+    assert main(words) == 0
+    labels = cv2.imread(str(output), cv2.IMREAD_UNCHANGED)
+    assert (labels.shape, labels.dtype) == ((60, 80), np.uint8)
+    assert (labels[15, 20], labels[40, 60], labels[58, 2]) == (1, 2, 0)
+    assert cv2.imread(str(preview)).shape == (512, 683, 3)
+
+
+def test_how_labels_were_made_goes_with_them(tmp_path, picture):
+    output = tmp_path / "labels.png"
+    words = ["segment", str(picture), "--box", "left=5,5,40,30", "--box", "50,20,75,55"]
+    for name in ("labels.png", "labels.npz"):
+        assert main([*words, "--window", "100,200", "-o", str(tmp_path / name)]) == 0
+    of_archive = np.load(tmp_path / "labels.npz")
+    for info in (Image.open(output).text["Comment"], str(of_archive["info"])):
+        assert json.loads(info)["window"] == "window L 100 W 200"
+        assert json.loads(info)["labels"] == {"1": "left", "2": "Object 2"}
+    labels = cv2.imread(str(output), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(labels, of_archive["segs"])
+
+
+def test_a_corrected_box_is_named_as_it_was_written(tmp_path, nifti, caplog):
+    words = ["segment", str(nifti), "--box", "3,4,1,20,25,99", "-o", str(tmp_path / "a.nii")]
+    assert main(words) == 0
+    assert "box 1 (3, 4, 1, 20, 25, 99)" in caplog.text
+
+
+def test_a_volume_is_segmented_by_one_command(tmp_path, nifti):
+    output = tmp_path / "labels.nii.gz"
+    assert main(["segment", str(nifti), "--box", "3,4,1,20,25,6", "-o", str(output)]) == 0
+    written = nibabel.load(output)
+    labels = np.asarray(written.dataobj)
+    assert labels.shape == VOLUME.shape
+    np.testing.assert_array_equal(written.affine, AFFINE)
+    places = np.argwhere(labels == 1)
+    assert np.abs(places.min(0) - [3, 4, 1]).max() <= 1
+    assert np.abs(places.max(0) - [20, 25, 6]).max() <= 1
+
+
+def test_a_box_on_one_slice_is_followed_to_others(tmp_path, nifti):
+    output = tmp_path / "labels.nii.gz"
+    words = ["segment", str(nifti), "--box", "3,4,20,25", "--slice", "3", "--slices", "1,6"]
+    assert main([*words, "-o", str(output)]) == 0
+    labels = np.asarray(nibabel.load(output).dataobj)
+    areas = (labels == 1).sum(axis=(0, 1))
+    assert (areas > 0).tolist() == [False] + [True] * 6 + [False]
+    assert areas.argmin() in (0, 7)
+    assert areas[3] == areas[1:7].min()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--slice", "3"], "go together"),
+        (["--slices", "3,4"], "go together"),
+        (["--slice", "9", "--slices", "3,12"], "--slices must be from 0 to 7, got 12"),
+        (["--slice", "9", "--slices", "1,6"], "Slice must be from 1 to 6, got 9"),
+    ],
+)
+def test_a_slice_that_cannot_be_meant_is_refused(tmp_path, nifti, caplog, words, message):
+    command = ["segment", str(nifti), "--box", "3,4,20,25", *words]
+    assert main([*command, "-o", str(tmp_path / "a.nii")]) == 2
+    assert message in caplog.text
+
+
+def test_a_slice_across_the_axial_ones_is_refused(tmp_path, caplog):
+    sagittal = nibabel.Nifti1Image(VOLUME, np.eye(4)[[2, 0, 1, 3]])
+    nibabel.save(sagittal, tmp_path / "a.nii")
+    words = ["segment", str(tmp_path / "a.nii"), "--box", "3,4,20,25"]
+    assert main([*words, "--slice", "3", "--slices", "1,6", "-o", str(tmp_path / "b.nii")]) == 2
+    assert "give boxes of six" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["segment", "IMAGE", "--box", "1,2,3,4", "-o", "a.nii.gz"], "must end in .png, .npz"),
+        (["segment", "IMAGE", "--box", "1,2,0,3,4,0", "-o", "a.png"], "must have 4 coordinates"),
+        (["segment", "IMAGE", "--box", "1,2,3,4", "--window", "x", "-o", "a.png"], "Window must"),
+        (["segment", "none.png", "--box", "1,2,3,4", "-o", "a.png"], "none.png cannot be read"),
+        (["segment", "IMAGE", "-o", "a.png"], "There must be a box"),
+        (["segment", "IMAGE", "--box", "1,2,3,4", "-o", "IMAGE"], "over what is read"),
+        (["segment", "IMAGE", "--window", "file", "--box", "1,2,3,4", "-o", "a.png"], "Only DICOM"),
+    ],
+)
+def test_what_cannot_be_segmented_is_said_in_a_sentence(
+    tmp_path, monkeypatch, picture, caplog, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert main([str(picture) if word == "IMAGE" else word for word in words]) == 2
+    assert message in caplog.text
+    assert {path.name for path in tmp_path.iterdir()} == {"image.png"}
+
+
+def test_a_box_that_is_none_is_said_by_the_parser(capsys):
+    with pytest.raises(SystemExit):
+        main(["segment", "a.png", "--box", "1,2,3", "-o", "b.png"])
+    assert "Box must be x0,y0,x1,y1" in capsys.readouterr().err
