@@ -1,7 +1,5 @@
 """Tables 5 and 6: engines side by side on LiteMedSAM and MedSAM, one image with one box.
 
-    python -m benchmarks.engines --network lite_medsam medsam
-
 Each row runs in processes of its own, the rows in turn and in several rounds, with a fixed number
 of threads. MedSAM has random weights unless its checkpoint is given: its speed is the same. A row
 whose model does not exist is left out; int8 by NNCF is made where it is missing, which takes
@@ -22,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.command import add_record_option, keep_record, run_command
-from benchmarks.harness.models import (
+from benchmarks.harness.command import Command
+from benchmarks.harness.peers import (
     NNCF_DIR,
     NNCF_TITLE,
     OWN_INT8_DIR,
@@ -41,8 +39,9 @@ from qmedsam.batch.progress import ProgressBar
 from qmedsam.model.manifest import file_sha256, read_manifest
 from qmedsam.model.variant import default_model_dir
 from qmedsam.options import at_least
-from training.checkpoint import DEFAULT_PATH
+from training.checkpoint import DEFAULT_PATH, CheckpointError
 from training.export import Source, export_network
+from training.graphs.check import ExportError
 from training.graphs.inference_graphs import inference_graphs, plain_graphs
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,6 @@ logger = logging.getLogger(__name__)
 OURS = "as served"
 NETWORKS = {"lite_medsam": "LiteMedSAM", "medsam": "MedSAM"}
 WORK_DIR = Path("runs/engines")
-DEFAULT_RECORD = RESULTS_DIR / "engines.json"
 SAMPLES = {"lite_medsam": 300, "medsam": 8}  # of calibration; MedSAM's are for speed only
 PARTS = ("encoder", "decoder", "whole")
 
@@ -62,7 +60,7 @@ class Row:
     Attributes:
         network: LiteMedSAM or MedSAM.
         engine: PyTorch, ONNX Runtime or OpenVINO.
-        precision: of the products, in words.
+        precision: of the layers, in words.
         arguments: for `benchmarks.harness.timed_engine`.
     """
 
@@ -95,7 +93,7 @@ def network_rows(network: str, folders: dict[str, Path], checkpoint: Path | None
     for name, folder in folders.items():
         for precision in ("f32", "bf16"):
             is_float = name in (PLAIN_TITLE, OURS)
-            words = f"{precision}, {name}" if is_float else f"{name}, rest {precision}"
+            words = f"{precision}, {name}" if is_float else f"{name}, other layers in {precision}"
             options = ["openvino", "--model-dir", str(folder), "--precision", precision]
             rows.append(("OpenVINO", words, options))
     title = NETWORKS[network]
@@ -148,8 +146,8 @@ def time_rows(rows: Sequence[Row], *, rounds: int, options: Sequence[str]) -> li
                 *row.arguments,
                 *options,
             ]
-            run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            seconds = json.loads(run.stdout)
+            timed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            seconds = json.loads(timed.stdout)
             for part in PARTS:
                 measured[index][part].extend(seconds[part])
             bar.advance(f"{row.network}, {row.engine} {row.precision}")
@@ -174,13 +172,8 @@ def _spread(values: list[float]) -> dict[str, float]:
     }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of `python -m benchmarks.engines`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.engines",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the networks, and how often each row runs."""
     parser.add_argument(
         "--network",
         nargs="+",
@@ -210,19 +203,10 @@ def build_parser() -> argparse.ArgumentParser:
         default=10,
         help="most runs of a row in a round (default: %(default)s)",
     )
-    add_record_option(parser, DEFAULT_RECORD)
-    return parser
 
 
-def main(argv: list[str] | None = None) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Time all rows, print them and write the record."""
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
-    keep_record(parser, arguments, ["network"])
-    return run_command(lambda: _measure(arguments))
-
-
-def _measure(arguments: argparse.Namespace) -> int:
     rows = []
     for network in arguments.network:
         checkpoint = arguments.medsam_checkpoint if network == "medsam" else None
@@ -251,5 +235,12 @@ def _measure(arguments: argparse.Namespace) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+COMMAND = Command(
+    "engines",
+    __doc__,
+    run,
+    add_options,
+    record=RESULTS_DIR / "engines.json",
+    selecting=("network",),
+    expected=(CheckpointError, ExportError),
+)

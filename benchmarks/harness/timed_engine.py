@@ -2,7 +2,7 @@
 
     python -m benchmarks.harness.timed_engine openvino --model-dir models/float --precision bf16
 
-`benchmarks.engines` runs it once per row, so that no two engines share a process.
+`python -m benchmarks engines` runs it once per row, so that no two engines share a process.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--precision",
         choices=["f32", "bf16", "int8"],
         default="f32",
-        help="of float products, or of PyTorch's linear layers (default: %(default)s)",
+        help="of layers not in int8, or of PyTorch's linear layers (default: %(default)s)",
     )
     parser.add_argument(
         "--threads", type=at_least(1), default=2, metavar="N", help="(default: %(default)s)"

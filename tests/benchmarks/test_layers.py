@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import layers
 from benchmarks.layers import INT8, layer_kind, model_milliseconds
 from qmedsam.model.variant import default_model_dir
 
@@ -38,10 +37,3 @@ def test_all_kinds_of_layers_of_a_model_are_counted():
 )
 def test_a_layer_is_named_by_its_node_and_kernel(node_type, exec_type, is_attention, kind):
     assert layer_kind(node_type, exec_type, is_attention=is_attention) == kind
-
-
-@pytest.mark.parametrize("options", [[], ["--before", "old", "--precision", "f32"]])
-def test_a_part_of_a_profile_does_not_overwrite_the_record_of_the_whole(options, capsys):
-    with pytest.raises(SystemExit):
-        layers.main(options)
-    assert "--json of its own" in capsys.readouterr().err
