@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.harness.case_scores import measure_methods
 from benchmarks.harness.command import Command
 from benchmarks.harness.methods import baseline_method, service_method
+from benchmarks.harness.options import add_path
 from benchmarks.harness.peers import (
     NNCF_DIR,
     NNCF_TITLE,
@@ -70,9 +71,7 @@ def quantized_methods(precision: Precision) -> list[Method]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what is compared."""
     add_data_options(parser)
-    parser.add_argument(
-        "--checkpoint", type=Path, default=DEFAULT_PATH, help="weights (default: %(default)s)"
-    )
+    add_path(parser, "--checkpoint", DEFAULT_PATH, "weights")
     parser.add_argument(
         "--precision",
         nargs="+",

@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks.harness.command import Command
 from benchmarks.harness.measured import Measured, Run, measure
 from benchmarks.harness.methods import BASELINE_TITLE
+from benchmarks.harness.options import add_count, add_path, add_seconds
 from benchmarks.harness.process import SERVICES, run_fresh, run_predict_script
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from benchmarks.harness.table8 import SPECS, CaseSpec, build_case
@@ -27,7 +28,6 @@ from qmedsam.batch.progress import ProgressBar
 from qmedsam.core.contract import MANIFEST_FILE
 from qmedsam.model.manifest import file_sha256
 from qmedsam.model.variant import default_model_dir
-from qmedsam.options import at_least
 from training.checkpoint import SHA256 as CHECKPOINT_SHA256
 
 DEFAULT_DATA = Path("../shared/data")
@@ -87,9 +87,7 @@ def measure_case(
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what is measured, and how often."""
-    parser.add_argument(
-        "--data", type=Path, default=DEFAULT_DATA, help="of real images (default: %(default)s)"
-    )
+    add_path(parser, "--data", DEFAULT_DATA, "of real images")
     parser.add_argument(
         "--service",
         nargs="+",
@@ -97,25 +95,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=list(SERVICES),
         help="float in f32 or bf16, or the int8 model (default: all)",
     )
-    parser.add_argument(
-        "--runs",
-        type=at_least(1),
-        default=3,
-        help="most, of each case and method (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--budget",
-        type=float,
-        default=40,
-        metavar="S",
-        help="no further run of a case begins after so long (default: %(default)s s)",
-    )
-    parser.add_argument(
-        "--most-slices",
-        type=at_least(1),
-        default=6,
-        help="of each object that the baseline walks (default: %(default)s)",
-    )
+    add_count(parser, "--runs", 3, "most, of each case and method")
+    add_seconds(parser, "--budget", 40, "no further run of a case begins after so long")
+    add_count(parser, "--most-slices", 6, "of each object that the baseline walks")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -123,12 +105,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="CASE",
         help="measure these (default: all)",
     )
-    parser.add_argument(
+    add_path(
+        parser,
         "--work-dir",
-        type=Path,
-        default=WORK_DIR,
-        help="cases and what was measured are kept here and not measured again; delete it after a "
-        "change of code (default: %(default)s)",
+        WORK_DIR,
+        "cases and what was measured are kept here; delete it after a change of code",
     )
 
 

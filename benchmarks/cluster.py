@@ -25,6 +25,7 @@ import ray as ray_module
 
 from benchmarks.harness.command import Command
 from benchmarks.harness.measured import RunError
+from benchmarks.harness.options import add_count, add_path
 from benchmarks.harness.process import ROOT, run_predict_script
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from qmedsam.batch.cases import CASE_SUFFIX, list_cases
@@ -32,7 +33,6 @@ from qmedsam.batch.cost import read_works
 from qmedsam.batch.report import CaseRecord
 from qmedsam.cluster.scheduler import Scheduler
 from qmedsam.cluster.worker import LANES, Description
-from qmedsam.options import at_least
 
 ray: Any = ray_module
 DEFAULT_DATA = Path("../shared/data")
@@ -222,10 +222,8 @@ def measure(data: Path, count: int) -> dict[str, Any]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the data and how many cases."""
-    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="(default: %(default)s)")
-    parser.add_argument(
-        "--cases", type=at_least(8), default=200, metavar="N", help="(default: %(default)s)"
-    )
+    add_path(parser, "--data", DEFAULT_DATA)
+    add_count(parser, "--cases", 200, least=8)
 
 
 def run(arguments: argparse.Namespace) -> int:

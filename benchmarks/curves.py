@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from benchmarks.harness.command import Command
 from benchmarks.harness.measured import check_status
+from benchmarks.harness.options import add_count, add_path
 from benchmarks.harness.process import run_predict_script
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from benchmarks.harness.table8 import resample_volume
 from qmedsam.batch.cases import read_case
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.config import PRECISIONS
-from qmedsam.options import at_least
 
 DEFAULT_DATA = Path("../shared/data/speed")
 IMAGE, VOLUME = "2DBox_Mammography_demo.npz", "3DBox_CT_LIDC72.npz"
@@ -100,9 +100,7 @@ def measure_curves(
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the data, precisions and how often."""
-    parser.add_argument(
-        "--data", type=Path, default=DEFAULT_DATA, help="of real cases (default: %(default)s)"
-    )
+    add_path(parser, "--data", DEFAULT_DATA, "of real cases")
     parser.add_argument(
         "--precision",
         nargs="+",
@@ -110,7 +108,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=["f32", "bf16"],
         help="of the layers that are not in int8 (default: f32 and bf16)",
     )
-    parser.add_argument("--runs", type=at_least(1), default=3, help="(default: %(default)s)")
+    add_count(parser, "--runs", 3)
 
 
 def run(arguments: argparse.Namespace) -> int:

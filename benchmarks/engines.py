@@ -16,11 +16,12 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.command import Command
+from benchmarks.harness.options import add_count, add_path
 from benchmarks.harness.peers import (
     NNCF_DIR,
     NNCF_TITLE,
@@ -33,7 +34,7 @@ from benchmarks.harness.peers import (
     is_made_from,
 )
 from benchmarks.harness.record import RESULTS_DIR, write_record
-from benchmarks.harness.timed_engine import torch_network
+from benchmarks.harness.timed_engine import Task, torch_network
 from benchmarks.nncf_int8 import DEFAULT_CALIBRATION, calibration_samples, quantize_model
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.model.manifest import file_sha256, read_manifest
@@ -50,6 +51,11 @@ OURS = "as served"
 NETWORKS = {"lite_medsam": "LiteMedSAM", "medsam": "MedSAM"}
 WORK_DIR = Path("runs/engines")
 SAMPLES = {"lite_medsam": 300, "medsam": 8}  # of calibration; MedSAM's are for speed only
+TORCH_PRECISIONS = {
+    "f32": "f32",
+    "bf16 (autocast)": "bf16",
+    "int8 (dynamic, linear layers)": "int8",
+}
 PARTS = ("encoder", "decoder", "whole")
 
 
@@ -61,13 +67,13 @@ class Row:
         network: LiteMedSAM or MedSAM.
         engine: PyTorch, ONNX Runtime or OpenVINO.
         precision: of the layers, in words.
-        arguments: for `benchmarks.harness.timed_engine`.
+        task: that is timed for it.
     """
 
     network: str
     engine: str
     precision: str
-    arguments: tuple[str, ...]
+    task: Task
 
 
 def network_rows(network: str, folders: dict[str, Path], checkpoint: Path | None) -> list[Row]:
@@ -78,26 +84,28 @@ def network_rows(network: str, folders: dict[str, Path], checkpoint: Path | None
         folders: of the models that exist, by their titles.
         checkpoint: for PyTorch.
     """
-    torch_options = ["pytorch", "--network", network]
-    if checkpoint:
-        torch_options += ["--checkpoint", str(checkpoint)]
-    rows = [
-        ("PyTorch", "f32", [*torch_options, "--precision", "f32"]),
-        ("PyTorch", "bf16 (autocast)", [*torch_options, "--precision", "bf16"]),
-        ("PyTorch", "int8 (dynamic, linear layers)", [*torch_options, "--precision", "int8"]),
+    weights = str(checkpoint or "")
+    made = [
+        Row(
+            NETWORKS[network],
+            "PyTorch",
+            words,
+            Task("pytorch", precision, network, checkpoint=weights),
+        )
+        for words, precision in TORCH_PRECISIONS.items()
     ]
     for name, folder in folders.items():
         if has_onnx(folder) and name != OURS:  # whose ONNX files are those of the plain one
             words = "f32" if name == PLAIN_TITLE else name
-            rows.append(("ONNX Runtime", words, ["onnxruntime", "--model-dir", str(folder)]))
+            task = Task("onnxruntime", model_dir=str(folder))
+            made.append(Row(NETWORKS[network], "ONNX Runtime", words, task))
     for name, folder in folders.items():
         for precision in ("f32", "bf16"):
             is_float = name in (PLAIN_TITLE, OURS)
             words = f"{precision}, {name}" if is_float else f"{name}, other layers in {precision}"
-            options = ["openvino", "--model-dir", str(folder), "--precision", precision]
-            rows.append(("OpenVINO", words, options))
-    title = NETWORKS[network]
-    return [Row(title, engine, words, tuple(options)) for engine, words, options in rows]
+            task = Task("openvino", precision, model_dir=str(folder))
+            made.append(Row(NETWORKS[network], "OpenVINO", words, task))
+    return made
 
 
 def prepare_models(network: str, checkpoint: Path | None, calibration: Path) -> dict[str, Path]:
@@ -133,19 +141,14 @@ def prepare_models(network: str, checkpoint: Path | None, calibration: Path) -> 
     return folders
 
 
-def time_rows(rows: Sequence[Row], *, rounds: int, options: Sequence[str]) -> list[dict[str, Any]]:
+def time_rows(rows: Sequence[Row], *, rounds: int, threads: int, runs: int) -> list[dict[str, Any]]:
     """Return the median and the spread, in seconds, of each row's parts over all rounds."""
     measured: list[dict[str, list[float]]] = [{part: [] for part in PARTS} for _ in rows]
     bar = ProgressBar(rounds * len(rows), sys.stderr)
     for _ in range(rounds):
         for index, row in enumerate(rows):
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.harness.timed_engine",
-                *row.arguments,
-                *options,
-            ]
+            task = json.dumps(asdict(replace(row.task, threads=threads, runs=runs)))
+            command = [sys.executable, "-m", "benchmarks.harness.timed_engine", task]
             timed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             seconds = json.loads(timed.stdout)
             for part in PARTS:
@@ -184,25 +187,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--medsam-checkpoint", type=Path, help="medsam_vit_b.pth (default: random weights)"
     )
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        default=DEFAULT_CALIBRATION,
-        help="images for NNCF (default: %(default)s)",
-    )
+    add_path(parser, "--calibration", DEFAULT_CALIBRATION, "images for NNCF")
     parser.add_argument(
         "--threads",
         type=at_least(1),
         default=len(os.sched_getaffinity(0)),
         help="of each engine (default: one a core)",
     )
-    parser.add_argument("--rounds", type=at_least(1), default=3, help="(default: %(default)s)")
-    parser.add_argument(
-        "--runs",
-        type=at_least(1),
-        default=10,
-        help="most runs of a row in a round (default: %(default)s)",
-    )
+    add_count(parser, "--rounds", 3)
+    add_count(parser, "--runs", 10, "most runs of a row in a round")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -215,8 +208,7 @@ def run(arguments: argparse.Namespace) -> int:
             if not has_onnx(folder) and folder == OWN_INT8_DIR:
                 logger.warning("No row of ONNX Runtime: %s has no ONNX files", folder)
         rows.extend(network_rows(network, folders, checkpoint))
-    options = ["--threads", str(arguments.threads), "--runs", str(arguments.runs)]
-    timed = time_rows(rows, rounds=arguments.rounds, options=options)
+    timed = time_rows(rows, rounds=arguments.rounds, threads=arguments.threads, runs=arguments.runs)
     for row in timed:
         print(
             f"{row['network']:10} {row['engine']:12} {row['precision']:30} "

@@ -15,10 +15,10 @@ import openvino
 from numpy.typing import NDArray
 
 from benchmarks.harness.command import Command
+from benchmarks.harness.options import add_count, add_precision
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from qmedsam.core.contract import BOXES_NAME, CROPS_NAME, DECODER_FILE, EMBEDDING_SIZE
 from qmedsam.model.variant import default_model_dir
-from qmedsam.options import at_least
 from training.run_time import encoder_paths
 
 WARM_UPS = 3
@@ -125,13 +125,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=default_model_dir("int8"),
         help="exported model (default: models/int8)",
     )
-    parser.add_argument(
-        "--precision",
-        choices=["f32", "bf16"],
-        default="bf16",
-        help="of the layers that are not in int8 (default: %(default)s)",
-    )
-    parser.add_argument("--runs", type=at_least(1), default=10, help="(default: %(default)s)")
+    add_precision(parser, "bf16")
+    add_count(parser, "--runs", 10)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.harness.command import Command
 from benchmarks.harness.measured import check_status
+from benchmarks.harness.options import add_path
 from benchmarks.harness.process import run_fresh
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from benchmarks.harness.table8 import SPECS, build_case
@@ -96,9 +97,7 @@ def run_limited(inputs: Path, memory_bytes: int, cores: float | None) -> dict[st
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the data."""
-    parser.add_argument(
-        "--data", type=Path, default=DEFAULT_DATA, help="of real images (default: %(default)s)"
-    )
+    add_path(parser, "--data", DEFAULT_DATA, "of real images")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.harness.case_scores import measure_methods
 from benchmarks.harness.command import Command
 from benchmarks.harness.methods import service_method
+from benchmarks.harness.options import add_precision
 from benchmarks.harness.predictions import add_data_options
 from benchmarks.harness.record import RESULTS_DIR
 from qmedsam import Settings
@@ -38,12 +39,7 @@ def training_of(model_dir: Path) -> list[dict[str, Any]]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the models."""
     add_data_options(parser)
-    parser.add_argument(
-        "--precision",
-        choices=["f32", "bf16"],
-        default="f32",
-        help="of the layers that are not in int8 (default: %(default)s)",
-    )
+    add_precision(parser, "f32")
     parser.add_argument(
         "--model",
         action="append",

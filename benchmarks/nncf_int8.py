@@ -22,6 +22,7 @@ import openvino
 from numpy.typing import NDArray
 
 from benchmarks.harness.command import Command
+from benchmarks.harness.options import add_count, add_path
 from benchmarks.harness.peers import NNCF_DIR, NNCF_TITLE, PLAIN_DIR, SOURCE_KEY, is_exported
 from qmedsam import Settings
 from qmedsam.batch.cases import read_case
@@ -43,7 +44,6 @@ from qmedsam.core.prompts import check_prompts
 from qmedsam.core.propagation import boxes_2d, fixed_visits, image_visits
 from qmedsam.model.manifest import file_sha256, read_manifest
 from qmedsam.model.network import CompiledNetwork
-from qmedsam.options import at_least
 from training.checkpoint import DEFAULT_PATH, CheckpointError
 from training.export import export_network, load_source, put_in_place
 from training.graphs.check import ExportError
@@ -184,19 +184,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="float model with the graphs of its ONNX files, as `python -m training.export "
         "--plain` writes it (default: %(default)s, made where it is missing)",
     )
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        default=DEFAULT_CALIBRATION,
-        help="folder of modalities (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--samples",
-        type=at_least(1),
-        default=300,
-        help="images to calibrate with (default: %(default)s)",
-    )
-    parser.add_argument("--output-dir", type=Path, default=NNCF_DIR, help="(default: %(default)s)")
+    add_path(parser, "--calibration", DEFAULT_CALIBRATION, "folder of modalities")
+    add_count(parser, "--samples", 300, "images to calibrate with")
+    add_path(parser, "--output-dir", NNCF_DIR)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmarks.harness.command import Command
 from benchmarks.harness.measured import check_status
+from benchmarks.harness.options import add_count
 from benchmarks.harness.process import SERVICES, run_predict_script
 from benchmarks.harness.record import RESULTS_DIR, write_record
-from qmedsam.options import at_least
 from training.run_time import runnable_precisions
 
 SIDE = 256
@@ -65,7 +65,7 @@ def measure_starts(runs: int) -> list[dict[str, Any]]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add how often."""
-    parser.add_argument("--runs", type=at_least(1), default=9, help="(default: %(default)s)")
+    add_count(parser, "--runs", 9)
 
 
 def run(arguments: argparse.Namespace) -> int:

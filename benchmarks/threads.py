@@ -21,6 +21,7 @@ import openvino
 from openvino import opset13 as ops
 
 from benchmarks.harness.command import Command
+from benchmarks.harness.options import add_count
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from qmedsam import Settings
 from qmedsam.model.network import CompiledNetwork
@@ -154,7 +155,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=sorted({1, cores}),
         help="(default: 1, and one a core)",
     )
-    parser.add_argument("--runs", type=at_least(1), default=15, help="(default: %(default)s)")
+    add_count(parser, "--runs", 15)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.harness.command import Command
+from benchmarks.harness.options import add_path
 from benchmarks.harness.process import Finished, run_fresh, run_predict_script
 from benchmarks.harness.record import write_record
 from qmedsam.batch.cases import list_cases
@@ -98,9 +99,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image", help="name of the image, without its tag (default: no container)"
     )
-    parser.add_argument(
-        "--cases", type=Path, default=DEFAULT_CASES, help="folder (default: %(default)s)"
-    )
+    add_path(parser, "--cases", DEFAULT_CASES, "folder")
     parser.add_argument("--json", type=Path, help="also write a record of the run here")
 
 

@@ -7,6 +7,7 @@ import argparse
 from benchmarks.harness.case_scores import measure_methods
 from benchmarks.harness.command import Command
 from benchmarks.harness.methods import service_method
+from benchmarks.harness.options import add_precision
 from benchmarks.harness.predictions import Method, add_data_options
 from benchmarks.harness.record import RESULTS_DIR
 from qmedsam import Settings
@@ -27,9 +28,7 @@ def compared_methods(precision: Precision) -> list[Method]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the precision."""
     add_data_options(parser)
-    parser.add_argument(
-        "--precision", choices=["f32", "bf16"], default="f32", help="(default: %(default)s)"
-    )
+    add_precision(parser, "f32")
 
 
 def run(arguments: argparse.Namespace) -> int:

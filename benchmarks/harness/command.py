@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.harness.options import add_path
 from qmedsam import InferenceError
 
 logger = logging.getLogger(__name__)
@@ -54,12 +55,7 @@ class Command:
         )
         self.add_options(parser)
         if self.record:
-            parser.add_argument(
-                "--json",
-                type=Path,
-                default=self.record,
-                help="record of the run (default: %(default)s)",
-            )
+            add_path(parser, "--json", self.record, "record of the run")
         return parser
 
     def main(self, argv: list[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.harness.options import add_path
 from qmedsam.batch.cases import Case, read_case, write_label_map
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.model.manifest import file_sha256
@@ -89,16 +90,10 @@ def predict_cases(method: Method, paths: Sequence[Path], work_dir: Path) -> Path
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that every scoring command has."""
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=DEFAULT_ROOT,
-        help="folder of modalities (default: %(default)s)",
-    )
-    parser.add_argument(
+    add_path(parser, "--data", DEFAULT_ROOT, "folder of modalities")
+    add_path(
+        parser,
         "--work-dir",
-        type=Path,
-        default=DEFAULT_WORK_DIR,
-        help="label maps are kept here and not made again; delete it after a change of code or "
-        "model (default: %(default)s)",
+        DEFAULT_WORK_DIR,
+        "label maps are kept here and not made again; delete it after a change of code or model",
     )

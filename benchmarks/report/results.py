@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.harness.case_scores import read_scores
 from benchmarks.harness.command import Command
+from benchmarks.harness.options import add_path
 from benchmarks.harness.record import RESULTS_DIR
 from benchmarks.report import scaling
 from benchmarks.report.accuracy_tables import (
@@ -98,18 +99,9 @@ def results_page(records: Mapping[str, Mapping[str, Any]]) -> str:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add where the records are, and where the pages go."""
-    parser.add_argument(
-        "--records", type=Path, default=RESULTS_DIR, help="folder (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--page", type=Path, default=DEFAULT_PAGE, help="to write (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--scaling-page",
-        type=Path,
-        default=scaling.DEFAULT_PAGE,
-        help="whose tables are made again (default: %(default)s)",
-    )
+    add_path(parser, "--records", RESULTS_DIR, "folder")
+    add_path(parser, "--page", DEFAULT_PAGE, "to write")
+    add_path(parser, "--scaling-page", scaling.DEFAULT_PAGE, "whose tables are made again")
 
 
 def run(arguments: argparse.Namespace) -> int:
