@@ -87,7 +87,7 @@ def read_scores(record: Path) -> dict[str, dict[str, Any]]:
     cases: dict[str, list[ScoredCase]] = {}
     for row in read_table(record):
         scores = {
-            mode: CaseScore(*(float(row[f"{mode}_{metric}"]) for metric in METRICS), ())
+            mode: CaseScore(dsc=float(row[f"{mode}_dsc"]), nsd=float(row[f"{mode}_nsd"]), labels=())
             for mode in MODES
         }
         cases.setdefault(row["method"], []).append(ScoredCase(row["modality"], row["case"], scores))

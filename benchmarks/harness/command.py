@@ -70,8 +70,9 @@ class Command:
                     f"--{option} needs a --json of its own: {self.record} is of a whole run"
                 )
         logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+        expected: tuple[type[Exception], ...] = EXPECTED_ERRORS + self.expected
         try:
             return self.run(arguments)
-        except (*EXPECTED_ERRORS, *self.expected) as error:
+        except expected as error:
             logger.error("%s", error)
             return NOTHING_RAN

@@ -12,11 +12,11 @@ from qmedsam.model.variant import default_model_dir
 def test_all_kinds_of_layers_of_a_model_are_counted():
     """Whether attention is fused, and what runs in int8, is the processor's to say."""
     parts = model_milliseconds(default_model_dir("int8"), "f32", 1)
-    rest = {"element by element", "moving values", "normalization"}
+    others = {"element by element", "moving values", "normalization"}
     encoder = {kind.removesuffix(INT8) for kind in parts["encoder"]}
-    assert encoder >= {"convolutions", "depth-wise convolutions", "linear layers"} | rest
+    assert encoder >= {"convolutions", "depth-wise convolutions", "linear layers"} | others
     assert encoder & {"fused attention", "products of two activations"}
-    assert parts["decoder"].keys() >= {"linear layers", "products of two activations"} | rest
+    assert parts["decoder"].keys() >= {"linear layers", "products of two activations"} | others
     for taken in parts.values():
         assert all(value > 0 for value in taken.values())
 
