@@ -1,7 +1,5 @@
 """Table 8: fourteen cases, each in a fresh process the organisers' way, against the baseline.
 
-    python -m benchmarks.cases
-
 The service runs as in its image, by `predict.sh` and without a cache of compiled models. The
 baseline walks a few slices of each object; the others are added at the median time of one.
 What was measured is kept in the work folder and read the next time if it was measured alike.
@@ -13,42 +11,36 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from benchmarks.harness.command import add_record_option, keep_record, run_command
+from benchmarks.harness.command import Command
 from benchmarks.harness.measured import Measured, Run, measure
 from benchmarks.harness.methods import BASELINE_TITLE
-from benchmarks.harness.process import ROOT, run_fresh, run_predict_script
+from benchmarks.harness.options import add_count, add_path, add_seconds
+from benchmarks.harness.process import SERVICES, run_fresh, run_predict_script
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from benchmarks.harness.table8 import SPECS, CaseSpec, build_case
 from qmedsam import __version__
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.core.contract import MANIFEST_FILE
 from qmedsam.model.manifest import file_sha256
-from qmedsam.options import at_least
+from qmedsam.model.variant import default_model_dir
 from training.checkpoint import SHA256 as CHECKPOINT_SHA256
 
 DEFAULT_DATA = Path("../shared/data")
 WORK_DIR = Path("runs/cases")
 MEMORY_LIMIT_BYTES = 8 << 30
-DEFAULT_RECORD = RESULTS_DIR / "cases.json"
-# Name of a row to model and precision of what is not int8; `auto` is what a user gets.
-SERVICES = {"f32": ("float", "f32"), "bf16": ("float", "bf16"), "int8": ("int8", "auto")}
 
 
-def run_service(folder: Path, checkout: Path, *, variant: str, precision: str) -> Run:
-    """Run the service of a checkout once on the case in `folder`/in."""
+def run_service(folder: Path, options: Sequence[str]) -> Run:
+    """Run the service once on the case in `folder`/in."""
     with tempfile.TemporaryDirectory() as outputs:
         return Run(
             run_predict_script(
-                folder / "in",
-                Path(outputs),
-                folder=checkout,
-                options=["--variant", variant, "--precision", precision],
-                limit_bytes=MEMORY_LIMIT_BYTES,
+                folder / "in", Path(outputs), options=options, limit_bytes=MEMORY_LIMIT_BYTES
             )
         )
 
@@ -75,21 +67,17 @@ def measure_case(
     if not path.is_file():
         build_case(spec, arguments.data, path)
     methods: dict[str, tuple[Callable[[], Run], dict[str, str]]] = {}
-    checkouts = {"before": arguments.before} if arguments.before else {}
-    for title, checkout in (checkouts | {"service": ROOT}).items():
-        for name in arguments.service:
-            variant, precision = SERVICES[name]
-            weights = file_sha256(checkout / "models" / variant / MANIFEST_FILE)
-            run = partial(run_service, folder, checkout, variant=variant, precision=precision)
-            origin = {"weights": weights, "checkout": str(checkout.resolve())}
-            methods[f"{title} {name}"] = (run, origin)
+    for name in arguments.service:
+        _, variant, *_ = options = SERVICES[name]
+        weights = file_sha256(default_model_dir(variant) / MANIFEST_FILE)
+        methods[f"service {name}"] = (partial(run_service, folder, options), {"weights": weights})
     sampling = {"weights": CHECKPOINT_SHA256, "most_slices": str(arguments.most_slices)}
     methods[BASELINE_TITLE] = (partial(run_baseline, folder, arguments.most_slices), sampling)
-    for name, (run, parameters) in methods.items():
+    for name, (run_once, parameters) in methods.items():
         kept = folder / f"{name.replace(' ', '-')}.json"
         measured = measure(
             kept,
-            run,
+            run_once,
             runs=arguments.runs,
             budget_s=arguments.budget,
             parameters={"case": file_sha256(path), "version": __version__, **parameters},
@@ -97,16 +85,9 @@ def measure_case(
         yield name, measured
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of `python -m benchmarks.cases`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.cases",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--data", type=Path, default=DEFAULT_DATA, help="of real images (default: %(default)s)"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what is measured, and how often."""
+    add_path(parser, "--data", DEFAULT_DATA, "of real images")
     parser.add_argument(
         "--service",
         nargs="+",
@@ -114,31 +95,9 @@ def build_parser() -> argparse.ArgumentParser:
         default=list(SERVICES),
         help="float in f32 or bf16, or the int8 model (default: all)",
     )
-    parser.add_argument(
-        "--before",
-        type=Path,
-        metavar="DIR",
-        help="a checkout of an earlier version, which runs the cases too",
-    )
-    parser.add_argument(
-        "--runs",
-        type=at_least(1),
-        default=3,
-        help="most, of each case and method (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--budget",
-        type=float,
-        default=40,
-        metavar="S",
-        help="no further run of a case begins after so long (default: %(default)s s)",
-    )
-    parser.add_argument(
-        "--most-slices",
-        type=at_least(1),
-        default=6,
-        help="of each object that the baseline walks (default: %(default)s)",
-    )
+    add_count(parser, "--runs", 3, "most, of each case and method")
+    add_seconds(parser, "--budget", 40, "no further run of a case begins after so long")
+    add_count(parser, "--most-slices", 6, "of each object that the baseline walks")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -146,29 +105,18 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="CASE",
         help="measure these (default: all)",
     )
-    parser.add_argument(
+    add_path(
+        parser,
         "--work-dir",
-        type=Path,
-        default=WORK_DIR,
-        help="cases and what was measured are kept here and not measured again; delete it after a "
-        "change of code (default: %(default)s)",
+        WORK_DIR,
+        "cases and what was measured are kept here; delete it after a change of code",
     )
-    add_record_option(parser, DEFAULT_RECORD)
-    return parser
 
 
-def main(argv: list[str] | None = None) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Measure every case, print a line each and write the record."""
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
     specs = [spec for spec in SPECS if not arguments.only or spec.name in arguments.only]
-    keep_record(parser, arguments, ["only", "service"])
-    return run_command(lambda: _measure_all(arguments, specs))
-
-
-def _measure_all(arguments: argparse.Namespace, specs: list[CaseSpec]) -> int:
-    services = len(arguments.service) * (2 if arguments.before else 1)
-    bar = ProgressBar(len(specs) * (services + 1), sys.stderr)
+    bar = ProgressBar(len(specs) * (len(arguments.service) + 1), sys.stderr)
     cases = []
     for spec in specs:
         methods = {}
@@ -194,5 +142,11 @@ def _measure_all(arguments: argparse.Namespace, specs: list[CaseSpec]) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+COMMAND = Command(
+    "cases",
+    __doc__,
+    run,
+    add_options,
+    record=RESULTS_DIR / "cases.json",
+    selecting=("only", "service"),
+)

@@ -1,10 +1,8 @@
 """`qmedsam cluster` on one machine: one worker, two, and two of which one is killed.
 
-    python -m benchmarks.cluster
-
 Each worker has one thread. The label maps of all runs, and of the folder command, must be the same
 byte by byte. The report of one worker gives what a slice, a box and a voxel take, to which the cost
-model of docs/scale.md is fitted.
+model of docs/scaling.md is fitted.
 """
 
 from __future__ import annotations
@@ -25,22 +23,19 @@ from typing import Any
 
 import ray as ray_module
 
-from benchmarks.harness.command import add_record_option, keep_record, run_command
+from benchmarks.harness.command import Command
 from benchmarks.harness.measured import RunError
+from benchmarks.harness.options import add_count, add_path
 from benchmarks.harness.process import ROOT, run_predict_script
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from qmedsam.batch.cases import CASE_SUFFIX, list_cases
 from qmedsam.batch.cost import read_works
 from qmedsam.batch.report import CaseRecord
-from qmedsam.batch.shards import assign
 from qmedsam.cluster.scheduler import Scheduler
 from qmedsam.cluster.worker import LANES, Description
-from qmedsam.options import at_least
 
 ray: Any = ray_module
 DEFAULT_DATA = Path("../shared/data")
-DEFAULT_RECORD = RESULTS_DIR / "cluster.json"
-SHARDS = 4
 KILLED_AFTER = 0.25  # of the label maps
 DISPATCHED = 5000
 CACHE = "cache"  # of compiled models; the folder command fills it
@@ -173,15 +168,6 @@ def measure_dispatch(cases: int, workers: int = 2) -> float:
         ray.shutdown()
 
 
-def shard_loads(inputs: Path, count: int = SHARDS) -> list[float]:
-    """Return the seconds that each shard of a folder is expected to take."""
-    costs = [work.seconds for work in read_works(list_cases(inputs))]
-    loads = [0.0] * count
-    for cost, place in zip(costs, assign(costs, count), strict=True):
-        loads[place] += cost
-    return loads
-
-
 def _count(folder: Path) -> int:
     return len(list_cases(folder)) if folder.is_dir() else 0
 
@@ -220,7 +206,6 @@ def measure(data: Path, count: int) -> dict[str, Any]:
         one, report = run_cluster(inputs, scratch, 1, expected)
         two, _ = run_cluster(inputs, scratch, 2, expected)
         killed, _ = run_cluster(inputs, scratch, 2, expected, kills=True)
-        loads = shard_loads(inputs)
         decodes = {name: work.decodes for name, work in works.items()}
         return {
             "cases": count,
@@ -231,40 +216,29 @@ def measure(data: Path, count: int) -> dict[str, Any]:
             "runs": [asdict(run) for run in (one, two, killed)],
             "costs": fit_costs(report["cases"], decodes),
             "expected_s": sum(work.seconds for work in works.values()),
-            "shard_loads_s": loads,
             "dispatch_s": measure_dispatch(DISPATCHED),
         }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of `python -m benchmarks.cluster`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.cluster",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="(default: %(default)s)")
-    parser.add_argument(
-        "--cases", type=at_least(8), default=200, metavar="N", help="(default: %(default)s)"
-    )
-    add_record_option(parser, DEFAULT_RECORD)
-    return parser
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the data and how many cases."""
+    add_path(parser, "--data", DEFAULT_DATA)
+    add_count(parser, "--cases", 200, least=8)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure and write the record; 2 where something failed."""
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
-    keep_record(parser, arguments, ["data", "cases"])
-
-    def body() -> int:
-        results = measure(arguments.data, arguments.cases)
-        write_record(arguments.json, results)
-        print(json.dumps(results, indent=1))
-        return 0
-
-    return run_command(body)
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print all and write the record."""
+    results = measure(arguments.data, arguments.cases)
+    write_record(arguments.json, results)
+    print(json.dumps(results, indent=1))
+    return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+COMMAND = Command(
+    "cluster",
+    __doc__,
+    run,
+    add_options,
+    record=RESULTS_DIR / "cluster.json",
+    selecting=("data", "cases"),
+)

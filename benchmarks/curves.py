@@ -1,7 +1,5 @@
 """Time and memory against the number of boxes of an image and the number of slices of a volume.
 
-    python -m benchmarks.curves
-
 Boxes tile a real mammogram, so that more of them are smaller; one object lies on all slices of a
 real CT. Each run is a fresh process of `predict.sh`, as in the image and without a cache of
 compiled models.
@@ -20,18 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness.command import add_record_option, keep_record, run_command
+from benchmarks.harness.command import Command
 from benchmarks.harness.measured import check_status
+from benchmarks.harness.options import add_count, add_path
 from benchmarks.harness.process import run_predict_script
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from benchmarks.harness.table8 import resample_volume
 from qmedsam.batch.cases import read_case
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.config import PRECISIONS
-from qmedsam.options import at_least
 
 DEFAULT_DATA = Path("../shared/data/speed")
-DEFAULT_RECORD = RESULTS_DIR / "curves.json"
 IMAGE, VOLUME = "2DBox_Mammography_demo.npz", "3DBox_CT_LIDC72.npz"
 BOXES = (1, 3, 10, 30, 100, 300, 1000)
 SLICES = (1, 3, 10, 30, 100, 300)
@@ -71,11 +68,11 @@ def measure_case(members: dict[str, NDArray[Any]], precision: str, runs: int) ->
         np.savez_compressed(inputs / "case.npz", **members)
         options = ["--quiet", "--variant", "int8", "--precision", precision]
         made = [run_predict_script(inputs, outputs, options=options) for _ in range(runs)]
-    for run in made:
-        check_status(run)
+    for one in made:
+        check_status(one)
     return {
-        "s": statistics.median(run.wall_s for run in made),
-        "peak_mb": max(run.peak_bytes for run in made) / 1e6,
+        "s": statistics.median(one.wall_s for one in made),
+        "peak_mb": max(one.peak_bytes for one in made) / 1e6,
     }
 
 
@@ -101,41 +98,31 @@ def measure_curves(
     return curves
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of `python -m benchmarks.curves`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.curves",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--data", type=Path, default=DEFAULT_DATA, help="of real cases (default: %(default)s)"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the data, precisions and how often."""
+    add_path(parser, "--data", DEFAULT_DATA, "of real cases")
     parser.add_argument(
         "--precision",
         nargs="+",
         choices=PRECISIONS,
         default=["f32", "bf16"],
-        help="of what is not int8 (default: f32 and bf16)",
+        help="of the layers that are not in int8 (default: f32 and bf16)",
     )
-    parser.add_argument("--runs", type=at_least(1), default=3, help="(default: %(default)s)")
-    add_record_option(parser, DEFAULT_RECORD)
-    return parser
+    add_count(parser, "--runs", 3)
 
 
-def main(argv: list[str] | None = None) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Measure both curves, print their points and write the record."""
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
-    keep_record(parser, arguments, ["precision"])
-
-    def body() -> int:
-        curves = measure_curves(arguments.data, arguments.precision, arguments.runs)
-        write_record(arguments.json, {"runs": arguments.runs, "curves": curves})
-        return 0
-
-    return run_command(body)
+    curves = measure_curves(arguments.data, arguments.precision, arguments.runs)
+    write_record(arguments.json, {"runs": arguments.runs, "curves": curves})
+    return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+COMMAND = Command(
+    "curves",
+    __doc__,
+    run,
+    add_options,
+    record=RESULTS_DIR / "curves.json",
+    selecting=("precision",),
+)

@@ -1,7 +1,5 @@
 """Tables 5 and 6: engines side by side on LiteMedSAM and MedSAM, one image with one box.
 
-    python -m benchmarks.engines --network lite_medsam medsam
-
 Each row runs in processes of its own, the rows in turn and in several rounds, with a fixed number
 of threads. MedSAM has random weights unless its checkpoint is given: its speed is the same. A row
 whose model does not exist is left out; int8 by NNCF is made where it is missing, which takes
@@ -18,12 +16,13 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.command import add_record_option, keep_record, run_command
-from benchmarks.harness.models import (
+from benchmarks.harness.command import Command
+from benchmarks.harness.options import add_count, add_path
+from benchmarks.harness.peers import (
     NNCF_DIR,
     NNCF_TITLE,
     OWN_INT8_DIR,
@@ -35,14 +34,15 @@ from benchmarks.harness.models import (
     is_made_from,
 )
 from benchmarks.harness.record import RESULTS_DIR, write_record
-from benchmarks.harness.timed_engine import torch_network
+from benchmarks.harness.timed_engine import Task, torch_network
 from benchmarks.nncf_int8 import DEFAULT_CALIBRATION, calibration_samples, quantize_model
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.model.manifest import file_sha256, read_manifest
 from qmedsam.model.variant import default_model_dir
 from qmedsam.options import at_least
-from training.checkpoint import DEFAULT_PATH
+from training.checkpoint import DEFAULT_PATH, CheckpointError
 from training.export import Source, export_network
+from training.graphs.check import ExportError
 from training.graphs.inference_graphs import inference_graphs, plain_graphs
 
 logger = logging.getLogger(__name__)
@@ -50,8 +50,12 @@ logger = logging.getLogger(__name__)
 OURS = "as served"
 NETWORKS = {"lite_medsam": "LiteMedSAM", "medsam": "MedSAM"}
 WORK_DIR = Path("runs/engines")
-DEFAULT_RECORD = RESULTS_DIR / "engines.json"
 SAMPLES = {"lite_medsam": 300, "medsam": 8}  # of calibration; MedSAM's are for speed only
+TORCH_PRECISIONS = {
+    "f32": "f32",
+    "bf16 (autocast)": "bf16",
+    "int8 (dynamic, linear layers)": "int8",
+}
 PARTS = ("encoder", "decoder", "whole")
 
 
@@ -62,14 +66,14 @@ class Row:
     Attributes:
         network: LiteMedSAM or MedSAM.
         engine: PyTorch, ONNX Runtime or OpenVINO.
-        precision: of the products, in words.
-        arguments: for `benchmarks.harness.timed_engine`.
+        precision: of the layers, in words.
+        task: that is timed for it.
     """
 
     network: str
     engine: str
     precision: str
-    arguments: tuple[str, ...]
+    task: Task
 
 
 def network_rows(network: str, folders: dict[str, Path], checkpoint: Path | None) -> list[Row]:
@@ -80,26 +84,28 @@ def network_rows(network: str, folders: dict[str, Path], checkpoint: Path | None
         folders: of the models that exist, by their titles.
         checkpoint: for PyTorch.
     """
-    torch_options = ["pytorch", "--network", network]
-    if checkpoint:
-        torch_options += ["--checkpoint", str(checkpoint)]
-    rows = [
-        ("PyTorch", "f32", [*torch_options, "--precision", "f32"]),
-        ("PyTorch", "bf16 (autocast)", [*torch_options, "--precision", "bf16"]),
-        ("PyTorch", "int8 (dynamic, linear layers)", [*torch_options, "--precision", "int8"]),
+    weights = str(checkpoint or "")
+    made = [
+        Row(
+            NETWORKS[network],
+            "PyTorch",
+            words,
+            Task("pytorch", precision, network, checkpoint=weights),
+        )
+        for words, precision in TORCH_PRECISIONS.items()
     ]
     for name, folder in folders.items():
         if has_onnx(folder) and name != OURS:  # whose ONNX files are those of the plain one
             words = "f32" if name == PLAIN_TITLE else name
-            rows.append(("ONNX Runtime", words, ["onnxruntime", "--model-dir", str(folder)]))
+            task = Task("onnxruntime", model_dir=str(folder))
+            made.append(Row(NETWORKS[network], "ONNX Runtime", words, task))
     for name, folder in folders.items():
         for precision in ("f32", "bf16"):
             is_float = name in (PLAIN_TITLE, OURS)
-            words = f"{precision}, {name}" if is_float else f"{name}, rest {precision}"
-            options = ["openvino", "--model-dir", str(folder), "--precision", precision]
-            rows.append(("OpenVINO", words, options))
-    title = NETWORKS[network]
-    return [Row(title, engine, words, tuple(options)) for engine, words, options in rows]
+            words = f"{precision}, {name}" if is_float else f"{name}, other layers in {precision}"
+            task = Task("openvino", precision, model_dir=str(folder))
+            made.append(Row(NETWORKS[network], "OpenVINO", words, task))
+    return made
 
 
 def prepare_models(network: str, checkpoint: Path | None, calibration: Path) -> dict[str, Path]:
@@ -135,21 +141,16 @@ def prepare_models(network: str, checkpoint: Path | None, calibration: Path) -> 
     return folders
 
 
-def time_rows(rows: Sequence[Row], *, rounds: int, options: Sequence[str]) -> list[dict[str, Any]]:
+def time_rows(rows: Sequence[Row], *, rounds: int, threads: int, runs: int) -> list[dict[str, Any]]:
     """Return the median and the spread, in seconds, of each row's parts over all rounds."""
     measured: list[dict[str, list[float]]] = [{part: [] for part in PARTS} for _ in rows]
     bar = ProgressBar(rounds * len(rows), sys.stderr)
     for _ in range(rounds):
         for index, row in enumerate(rows):
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.harness.timed_engine",
-                *row.arguments,
-                *options,
-            ]
-            run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            seconds = json.loads(run.stdout)
+            task = json.dumps(asdict(replace(row.task, threads=threads, runs=runs)))
+            command = [sys.executable, "-m", "benchmarks.harness.timed_engine", task]
+            timed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            seconds = json.loads(timed.stdout)
             for part in PARTS:
                 measured[index][part].extend(seconds[part])
             bar.advance(f"{row.network}, {row.engine} {row.precision}")
@@ -174,13 +175,8 @@ def _spread(values: list[float]) -> dict[str, float]:
     }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of `python -m benchmarks.engines`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.engines",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the networks, and how often each row runs."""
     parser.add_argument(
         "--network",
         nargs="+",
@@ -191,38 +187,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--medsam-checkpoint", type=Path, help="medsam_vit_b.pth (default: random weights)"
     )
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        default=DEFAULT_CALIBRATION,
-        help="images for NNCF (default: %(default)s)",
-    )
+    add_path(parser, "--calibration", DEFAULT_CALIBRATION, "images for NNCF")
     parser.add_argument(
         "--threads",
         type=at_least(1),
         default=len(os.sched_getaffinity(0)),
         help="of each engine (default: one a core)",
     )
-    parser.add_argument("--rounds", type=at_least(1), default=3, help="(default: %(default)s)")
-    parser.add_argument(
-        "--runs",
-        type=at_least(1),
-        default=10,
-        help="most runs of a row in a round (default: %(default)s)",
-    )
-    add_record_option(parser, DEFAULT_RECORD)
-    return parser
+    add_count(parser, "--rounds", 3)
+    add_count(parser, "--runs", 10, "most runs of a row in a round")
 
 
-def main(argv: list[str] | None = None) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Time all rows, print them and write the record."""
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
-    keep_record(parser, arguments, ["network"])
-    return run_command(lambda: _measure(arguments))
-
-
-def _measure(arguments: argparse.Namespace) -> int:
     rows = []
     for network in arguments.network:
         checkpoint = arguments.medsam_checkpoint if network == "medsam" else None
@@ -231,8 +208,7 @@ def _measure(arguments: argparse.Namespace) -> int:
             if not has_onnx(folder) and folder == OWN_INT8_DIR:
                 logger.warning("No row of ONNX Runtime: %s has no ONNX files", folder)
         rows.extend(network_rows(network, folders, checkpoint))
-    options = ["--threads", str(arguments.threads), "--runs", str(arguments.runs)]
-    timed = time_rows(rows, rounds=arguments.rounds, options=options)
+    timed = time_rows(rows, rounds=arguments.rounds, threads=arguments.threads, runs=arguments.runs)
     for row in timed:
         print(
             f"{row['network']:10} {row['engine']:12} {row['precision']:30} "
@@ -251,5 +227,12 @@ def _measure(arguments: argparse.Namespace) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+COMMAND = Command(
+    "engines",
+    __doc__,
+    run,
+    add_options,
+    record=RESULTS_DIR / "engines.json",
+    selecting=("network",),
+    expected=(CheckpointError, ExportError),
+)

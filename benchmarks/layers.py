@@ -1,7 +1,5 @@
 """Where the time of a model goes: milliseconds by kind of layer, as OpenVINO's profile counts them.
 
-    python -m benchmarks.layers --before ../before/models/int8
-
 A profile costs time itself, so that its sum is more than a run without one.
 """
 
@@ -9,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -17,14 +14,13 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from benchmarks.harness.command import add_record_option, keep_record, run_command
+from benchmarks.harness.command import Command
+from benchmarks.harness.options import add_count, add_precision
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from qmedsam.core.contract import BOXES_NAME, CROPS_NAME, DECODER_FILE, EMBEDDING_SIZE
 from qmedsam.model.variant import default_model_dir
-from qmedsam.options import at_least
 from training.run_time import encoder_paths
 
-DEFAULT_RECORD = RESULTS_DIR / "layers.json"
 WARM_UPS = 3
 BOX = (30.0, 40.0, 150.0, 200.0)  # xyxy, of the model frame
 # The plugin's kinds of nodes, in a user's words; a kernel's precision decides where both exist.
@@ -107,7 +103,7 @@ def model_milliseconds(model_dir: Path, precision: str, runs: int) -> dict[str, 
 
 
 def _inputs(compiled: openvino.CompiledModel) -> dict[str, NDArray[np.generic]]:
-    """Return one input of each name, a box and the whole embedding for its window."""
+    """Return one input of each name, a box and the whole embedding for its crop."""
     known: dict[str, NDArray[np.generic]] = {
         BOXES_NAME: np.array([BOX], dtype=np.float32),
         CROPS_NAME: np.arange(EMBEDDING_SIZE**2).reshape(1, EMBEDDING_SIZE, EMBEDDING_SIZE),
@@ -121,58 +117,34 @@ def _inputs(compiled: openvino.CompiledModel) -> dict[str, NDArray[np.generic]]:
     }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of `python -m benchmarks.layers`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.layers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the model, its precision and how often."""
     parser.add_argument(
         "--model-dir",
         type=Path,
         default=default_model_dir("int8"),
         help="exported model (default: models/int8)",
     )
-    parser.add_argument(
-        "--before", type=Path, help="an earlier model to compare with, of any contract"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=["f32", "bf16"],
-        default="bf16",
-        help="of what is not int8 (default: %(default)s)",
-    )
-    parser.add_argument("--runs", type=at_least(1), default=10, help="(default: %(default)s)")
-    add_record_option(parser, DEFAULT_RECORD)
-    return parser
+    add_precision(parser, "bf16")
+    add_count(parser, "--runs", 10)
 
 
-def main(argv: list[str] | None = None) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Profile the model, print its layers and write the record."""
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
-    keep_record(parser, arguments, ["model_dir", "precision"])
-    if arguments.before is None and arguments.json == DEFAULT_RECORD:
-        parser.error(f"Without --before it needs a --json of its own: {DEFAULT_RECORD} has both")
-
-    def body() -> int:
-        folders = {"before": arguments.before} if arguments.before else {}
-        folders["now"] = arguments.model_dir
-        models = {
-            name: model_milliseconds(folder, arguments.precision, arguments.runs)
-            for name, folder in folders.items()
-        }
-        for name, parts in models.items():
-            for part, taken in parts.items():
-                print(f"{name}, {part}: {sum(taken.values()):.1f} ms")
-                for kind, value in taken.items():
-                    print(f"  {value:7.2f}  {kind}")
-        write_record(arguments.json, {"precision": arguments.precision, "models": models})
-        return 0
-
-    return run_command(body)
+    parts = model_milliseconds(arguments.model_dir, arguments.precision, arguments.runs)
+    for part, taken in parts.items():
+        print(f"{part}: {sum(taken.values()):.1f} ms")
+        for kind, value in taken.items():
+            print(f"  {value:7.2f}  {kind}")
+    write_record(arguments.json, {"precision": arguments.precision, "milliseconds": parts})
+    return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+COMMAND = Command(
+    "layers",
+    __doc__,
+    run,
+    add_options,
+    record=RESULTS_DIR / "layers.json",
+    selecting=("model_dir", "precision"),
+)

@@ -1,7 +1,5 @@
 """The largest cases under a memory limit and a CPU quota, which a control group enforces.
 
-    python -m benchmarks.limits
-
 Only root may make control groups. The limit is on all that the processes of a container hold,
 files that they read included, as `docker run -m` sets it.
 """
@@ -11,21 +9,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.command import add_record_option, run_command
+from benchmarks.harness.command import Command
 from benchmarks.harness.measured import check_status
+from benchmarks.harness.options import add_path
 from benchmarks.harness.process import run_fresh
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from benchmarks.harness.table8 import SPECS, build_case
 
 DEFAULT_DATA = Path("../shared/data/speed")
-DEFAULT_RECORD = RESULTS_DIR / "limits.json"
 ROOT_OF_GROUPS = Path("/sys/fs/cgroup")
 CASES = ("2DBox_Microscope_0016", "3DBox_CT_0566")
 GIB = 1 << 30
@@ -98,43 +95,28 @@ def run_limited(inputs: Path, memory_bytes: int, cores: float | None) -> dict[st
     }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of `python -m benchmarks.limits`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.limits",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--data", type=Path, default=DEFAULT_DATA, help="of real images (default: %(default)s)"
-    )
-    add_record_option(parser, DEFAULT_RECORD)
-    return parser
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the data."""
+    add_path(parser, "--data", DEFAULT_DATA, "of real images")
 
 
-def main(argv: list[str] | None = None) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Run each case under each limit, print a line each and write the record."""
-    arguments = build_parser().parse_args(argv)
-
-    def body() -> int:
-        rows = []
-        for spec in (spec for spec in SPECS if spec.name in CASES):
-            with tempfile.TemporaryDirectory() as folder:
-                build_case(spec, arguments.data, Path(folder) / f"{spec.name}.npz")
-                for memory_bytes, cores in LIMITS:
-                    row = {
-                        "case": spec.name,
-                        "limit_mb": memory_bytes / 1e6,
-                        "cores": cores,
-                        **run_limited(Path(folder), memory_bytes, cores),
-                    }
-                    rows.append(row)
-                    print(row)
-        write_record(arguments.json, {"rows": rows})
-        return 0
-
-    return run_command(body)
+    rows = []
+    for spec in (spec for spec in SPECS if spec.name in CASES):
+        with tempfile.TemporaryDirectory() as folder:
+            build_case(spec, arguments.data, Path(folder) / f"{spec.name}.npz")
+            for memory_bytes, cores in LIMITS:
+                row = {
+                    "case": spec.name,
+                    "limit_mb": memory_bytes / 1e6,
+                    "cores": cores,
+                    **run_limited(Path(folder), memory_bytes, cores),
+                }
+                rows.append(row)
+                print(row)
+    write_record(arguments.json, {"rows": rows})
+    return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+COMMAND = Command("limits", __doc__, run, add_options, record=RESULTS_DIR / "limits.json")

@@ -1,7 +1,5 @@
 """The peer: int8 by NNCF's post-training quantization of an exported model.
 
-    python -m benchmarks.nncf_int8
-
 It is what an OpenVINO user would reach for, with NNCF's own settings for transformers. The folder
 it writes runs like any other model (`--model-dir`); the ONNX files beside it are for ONNX Runtime.
 """
@@ -11,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 import tempfile
 from collections.abc import Sequence
 from itertools import islice, zip_longest
@@ -24,8 +21,9 @@ import onnx
 import openvino
 from numpy.typing import NDArray
 
-from benchmarks.harness.command import run_command
-from benchmarks.harness.models import NNCF_DIR, NNCF_TITLE, PLAIN_DIR, SOURCE_KEY, is_exported
+from benchmarks.harness.command import Command
+from benchmarks.harness.options import add_count, add_path
+from benchmarks.harness.peers import NNCF_DIR, NNCF_TITLE, PLAIN_DIR, SOURCE_KEY, is_exported
 from qmedsam import Settings
 from qmedsam.batch.cases import read_case
 from qmedsam.core.contract import (
@@ -46,8 +44,7 @@ from qmedsam.core.prompts import check_prompts
 from qmedsam.core.propagation import boxes_2d, fixed_visits, image_visits
 from qmedsam.model.manifest import file_sha256, read_manifest
 from qmedsam.model.network import CompiledNetwork
-from qmedsam.options import at_least
-from training.checkpoint import DEFAULT_PATH
+from training.checkpoint import DEFAULT_PATH, CheckpointError
 from training.export import export_network, load_source, put_in_place
 from training.graphs.check import ExportError
 from training.graphs.inference_graphs import plain_graphs
@@ -178,13 +175,8 @@ def _quantize(
     )
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of `python -m benchmarks.nncf_int8`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.nncf_int8",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the model and what it is calibrated with."""
     parser.add_argument(
         "--model-dir",
         type=Path,
@@ -192,41 +184,24 @@ def build_parser() -> argparse.ArgumentParser:
         help="float model with the graphs of its ONNX files, as `python -m training.export "
         "--plain` writes it (default: %(default)s, made where it is missing)",
     )
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        default=DEFAULT_CALIBRATION,
-        help="folder of modalities (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--samples",
-        type=at_least(1),
-        default=300,
-        help="images to calibrate with (default: %(default)s)",
-    )
-    parser.add_argument("--output-dir", type=Path, default=NNCF_DIR, help="(default: %(default)s)")
-    return parser
+    add_path(parser, "--calibration", DEFAULT_CALIBRATION, "folder of modalities")
+    add_count(parser, "--samples", 300, "images to calibrate with")
+    add_path(parser, "--output-dir", NNCF_DIR)
 
 
-def main(argv: list[str] | None = None) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Quantize a model."""
-    arguments = build_parser().parse_args(argv)
-
-    def body() -> int:
-        is_missing = arguments.model_dir == PLAIN_DIR and not is_exported(PLAIN_DIR)
-        size = LITE_MEDSAM_IMAGE_SIZE
-        if not is_missing:
-            size = read_manifest(arguments.model_dir).image_size
-        samples = calibration_samples(arguments.calibration, size, arguments.samples)
-        if is_missing:
-            logger.info("Exporting %s", PLAIN_DIR)
-            export_network(load_source("lite_medsam", DEFAULT_PATH), PLAIN_DIR, plain_graphs)
-        quantize_model(arguments.model_dir, samples, arguments.output_dir)
-        logger.info("Wrote %s, calibrated with %d images", arguments.output_dir, len(samples))
-        return 0
-
-    return run_command(body)
+    is_missing = arguments.model_dir == PLAIN_DIR and not is_exported(PLAIN_DIR)
+    size = LITE_MEDSAM_IMAGE_SIZE
+    if not is_missing:
+        size = read_manifest(arguments.model_dir).image_size
+    samples = calibration_samples(arguments.calibration, size, arguments.samples)
+    if is_missing:
+        logger.info("Exporting %s", PLAIN_DIR)
+        export_network(load_source("lite_medsam", DEFAULT_PATH), PLAIN_DIR, plain_graphs)
+    quantize_model(arguments.model_dir, samples, arguments.output_dir)
+    logger.info("Wrote %s, calibrated with %d images", arguments.output_dir, len(samples))
+    return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+COMMAND = Command("nncf-int8", __doc__, run, add_options, expected=(CheckpointError, ExportError))

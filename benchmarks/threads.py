@@ -1,7 +1,5 @@
 """How the encoder scales with threads, and how far it stands from what the processor can do.
 
-    python -m benchmarks.threads
-
 The processor's peak is measured, too: the best of some products of matrices that OpenVINO computes
 in the same precision and with as many threads. That of int8 includes rounding what goes in and what
 comes out, so that the share of it is rather too high.
@@ -13,7 +11,6 @@ import argparse
 import math
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +20,8 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
-from benchmarks.harness.command import add_record_option, keep_record, run_command
+from benchmarks.harness.command import Command
+from benchmarks.harness.options import add_count
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from qmedsam import Settings
 from qmedsam.model.network import CompiledNetwork
@@ -31,7 +29,6 @@ from qmedsam.model.variant import default_model_dir
 from qmedsam.options import at_least
 from training.run_time import encoder_paths, runnable_precisions
 
-DEFAULT_RECORD = RESULTS_DIR / "scaling.json"
 WARM_UPS = 3
 # Rows, inner and outer width of products of which the fastest counts as the peak.
 PRODUCTS = ((4096, 320, 1280), (4096, 1024, 1024), (2048, 2048, 2048))
@@ -108,19 +105,19 @@ def peak_rate(precision: str, threads: int, runs: int) -> float:
     return max(rates)
 
 
-def median_seconds(run: Callable[[], Any], runs: int) -> float:
+def median_seconds(call: Callable[[], Any], runs: int) -> float:
     """Return the median seconds of a function after some warm-up."""
     seconds = []
     for index in range(-WARM_UPS, runs):
         started = time.perf_counter()
-        run()
+        call()
         if index >= 0:
             seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
 
 
 def measure_rows(threads: int, runs: int) -> list[dict[str, Any]]:
-    """Return a row for each encoder that ships and each precision of its float products."""
+    """Return a row for each encoder that ships and each precision of its other layers."""
     image = np.random.default_rng(0).random((1, 3, 256, 256), dtype=np.float32)
     rows = []
     peaks = {
@@ -133,7 +130,7 @@ def measure_rows(threads: int, runs: int) -> list[dict[str, Any]]:
         for precision in runnable_precisions():
             network = CompiledNetwork(folder, Settings(precision=precision, threads=threads))
             seconds = median_seconds(lambda network=network: network.encode(image), runs)
-            words = precision if variant == "float" else f"int8, rest {precision}"
+            words = precision if variant == "float" else f"int8, other layers in {precision}"
             peak = peaks["int8" if variant == "int8" else precision]
             rows.append(
                 {
@@ -148,13 +145,8 @@ def measure_rows(threads: int, runs: int) -> list[dict[str, Any]]:
     return rows
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of `python -m benchmarks.threads`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.threads",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add numbers of threads and how often."""
     cores = len(os.sched_getaffinity(0))
     parser.add_argument(
         "--threads",
@@ -163,32 +155,27 @@ def build_parser() -> argparse.ArgumentParser:
         default=sorted({1, cores}),
         help="(default: 1, and one a core)",
     )
-    parser.add_argument("--runs", type=at_least(1), default=15, help="(default: %(default)s)")
-    add_record_option(parser, DEFAULT_RECORD)
-    return parser
+    add_count(parser, "--runs", 15)
 
 
-def main(argv: list[str] | None = None) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Measure, print a line each and write the record."""
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
-    keep_record(parser, arguments, ["threads"])
-
-    def body() -> int:
-        rows = [
-            row for threads in arguments.threads for row in measure_rows(threads, arguments.runs)
-        ]
-        for row in rows:
-            print(
-                f"{row['precision']:16} {row['threads']} threads: "
-                f"{1000 * row['encoder_s']:.0f} ms, {row['gmac_per_s']:.0f} GMAC/s of "
-                f"{row['peak_gmac_per_s']:.0f}"
-            )
-        write_record(arguments.json, {"rows": rows})
-        return 0
-
-    return run_command(body)
+    rows = [row for threads in arguments.threads for row in measure_rows(threads, arguments.runs)]
+    for row in rows:
+        print(
+            f"{row['precision']:26} {row['threads']} threads: "
+            f"{1000 * row['encoder_s']:.0f} ms, {row['gmac_per_s']:.0f} GMAC/s of "
+            f"{row['peak_gmac_per_s']:.0f}"
+        )
+    write_record(arguments.json, {"rows": rows})
+    return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+COMMAND = Command(
+    "threads",
+    __doc__,
+    run,
+    add_options,
+    record=RESULTS_DIR / "threads.json",
+    selecting=("threads",),
+)

@@ -1,9 +1,11 @@
 """The organisers' timing loop: one container a case, the whole wall time counted.
 
-    python -m benchmarks.time_cases --image qmedsam --cases ../shared/data/val/US
+    python -m benchmarks time-cases --image qmedsam --cases ../shared/data/val/US
 
 With an engine (docker or podman) each case runs by the challenge's own command with `-m 8G`.
 Without one it runs by `sh predict.sh` in a fresh process that may map 8 GiB.
+
+Exit status: 0 every case has a label map, 1 some has none, 2 nothing could run.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.harness.command import run_command
+from benchmarks.harness.command import Command
+from benchmarks.harness.options import add_path
 from benchmarks.harness.process import Finished, run_fresh, run_predict_script
 from benchmarks.harness.record import write_record
 from qmedsam.batch.cases import list_cases
@@ -75,7 +78,7 @@ def choose_run(image: str | None) -> tuple[str, Run]:
     )
 
 
-def time_case(case: Path, run: Run) -> TimedCase:
+def time_case(case: Path, run_one: Run) -> TimedCase:
     """Run one case alone in its folders."""
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch) / "inputs", Path(scratch) / "outputs"
@@ -84,47 +87,33 @@ def time_case(case: Path, run: Run) -> TimedCase:
             folder.chmod(0o777)  # the image's user is not this one
         Path(scratch).chmod(0o755)
         shutil.copy(case, inputs)
-        finished = run(inputs, outputs)
+        finished = run_one(inputs, outputs)
         is_written = (outputs / case.name).is_file()
         if not is_written or finished.status:
             logger.error("%s: status %d: %s", case.name, finished.status, finished.output.strip())
         return TimedCase(case.name, finished.wall_s, is_written, finished.status)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of `python -m benchmarks.time_cases`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.time_cases",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Exit status: 0 every case has a label map, 1 some has none, 2 nothing could run.",
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the image and the cases."""
     parser.add_argument(
         "--image", help="name of the image, without its tag (default: no container)"
     )
-    parser.add_argument(
-        "--cases", type=Path, default=DEFAULT_CASES, help="folder (default: %(default)s)"
-    )
+    add_path(parser, "--cases", DEFAULT_CASES, "folder")
     parser.add_argument("--json", type=Path, help="also write a record of the run here")
-    return parser
 
 
-def main(argv: list[str] | None = None) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Time every case of a folder, print a line each and the mean, as the challenge reports it."""
-    arguments = build_parser().parse_args(argv)
-    return run_command(lambda: _time_all(arguments))
-
-
-def _time_all(arguments: argparse.Namespace) -> int:
     paths = list_cases(arguments.cases)
     if not paths:
         raise FileNotFoundError(f"{arguments.cases} must hold .npz files, got none")
-    how, run = choose_run(arguments.image)
+    how, run_one = choose_run(arguments.image)
     print(how)
     bar = ProgressBar(len(paths), sys.stderr)
     timed = []
     for path in paths:
-        timed.append(time_case(path, run))
+        timed.append(time_case(path, run_one))
         bar.advance(path.name)
     bar.close()
     for case in timed:
@@ -137,5 +126,4 @@ def _time_all(arguments: argparse.Namespace) -> int:
     return 0 if all(case.is_written for case in timed) else 1
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+COMMAND = Command("time-cases", __doc__, run, add_options)

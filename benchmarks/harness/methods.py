@@ -8,14 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.harness.split import Method, Predict
+from benchmarks.harness.predictions import Method, Predict
 from qmedsam import Segmenter, Settings
 from qmedsam.batch.cases import Case
 from qmedsam.core.contract import MANIFEST_FILE
-from qmedsam.core.pipeline import SERVED, Stages
-from qmedsam.core.postprocess import LabelMap
-from qmedsam.core.prompts import check_prompts
-from qmedsam.core.timing import Stopwatch
 from qmedsam.model.variant import default_model_dir
 from training.baseline import Baseline
 from training.checkpoint import DEFAULT_PATH, load_lite_medsam
@@ -31,13 +27,7 @@ def baseline_method(checkpoint: Path = DEFAULT_PATH) -> Method:
 
 
 def service_method(
-    settings: Settings,
-    *,
-    title: str,
-    model: str = "",
-    model_dir: Path | None = None,
-    stages: Stages = SERVED,
-    stages_name: str = "",
+    settings: Settings, *, title: str, model: str = "", model_dir: Path | None = None
 ) -> Method:
     """Return the service.
 
@@ -46,26 +36,16 @@ def service_method(
         title: heads its column.
         model: names a model that does not ship, in the key.
         model_dir: folder of it; None takes the one that ships.
-        stages: before and after the network.
-        stages_name: names them in the key.
     """
 
     def load() -> Predict:
         segmenter = Segmenter(model_dir, settings)
+        return lambda case: segmenter.segment(case.pixels, case.boxes)
 
-        def predict(case: Case) -> LabelMap:
-            prompts = check_prompts(case.pixels, case.boxes)
-            return segmenter.segment_checked(
-                case.pixels, prompts, stopwatch=Stopwatch(), stages=stages
-            )
-
-        return predict
-
-    words = ["service", model, settings.precision, settings.volume_prompt, stages_name]
+    words = ["service", model, settings.precision, settings.volume_prompt]
     key = "-".join(word.replace(",", "").replace(" ", "-") for word in words if word)
-    return Method(
-        key, title, (model_dir or default_model_dir(settings.variant)) / MANIFEST_FILE, load
-    )
+    weights = (model_dir or default_model_dir(settings.variant)) / MANIFEST_FILE
+    return Method(key, title, weights, load)
 
 
 def remembering_baseline(checkpoint: Path) -> Predict:

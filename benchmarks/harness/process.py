@@ -11,6 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# The service by model and precision of what is not in int8; `auto` is what a user gets.
+SERVICES = {
+    "f32": ("--variant", "float", "--precision", "f32"),
+    "bf16": ("--variant", "float", "--precision", "bf16"),
+    "int8": ("--variant", "int8", "--precision", "auto"),
+}
 
 
 @dataclass(frozen=True)
@@ -31,15 +37,13 @@ class Finished:
 def run_fresh(
     command: Sequence[str | Path],
     *,
-    folder: Path = ROOT,
     variables: Mapping[str, str] | None = None,
     limit_bytes: int | None = None,
 ) -> Finished:
-    """Run a command with this interpreter first in PATH.
+    """Run a command in the repository, with this interpreter first in PATH.
 
     Args:
         command: to run.
-        folder: to run it in, the repository or another checkout of it.
         variables: of the environment, on top of this process's own.
         limit_bytes: most private memory that it may map; beyond it allocations fail. A container
             counts resident memory instead, which is never more.
@@ -48,7 +52,7 @@ def run_fresh(
     launch = [sys.executable, "-I", "-S", Path(__file__).with_name("launch.py"), limit_bytes or 0]
     launched = subprocess.run(
         [str(part) for part in (*launch, *command)],
-        cwd=folder,
+        cwd=ROOT,
         env={**os.environ, "PATH": path, **(variables or {})},
         capture_output=True,
         text=True,
@@ -61,16 +65,15 @@ def run_predict_script(
     inputs: Path,
     outputs: Path,
     *,
-    folder: Path = ROOT,
     options: Sequence[str] = (),
     cache: Path | None = None,
     limit_bytes: int | None = None,
 ) -> Finished:
-    """Run `sh predict.sh` of a checkout on a folder; `cache` is of compiled models, None is off."""
+    """Run `sh predict.sh` on a folder; `cache` is of compiled models, None is off."""
     variables = {
         "INPUT_DIR": str(inputs.resolve()),
         "OUTPUT_DIR": str(outputs.resolve()),
         "QMEDSAM_CACHE_DIR": "" if cache is None else str(cache.resolve()),
     }
     command = ["sh", "predict.sh", *options]
-    return run_fresh(command, folder=folder, variables=variables, limit_bytes=limit_bytes)
+    return run_fresh(command, variables=variables, limit_bytes=limit_bytes)

@@ -1,15 +1,20 @@
-"""Results of a run as JSON: what was measured, by which command, where and when."""
+"""Results of a run: what was measured, by which command, where and when.
+
+A record is JSON; what has hundreds of lines is a table beside it, CSV of the same name.
+"""
 
 from __future__ import annotations
 
+import csv
 import datetime
+import io
 import json
 import os
 import platform
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -42,16 +47,32 @@ def machine() -> dict[str, Any]:
 
 def write_record(path: Path, results: Mapping[str, Any]) -> None:
     """Write results together with the command, the machine and the date."""
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    program = ["python", "-m", module.name] if module else [Path(sys.argv[0]).name]
     record = {
-        "command": shlex.join([*program, *_quotable(sys.argv[1:])]),
+        "command": shlex.join(["python", "-m", "benchmarks", *_quotable(sys.argv[1:])]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
         **results,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def write_table(record: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the table beside a record; all rows have the keys of the first."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(record.with_suffix(".csv"), buffer.getvalue().encode())
+
+
+def read_table(record: Path) -> list[dict[str, str]]:
+    """Read the table beside a record; empty where it has none."""
+    path = record.with_suffix(".csv")
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _quotable(arguments: list[str]) -> list[str]:

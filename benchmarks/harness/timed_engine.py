@@ -1,18 +1,18 @@
 """One engine timed in this process: encoder, decoder and both, on one image with one box.
 
-    python -m benchmarks.harness.timed_engine openvino --model-dir models/float --precision bf16
+    python -m benchmarks.harness.timed_engine '{"engine": "openvino", "precision": "bf16"}'
 
-`benchmarks.engines` runs it once per row, so that no two engines share a process.
+`python -m benchmarks engines` runs it once per row, so that no two engines share a process.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,18 +35,63 @@ from qmedsam.core.contract import (
 from qmedsam.model.manifest import read_manifest
 from qmedsam.model.network import CompiledNetwork
 from qmedsam.model.variant import default_model_dir
-from qmedsam.options import at_least
 from training.checkpoint import load_lite_medsam, load_medsam
 from training.networks.network import PromptableNetwork, build_medsam
 
 SEED = 0
-# What --precision can be; other precisions are in the model's files.
+# Of the layers that are not in int8, or of PyTorch's linear layers; what else is in the files.
 PRECISIONS = {
     "pytorch": ("f32", "bf16", "int8"),
     "onnxruntime": ("f32",),
     "openvino": ("f32", "bf16"),
 }
 Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is timed.
+
+    Attributes:
+        engine: a key of `PRECISIONS`.
+        network: lite_medsam or medsam, for PyTorch.
+        model_dir: for ONNX Runtime and OpenVINO; empty takes the float model that ships.
+        checkpoint: for PyTorch; empty takes LiteMedSAM's, or random weights.
+        warmups: first runs, which do not count.
+        runs: most runs that count.
+        budget_s: no further run begins after so long; three are made in any case.
+
+    Raises:
+        ValueError: the engine does not have the precision.
+    """
+
+    engine: str
+    precision: str = "f32"
+    network: str = "lite_medsam"
+    model_dir: str = ""
+    checkpoint: str = ""
+    threads: int = 2
+    warmups: int = 2
+    runs: int = 10
+    budget_s: float = 15.0
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS[self.engine]:
+            raise ValueError(
+                f"{self.engine} has {PRECISIONS[self.engine]} only, got {self.precision}"
+            )
+
+    @property
+    def folder(self) -> Path:
+        """The exported model."""
+        return Path(self.model_dir) if self.model_dir else default_model_dir("float")
+
+    @property
+    def image_size(self) -> int:
+        """Side of the model frame."""
+        if self.engine != "pytorch":
+            return read_manifest(self.folder).image_size
+        return MEDSAM_IMAGE_SIZE if self.network == "medsam" else LITE_MEDSAM_IMAGE_SIZE
 
 
 class Engine(Protocol):
@@ -113,15 +158,15 @@ class OnnxRuntimeEngine:
         return self._decoder.run(None, inputs)[0]
 
 
-def load_engine(arguments: argparse.Namespace) -> Engine:
-    """Make the engine that the arguments name ready."""
-    if arguments.engine == "openvino":
-        settings = Settings(precision=arguments.precision, threads=arguments.threads)
-        return CompiledNetwork(arguments.model_dir, settings)
-    if arguments.engine == "onnxruntime":
-        return OnnxRuntimeEngine(arguments.model_dir, arguments.threads)
-    network = torch_network(arguments.network, arguments.checkpoint)
-    return TorchEngine(network, arguments.precision, arguments.threads)
+def load_engine(task: Task) -> Engine:
+    """Make the engine of a task ready."""
+    if task.engine == "openvino":
+        settings = Settings(precision=task.precision, threads=task.threads)
+        return CompiledNetwork(task.folder, settings)
+    if task.engine == "onnxruntime":
+        return OnnxRuntimeEngine(task.folder, task.threads)
+    network = torch_network(task.network, Path(task.checkpoint) if task.checkpoint else None)
+    return TorchEngine(network, task.precision, task.threads)
 
 
 def torch_network(name: str, checkpoint: Path | None) -> PromptableNetwork:
@@ -134,25 +179,15 @@ def torch_network(name: str, checkpoint: Path | None) -> PromptableNetwork:
     return build_medsam().eval()
 
 
-def time_engine(
-    engine: Engine, image_size: int, *, warmups: int, runs: int, budget_s: float
-) -> dict[str, list[float]]:
-    """Return seconds of encoder, decoder and both in each run.
-
-    Args:
-        engine: to run.
-        image_size: side of the model frame.
-        warmups: runs before those that count.
-        runs: most runs that count.
-        budget_s: no further run begins after so long; three are made in any case.
-    """
+def time_engine(engine: Engine, task: Task) -> dict[str, list[float]]:
+    """Return seconds of encoder, decoder and both in each run."""
     generator = np.random.default_rng(SEED)
-    image = generator.random((1, 3, image_size, image_size), dtype=np.float32)
-    boxes = np.array([[0.2, 0.3, 0.7, 0.8]], dtype=np.float32) * image_size
+    image = generator.random((1, 3, task.image_size, task.image_size), dtype=np.float32)
+    boxes = np.array([[0.2, 0.3, 0.7, 0.8]], dtype=np.float32) * task.image_size
     seconds: dict[str, list[float]] = {"encoder": [], "decoder": [], "whole": []}
     started = time.perf_counter()
-    for run in range(-warmups, runs):
-        if run >= 3 and time.perf_counter() - started > budget_s:
+    for run in range(-task.warmups, task.runs):
+        if run >= 3 and time.perf_counter() - started > task.budget_s:
             break
         begin = time.perf_counter()
         embedding = engine.encode(image)
@@ -166,83 +201,11 @@ def time_engine(
     return seconds
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of `python -m benchmarks.harness.timed_engine`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.harness.timed_engine",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("engine", choices=["pytorch", "onnxruntime", "openvino"])
-    parser.add_argument(
-        "--network",
-        choices=["lite_medsam", "medsam"],
-        default="lite_medsam",
-        help="for PyTorch (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--model-dir",
-        type=Path,
-        default=default_model_dir("float"),
-        help="for ONNX Runtime and OpenVINO (default: the one that ships)",
-    )
-    parser.add_argument(
-        "--checkpoint", type=Path, help="for PyTorch (default: LiteMedSAM's, or random weights)"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=["f32", "bf16", "int8"],
-        default="f32",
-        help="of float products, or of PyTorch's linear layers (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--threads", type=at_least(1), default=2, metavar="N", help="(default: %(default)s)"
-    )
-    parser.add_argument(
-        "--warmups",
-        type=at_least(0),
-        default=2,
-        metavar="N",
-        help="first runs (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--runs",
-        type=at_least(1),
-        default=10,
-        metavar="N",
-        help="most that count (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--budget",
-        type=float,
-        default=15,
-        metavar="S",
-        help="no further run begins after so long (default: %(default)s s)",
-    )
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Print the seconds as JSON."""
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
-    if arguments.precision not in PRECISIONS[arguments.engine]:
-        parser.error(f"{arguments.engine} has --precision {PRECISIONS[arguments.engine]} only")
-    engine = load_engine(arguments)
-    if arguments.engine != "pytorch":
-        image_size = read_manifest(arguments.model_dir).image_size
-    else:
-        image_size = MEDSAM_IMAGE_SIZE if arguments.network == "medsam" else LITE_MEDSAM_IMAGE_SIZE
-    seconds = time_engine(
-        engine,
-        image_size,
-        warmups=arguments.warmups,
-        runs=arguments.runs,
-        budget_s=arguments.budget,
-    )
-    json.dump(seconds, sys.stdout)
-    return 0
+def main() -> None:
+    """Print the seconds of the task of the argument as JSON."""
+    task = Task(**json.loads(sys.argv[1]))
+    json.dump(time_engine(load_engine(task), task), sys.stdout)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -72,39 +71,13 @@ def curves_plot(record: Entry) -> Figure:
             counts = [point["count"] for point in points]
             for axes, key in zip(column, ("s", "peak_mb"), strict=True):
                 values = [point[key] for point in points]
-                axes.plot(counts, values, marker="o", label=f"rest {precision}")
+                axes.plot(counts, values, marker="o", label=f"other layers in {precision}")
         for axes, label in zip(column, ("seconds", "peak memory, MB"), strict=True):
             axes.set_xlabel(kind)
             axes.set_ylabel(label)
             axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
             axes.grid(alpha=0.3)
             axes.legend(frameon=False)
-    return figure
-
-
-def soak_plot(record: Entry) -> Figure:
-    """Draw cases a second, resident memory, open files and threads against the cases done."""
-    points = record["points"]
-    done = [point["done"] for point in points]
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    panels = list(figure.subplots(2, 2, sharex=True).flat)
-    rates = [
-        (after["done"] - before["done"]) / (after["s"] - before["s"])
-        for before, after in pairwise(points)
-    ]
-    series = {
-        "cases a second": (done[1:], rates),
-        "resident memory, MB": (done, [point["resident_mb"] for point in points]),
-        "open files": (done, [point["files"] for point in points]),
-        "threads": (done, [point["threads"] for point in points]),
-    }
-    for axes, (label, (x, y)) in zip(panels, series.items(), strict=True):
-        axes.plot(x, y, linewidth=1)
-        axes.set_ylabel(label)
-        axes.set_ylim(0, 1.15 * max(y))
-        axes.grid(alpha=0.3)
-    for axes in panels[2:]:
-        axes.set_xlabel("cases done")
     return figure
 
 

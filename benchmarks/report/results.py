@@ -1,98 +1,74 @@
-"""The results page: tables and plots from the records of the runs.
+"""The pages of results: tables and plots from the records of what was measured.
 
-    python -m benchmarks.report.results
-
-It measures nothing. A record that does not exist leaves its section out.
+It measures nothing. A record that does not exist leaves its section of docs/results.md out; the
+tables of docs/scaling.md need theirs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
+from benchmarks.harness.case_scores import read_scores
+from benchmarks.harness.command import Command
+from benchmarks.harness.options import add_path
 from benchmarks.harness.record import RESULTS_DIR
-from benchmarks.report.plots import accuracy_plot, cases_plot, curves_plot, engines_plot, soak_plot
+from benchmarks.report import scaling
+from benchmarks.report.accuracy_tables import (
+    accuracy_section,
+    models_section,
+    summary_section,
+    volume_prompt_section,
+)
+from benchmarks.report.plots import accuracy_plot, cases_plot, curves_plot, engines_plot
 from benchmarks.report.speed_tables import (
     cases_section,
     curves_section,
     engines_section,
     layers_section,
     limits_section,
-    scaling_section,
-    soak_section,
     start_section,
+    threads_section,
 )
-from benchmarks.report.tables import (
-    accuracy_section,
-    case_losses,
-    data_section,
-    masks_section,
-    provenance,
-    scores_by_modality,
-    trained_steps,
-    worst_changes,
-)
+from benchmarks.report.tables import Entry
 from qmedsam.system.files import write_bytes
 
 DEFAULT_PAGE = Path("docs/results.md")
 IMAGE_DIR = "images"  # beside the page
 DPI = 110
-PLOTS = {
+PLOTS: dict[str, Callable[[Entry], Figure]] = {
     "engines": engines_plot,
-    "engines-before": engines_plot,
-    "engines-before-no-amx": engines_plot,
     "cases": cases_plot,
     "accuracy": accuracy_plot,
     "curves": curves_plot,
-    "soak": soak_plot,
 }
-ABLATIONS = {
-    "volume-prompt": (
-        "Volume prompt",
-        "Which box prompts a slice: the object's own (`fixed`), from the middle slice outward the "
-        "box of the neighbour's mask (`propagate`), or that limited by the own box (`hybrid`).",
-    ),
-    "preprocessing": (
-        "Resizing and the order of padding",
-        "Interpolation to 256 pixels, and zeros padded after or before the image is mapped to "
-        "0..1. As served, linear shrinks and cubic enlarges, and padding comes after.",
-    ),
-    "threshold": (
-        "Threshold before or after upsampling",
-        "Logits are upsampled and then thresholded as served; the paper thresholds the 256-pixel "
-        "logits and resizes the binary mask.",
-    ),
-    "window": (
-        "Windows round boxes",
-        "How much of the embedding is decoded for a box: the whole, or a square that holds the box "
-        "and a margin of pixels of the embedding, 2 as served; what lies outside is background.",
-    ),
-    "models": (
-        "Quantization",
-        "The service with models quantized in different ways. `paper` is QMedSAM's scheme, 8 bits "
-        "per tensor, symmetric, in encoder and decoder; `deploy` is what ships, 8 bits in the "
-        "encoder, weights per channel, activations with a zero point.",
-    ),
-}
-ENGINES = {
-    "engines": "Engines (Table 5)",
-    "engines-before": "Engines before the decoder was folded (Tables 5 and 6)",
-    "engines-before-no-amx": "Engines before the decoder was folded, VNNI without AMX",
-}
-FIGURES = {
-    "good": "Good cases: image and boxes, truth, float baseline, service (Figure 2 of the paper); "
-    "the numbers are the DSC of the whole case.",
-    "bad": "Bad cases (Figure 3 of the paper).",
+# By record, in the order of the page.
+SECTIONS: dict[str, Callable[[Entry], list[str]]] = {
+    "accuracy": accuracy_section,
+    "models": models_section,
+    "volume-prompt": volume_prompt_section,
+    "cases": cases_section,
+    "start": start_section,
+    "engines": engines_section,
+    "curves": curves_section,
+    "threads": threads_section,
+    "layers": layers_section,
+    "limits": limits_section,
 }
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """Read every record of a folder by its name."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    """Read every record of a folder by its name, with what is in the tables beside them."""
+    records = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    for name in ("accuracy", "models", "volume-prompt"):
+        if name in records:
+            records[name]["methods"] = read_scores(folder / f"{name}.json")
+    return records
 
 
 def write_plots(records: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
@@ -105,92 +81,42 @@ def write_plots(records: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
 
 def results_page(records: Mapping[str, Mapping[str, Any]]) -> str:
     """Write the page as Markdown from the records by name."""
-    sections = [
+    parts = [
         "# Results",
         "Made by `make results` from the records in `benchmarks/results/`; every section names "
-        "its command, the machine and the date. Speeds compare only within one table.",
+        "its command, the machine and the date. Speeds compare only within one table. Questions "
+        "that are settled have their figures in [studies](studies/README.md).",
     ]
-    for name, title in ENGINES.items():
+    if "accuracy" in records and "models" in records:
+        parts += summary_section(records["accuracy"], records["models"])
+    for name, section in SECTIONS.items():
         if name in records:
-            sections += [*engines_section(records[name], title), _plot(name)]
-    if "cases" in records:
-        sections += [*cases_section(records["cases"]), _plot("cases")]
-    if "start" in records:
-        sections += start_section(records["start"])
-    if "curves" in records:
-        sections += [*curves_section(records["curves"]), _plot("curves")]
-    if "soak" in records:
-        sections += [*soak_section(records["soak"]), _plot("soak")]
-    for name, section in (
-        ("limits", limits_section),
-        ("scaling", scaling_section),
-        ("layers", layers_section),
-    ):
-        if name in records:
-            sections += section(records[name])
-    if "masks" in records:
-        sections += masks_section(records["masks"])
-    if "accuracy" in records:
-        sections += [*accuracy_section(records["accuracy"]), _plot("accuracy")]
-    sections += _ablation_sections(records)
-    if "data-reading" in records:
-        sections += data_section(records["data-reading"])
-    if "figures" in records:
-        sections.append("## Figures")
-        for kind, text in FIGURES.items():
-            sections.append(f"![{text}]({IMAGE_DIR}/figure-{kind}.png)\n\n*{text}*")
-        sections.append(provenance(records["figures"], records["figures"]["terms"]))
-    return "\n\n".join(sections) + "\n"
+            parts += section(records[name])
+            if name in PLOTS:
+                parts.append(f"![{name}]({IMAGE_DIR}/results-{name}.png)")
+    return "\n\n".join(parts) + "\n"
 
 
-def _ablation_sections(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    sections = []
-    for name, (title, text) in ABLATIONS.items():
-        record = records.get(f"ablation-{name}")
-        if record is not None:
-            methods = record["methods"]
-            sections += [f"### {title}", text, *scores_by_modality(methods)]
-            if name == "window":
-                sections.append(case_losses(methods, of="whole"))
-            if name == "models":
-                sections += [*worst_changes(methods), *trained_steps(record["training"])]
-            sections.append(provenance(record, f"Precision {record['precision']}."))
-    return ["## Ablations", *sections] if sections else []
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add where the records are, and where the pages go."""
+    add_path(parser, "--records", RESULTS_DIR, "folder")
+    add_path(parser, "--page", DEFAULT_PAGE, "to write")
+    add_path(parser, "--scaling-page", scaling.DEFAULT_PAGE, "whose tables are made again")
 
 
-def _plot(name: str) -> str:
-    return f"![{name}]({IMAGE_DIR}/results-{name}.png)"
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of `python -m benchmarks.report.results`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.report.results",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--records", type=Path, default=RESULTS_DIR, help="folder (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--page", type=Path, default=DEFAULT_PAGE, help="to write (default: %(default)s)"
-    )
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Write the page and its plots; 2 without a record."""
-    arguments = build_parser().parse_args(argv)
+def run(arguments: argparse.Namespace) -> int:
+    """Write the page and its plots, and the tables of the page on scaling out."""
     records = read_records(arguments.records)
     if not records:
-        print(f"{arguments.records} must hold .json records, got none", file=sys.stderr)
-        return 2
-    images = arguments.page.parent / IMAGE_DIR
-    write_plots(records, images)
+        raise FileNotFoundError(f"{arguments.records} must hold .json records, got none")
+    write_plots(records, arguments.page.parent / IMAGE_DIR)
     write_bytes(arguments.page, results_page(records).encode())
     print(arguments.page)
+    if "cluster" in records and "engines" in records:
+        page = scaling.render(arguments.scaling_page.read_text(), records)
+        write_bytes(arguments.scaling_page, page.encode())
+        print(arguments.scaling_page)
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+COMMAND = Command("results", __doc__, run, add_options)

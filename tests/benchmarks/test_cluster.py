@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("torch", reason="training/requirements.txt is not installed")
 
-from benchmarks.cluster import fit_costs, link_cases, main, shard_loads
+from benchmarks.cluster import fit_costs, link_cases
 
 
 def test_costs_are_what_a_report_says_of_each_thing():
@@ -23,7 +23,7 @@ def test_costs_are_what_a_report_says_of_each_thing():
     assert costs["voxel_s"] == pytest.approx(1.0 / 10_000)
 
 
-def test_cases_are_linked_and_loads_add_up(tmp_path):
+def test_cases_of_validation_are_linked_first(tmp_path):
     data = tmp_path / "data"
     for number in range(12):
         folder = data / ("val" if number < 4 else "train") / "CT"
@@ -35,13 +35,5 @@ def test_cases_are_linked_and_loads_add_up(tmp_path):
     names = sorted(path.name for path in (tmp_path / "in").iterdir())
     assert names[0] == "0000-00.npz"
     assert len(names) == 10
-    loads = shard_loads(tmp_path / "in", 2)
-    assert max(loads) < 1.1 * min(loads)
     with pytest.raises(FileNotFoundError, match="must have 13 cases, got 12"):
         link_cases(data, tmp_path / "other", 13)
-
-
-def test_a_part_has_a_record_of_its_own(capsys):
-    with pytest.raises(SystemExit):
-        main(["--cases", "10"])
-    assert "needs a --json of its own" in capsys.readouterr().err

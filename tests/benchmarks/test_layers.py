@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import layers
 from benchmarks.layers import INT8, layer_kind, model_milliseconds
 from qmedsam.model.variant import default_model_dir
 
@@ -13,11 +12,11 @@ from qmedsam.model.variant import default_model_dir
 def test_all_kinds_of_layers_of_a_model_are_counted():
     """Whether attention is fused, and what runs in int8, is the processor's to say."""
     parts = model_milliseconds(default_model_dir("int8"), "f32", 1)
-    rest = {"element by element", "moving values", "normalization"}
+    others = {"element by element", "moving values", "normalization"}
     encoder = {kind.removesuffix(INT8) for kind in parts["encoder"]}
-    assert encoder >= {"convolutions", "depth-wise convolutions", "linear layers"} | rest
+    assert encoder >= {"convolutions", "depth-wise convolutions", "linear layers"} | others
     assert encoder & {"fused attention", "products of two activations"}
-    assert parts["decoder"].keys() >= {"linear layers", "products of two activations"} | rest
+    assert parts["decoder"].keys() >= {"linear layers", "products of two activations"} | others
     for taken in parts.values():
         assert all(value > 0 for value in taken.values())
 
@@ -38,10 +37,3 @@ def test_all_kinds_of_layers_of_a_model_are_counted():
 )
 def test_a_layer_is_named_by_its_node_and_kernel(node_type, exec_type, is_attention, kind):
     assert layer_kind(node_type, exec_type, is_attention=is_attention) == kind
-
-
-@pytest.mark.parametrize("options", [[], ["--before", "old", "--precision", "f32"]])
-def test_a_part_of_a_profile_does_not_overwrite_the_record_of_the_whole(options, capsys):
-    with pytest.raises(SystemExit):
-        layers.main(options)
-    assert "--json of its own" in capsys.readouterr().err

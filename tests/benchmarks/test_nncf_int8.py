@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.harness.models import has_onnx
+from benchmarks.harness.peers import has_onnx
 from benchmarks.nncf_int8 import calibration_samples, quantize_model
 from qmedsam import Segmenter
 from qmedsam.model.manifest import read_manifest

@@ -20,7 +20,7 @@ def test_cold_and_cached_starts_are_told_apart(monkeypatch):
         seen.append(cache is not None)
         return Finished(0, 100.0 if len(seen) <= 2 else 1.0 + (cache is None), 1, "")
 
-    monkeypatch.setattr(start, "SERVICES", {"int8": ("int8", "auto")})
+    monkeypatch.setattr(start, "SERVICES", {"int8": ("--precision", "auto")})
     monkeypatch.setattr(start, "run_predict_script", fake_run)
     assert measure_starts(2) == [{"service": "int8", "cold_s": 2.0, "cached_s": 1.0}]
     assert seen == [False, True] * 3

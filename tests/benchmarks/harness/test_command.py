@@ -1,56 +1,64 @@
-"""Commands that cannot run say so in a line."""
+"""Commands that cannot run say so in a line, and parts keep off the record of the whole."""
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
-from benchmarks import accuracy, cases, engines, nncf_int8, time_cases
-from benchmarks.harness.command import run_command
-from benchmarks.report import figures
-
-NO_DATA = ["--data", "nowhere", "--json", "{tmp}/record.json"]
+from benchmarks.__main__ import main
+from benchmarks.harness.command import Command
 
 
 def test_the_status_is_that_of_the_body():
-    assert run_command(lambda: 1) == 1
+    assert Command("name", "about", lambda arguments: 1).main([]) == 1
+
+
+def test_further_failures_are_said_in_a_line_where_they_are_expected(caplog):
+    def fail(arguments: argparse.Namespace) -> int:
+        raise KeyError("gone")
+
+    assert Command("name", "about", fail, expected=(KeyError,)).main([]) == 2
+    assert "gone" in caplog.text
+    with pytest.raises(KeyError):
+        Command("name", "about", fail).main([])
 
 
 @pytest.mark.parametrize(
-    ("main", "options", "message"),
+    ("words", "message"),
     [
-        pytest.param(
-            accuracy.main,
-            ["--data", "nowhere", "--json", "{tmp}/r"],
-            "nowhere must hold",
-            id="accuracy",
-        ),
-        pytest.param(
-            figures.main,
-            ["--data", "nowhere", "--json", "{tmp}/r"],
-            "Cases are missing",
-            id="figures",
-        ),
-        pytest.param(nncf_int8.main, ["--model-dir", "nowhere"], "nowhere", id="nncf"),
-        pytest.param(nncf_int8.main, ["--calibration", "nowhere"], "nowhere", id="calibration"),
-        pytest.param(time_cases.main, ["--cases", "nowhere"], "nowhere", id="time-cases"),
-        pytest.param(time_cases.main, ["--cases", "{tmp}"], "must hold .npz files", id="no-cases"),
+        ("accuracy --data nowhere --json {tmp}/r", "nowhere must hold"),
+        ("volume-prompt --data nowhere --json {tmp}/r", "nowhere must hold"),
+        ("nncf-int8 --model-dir nowhere", "nowhere"),
+        ("nncf-int8 --calibration nowhere", "nowhere"),
+        ("time-cases --cases nowhere", "nowhere"),
+        ("time-cases --cases {tmp}", "must hold .npz files"),
+        ("cluster --data nowhere --json {tmp}/r", "nowhere must have 200 cases, got 0"),
+        ("results --records {tmp} --page {tmp}/p.md", "must hold .json records"),
     ],
 )
-def test_a_missing_folder_is_a_sentence_and_status_2(main, options, message, tmp_path, caplog):
-    assert main([option.format(tmp=tmp_path) for option in options]) == 2
+def test_a_missing_folder_is_a_sentence_and_status_2(words, message, tmp_path, caplog):
+    assert main(words.format(tmp=tmp_path).split()) == 2
     assert message in caplog.text
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("main", "options"),
+    "words",
     [
-        pytest.param(cases.main, "--only 2DBox_US_0525", id="cases"),
-        pytest.param(engines.main, "--network medsam", id="engines"),
-        pytest.param(accuracy.main, "--precision f32", id="accuracy"),
-        pytest.param(figures.main, "--good US/a", id="figures"),
+        "cases --only 2DBox_US_0525",
+        "cluster --cases 10",
+        "curves --precision f32",
+        "engines --network medsam",
+        "accuracy --precision f32",
+        "layers --model-dir elsewhere",
+        "layers --precision f32",
+        "models --model a=models --data elsewhere",
+        "threads --threads 1",
+        "volume-prompt --data elsewhere",
     ],
 )
-def test_a_part_of_a_run_does_not_overwrite_the_record_of_the_whole(main, options, capsys):
+def test_a_part_of_a_run_does_not_overwrite_the_record_of_the_whole(words, capsys):
     with pytest.raises(SystemExit, match="2"):
-        main(options.split())
+        main(words.split())
     assert "needs a --json of its own" in capsys.readouterr().err

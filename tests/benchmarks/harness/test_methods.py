@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import accuracy
 from benchmarks.harness import methods
+from benchmarks.harness.methods import service_method
+from qmedsam import Settings
 from qmedsam.batch.cases import Case
 from tests.conftest import FakeNetwork
 from training.baseline import Baseline
@@ -44,26 +45,11 @@ def test_remembered_embeddings_leave_the_masks_of_the_baseline_as_they_are(monke
     )
 
 
-def test_a_quantized_model_is_compared_only_where_it_exists(monkeypatch, tmp_path, caplog):
-    quantized = {"nncf": (tmp_path, "NNCF int8"), "qat": (tmp_path / "none", "QAT int8")}
-    monkeypatch.setattr(accuracy, "QUANTIZED", quantized)
-    titles = [method.title for method in accuracy.compared_methods(tmp_path, ["f32", "bf16"])]
-    assert titles == [
-        "PyTorch baseline f32",
-        *("service f32", "NNCF int8, rest f32"),
-        *("service bf16", "NNCF int8, rest bf16"),
-    ]
-    assert "QAT int8 is left out" in caplog.text
-
-
 @pytest.mark.model
-def test_scores_come_by_the_titles_of_the_methods(tmp_path):
-    folder = tmp_path / "data" / "US"
-    folder.mkdir(parents=True)
+def test_the_service_is_loaded_when_it_is_to_predict():
+    method = service_method(Settings(variant="float", precision="f32"), title="ours")
     image = np.zeros((64, 64, 3), dtype=np.uint8)
     image[20:40, 20:40] = 255
-    truth = (image[..., 0] > 0).astype(np.uint8)
-    np.savez(folder / "a.npz", imgs=image, boxes=[[18, 18, 42, 42]], gts=truth)
-    method = accuracy.shipped_method("f32")
-    documents = accuracy.score_methods([method], [folder / "a.npz"], tmp_path / "work")
-    assert documents["service f32"]["modalities"]["US"]["correct"]["dsc"] > 0.9
+    found = method.load()(Case(image, np.array([[18, 18, 42, 42]])))
+    agreement = (found > 0) == (image[..., 0] > 0)
+    assert agreement.mean() > 0.95
