@@ -4,7 +4,6 @@ FROM ${BASE}
 
 LABEL org.opencontainers.image.title="QMedSAM Service" \
       org.opencontainers.image.description="Box-prompted segmentation of medical images on a CPU" \
-      org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 
 # The cache is filled below for the processor that builds. It is not writable at run time: on
@@ -16,11 +15,11 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
     QMEDSAM_ON_ERROR=empty
 
 WORKDIR /workspace
-COPY requirements.txt ./
+COPY requirements.lock ./
 # Without dependencies, whose only one that is not listed is OpenVINO's telemetry. Of OpenVINO the
 # processor's plugin and the reader of its own format are used; the rest, for other
 # devices, other formats and for building against it, is 90 MB.
-RUN python -m pip install --no-cache-dir --no-deps -r requirements.txt \
+RUN python -m pip install --no-cache-dir --no-deps --require-hashes -r requirements.lock \
     && openvino="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/openvino" \
     && find "$openvino/libs" -name 'libopenvino_*' \
         ! -name 'libopenvino_intel_cpu_plugin.so*' ! -name 'libopenvino_ir_frontend.so*' -delete \

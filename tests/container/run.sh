@@ -4,7 +4,7 @@
 # Docker is taken where it answers. Elsewhere Debian's buildah builds and runs, without a daemon, on a
 # base that debootstrap assembles (as root: apt-get install buildah debootstrap). BASE names another
 # base. What is checked: an image, a volume and a bad case on mounts, by the user of the image, without
-# a network; label maps equal to those of the same checkout outside.
+# a network; predict.sh from another folder; label maps equal to those of the same checkout outside.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -50,17 +50,17 @@ build() {
     fi || { tail -20 "$work/build.log" >&2; fail "the image is not built"; }
 }
 
-run() { # INPUTS OUTPUTS: as the organisers run it, and without a network
-    local inputs outputs
+run() { # INPUTS OUTPUTS [FOLDER COMMAND]: as the organisers run it, and without a network
+    local inputs outputs folder="${3:-/workspace}" command="${4:-sh predict.sh}"
     inputs="$(realpath "$1")" outputs="$(realpath "$2")"
     if [ "$engine" = docker ]; then
-        docker container run --rm -m 8G --network none --read-only --tmpfs /tmp \
+        docker container run --rm -m 8G --network none --read-only --tmpfs /tmp -w "$folder" \
             -v "$inputs:/workspace/inputs/" -v "$outputs:/workspace/outputs/" \
-            "$image" /bin/bash -c "sh predict.sh"
+            "$image" /bin/bash -c "$command"
     else
-        unshare --net buildah run --user 1000 \
+        unshare --net buildah run --user 1000 --workingdir "$folder" \
             -v "$inputs:/workspace/inputs:ro" -v "$outputs:/workspace/outputs" \
-            "$container" -- /bin/bash -c "sh predict.sh"
+            "$container" -- /bin/bash -c "$command"
     fi
 }
 
@@ -97,6 +97,12 @@ fi
 segment image examples/cases/2DBox_Fundus_retina.npz || fail "$(cat "$work/image/errors")"
 segment volume examples/cases/3D*.npz || fail "$(cat "$work/volume/errors")"
 segment all examples/cases/*.npz || fail "$(cat "$work/all/errors")"
+
+rm -rf "$work/elsewhere"
+mkdir "$work/elsewhere"
+chmod 777 "$work/elsewhere"
+run examples/cases "$work/elsewhere" / "sh /workspace/predict.sh"
+diff -r "$work/elsewhere" "$work/all/out" || fail "label maps differ when predict.sh is called from /"
 
 python3 - "$work/bad.npz" <<'PYTHON'
 import sys, zipfile

@@ -12,6 +12,7 @@ import importlib
 import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,6 @@ from qmedsam.cli import build_parser
 from tests.conftest import ROOT
 from tests.docs import makefile, workplace
 from tests.docs.pages import PAGES, Command, anchors, blocks, find_commands, links, named_outputs
-from tests.packaging.test_packaging import PACKAGE_OF
 
 RUN, NAMED, SERVED, REQUEST, CONTAINER = "run", "named", "served", "request", "container"
 JOINED, TRAINED, PARSED, COLLECTED, MADE = "joined", "trained", "parsed", "collected", "made"
@@ -64,6 +64,7 @@ OF_RECIPES = {
     ),
 }
 COMMANDS = find_commands()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def kind_of(command: Command) -> str | None:
@@ -249,7 +250,7 @@ def test_an_extra_is_one_of_the_package(command):
     extras = re.fullmatch(r"\.(?:\[(.+)\])?", command.words[-1])
     assert extras, "What is installed must be this package"
     for extra in (extras[1] or "").split(",") if extras[1] else []:
-        assert extra in PACKAGE_OF  # whose wheel is looked at there
+        assert extra in PROJECT["optional-dependencies"]
 
 
 @each(ELSEWHERE)

@@ -24,7 +24,7 @@ from tests.qmedsam.formats.conftest import series
 
 DOCUMENTED_PORT = "8000"
 BRAIN, FUNDUS = EXAMPLES / "3DBox_MR_brain.npz", EXAMPLES / "2DBox_Fundus_retina.npz"
-# Stands for what `pip install .` makes; that it does is in tests/packaging/test_packaging.py.
+# Stands for what `pip install .` makes; that it does is in tests/packaging/test_installed.py.
 QMEDSAM = '#!/bin/sh\nexec python -m qmedsam "$@"\n'
 MODELS = {"float": "float", "int8": "int8", "mine": "int8", "medsam": "float"}
 

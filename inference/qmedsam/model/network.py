@@ -48,7 +48,7 @@ _has_converter = _CONVERTER in sys.modules
 if not _has_converter:
     sys.modules[_CONVERTER] = None  # type: ignore[assignment]
 
-import openvino  # type: ignore[import-untyped]  # noqa: E402
+import openvino  # noqa: E402
 
 if not _has_converter:
     del sys.modules[_CONVERTER]
