@@ -11,9 +11,10 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
+FOLDERS = ("benchmarks", "deploy", "docs", "examples", "models")
 PAGES = [
-    *(ROOT / name for name in ("README.md", "SECURITY.md", "models/README.md", "deploy/README.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.md")),
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 CONTINUED = re.compile(r"\\\n\s*")
