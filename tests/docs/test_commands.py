@@ -12,11 +12,12 @@ import importlib
 import re
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from qmedsam import cli
+from qmedsam import cli, exit_status
 from tests.conftest import ROOT
 from tests.docs import makefile
 from tests.docs.pages import PAGES, Command, anchors, blocks, find_commands, links, named_outputs
@@ -55,12 +56,12 @@ RUN_ELSEWHERE = {
     "sbatch": ("tests/deploy/test_slurm.py", '"slurm-array.sh"'),
     "ray get-auth-token": ("docs/threat-model.md", "ray get-auth-token --generate"),
     "export": ("docs/threat-model.md", "`RAY_AUTH_MODE=token`"),
-    "ray start": ("tests/qmedsam/cluster/test_command.py", "cluster.add_node("),  # does the same
+    "ray start": ("tests/qmedsam/commands/test_cluster.py", "cluster.add_node("),  # does the same
     "kubectl": ("tests/deploy/test_kubernetes.py", '"kubernetes-job.yaml"'),
 }
 # What else `make` runs that CI does not: on files of its own alone, or tried where it says.
 OF_RECIPES = {
-    r"(mkdir -p|touch|rm -rf) |python3\.11 -m venv ": None,
+    r"(mkdir -p|touch|rm -rf|uv pip compile) |python3\.11 -m venv ": None,
     r"python tests/fuzz/reader\.py ": (
         "tests/fuzz/test_reader.py",
         "from tests.fuzz.reader import",
@@ -115,7 +116,7 @@ def test_something_tries_each_command():
 def test_a_command_writes_what_it_names(place, monkeypatch, command):
     for name in command.outputs:
         (place.copy / name).unlink(missing_ok=True)  # that is an input elsewhere
-    assert place.run_here(monkeypatch, of_qmedsam(command)) == cli.DONE
+    assert place.run_here(monkeypatch, of_qmedsam(command)) == exit_status.DONE
     place.check_written(command.outputs)
 
 
@@ -164,9 +165,7 @@ def test_the_page_is_served(place, command):
 
 @each(CLUSTERED)
 def test_a_command_for_a_cluster_has_its_options(command):
-    from qmedsam.cluster.command import build_parser
-
-    build_parser().parse_args(command.words[2:])  # tests/qmedsam/cluster runs two machines
+    cli.build_parser("cluster").parse_args(command.words[2:])  # tests/qmedsam/cluster runs it
 
 
 @pytest.mark.model
@@ -280,7 +279,8 @@ def test_a_target_is_made(command):
 def is_tried(line: Command) -> bool:
     """Whether a line of a recipe is tried here, in part by the test below."""
     if kind_of(line) == INSTALLED:
-        return (ROOT / line.words[line.words.index("-r") + 1]).is_file()
+        named = [value for option, value in pairwise(line.words) if option == "-r"]
+        return all((ROOT / name).is_file() for name in named)
     for begin, elsewhere in OF_RECIPES.items():
         if re.match(begin, line.plain):
             if elsewhere:

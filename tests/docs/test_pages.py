@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from qmedsam import cli
 from tests.conftest import ROOT
 from tests.docs.pages import prose
 
@@ -34,6 +35,18 @@ def test_the_citation_leaves_the_version_to_the_package():
     keys = {line.partition(":")[0] for line in lines if re.match(r"[\w-]+:", line)}
     assert {"cff-version", "message", "title", "authors", "preferred-citation"} <= keys
     assert not keys & {"version", "date-released", "commit"}
+
+
+def test_the_page_of_commands_has_every_option_and_no_other():
+    text = prose(ROOT / "docs" / "cli.md")
+    documented = set(re.findall(r"(?<![\w-])--[a-z-]+", text)) - {"--help"}
+    options = {
+        option
+        for name in cli.COMMANDS
+        for option in cli.build_parser(name).format_help().split()
+        if option.startswith("--")
+    }
+    assert documented == {re.match(r"--[a-z-]*", option)[0] for option in options} - {"--help"}
 
 
 @pytest.mark.parametrize("name", ["architecture.md", "decisions.md"])
