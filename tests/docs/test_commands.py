@@ -27,7 +27,8 @@ RUN, SHELL, NAMED, SERVED, REQUEST = "run", "shell", "named", "served", "request
 CLUSTERED, CONTAINER, TRAINED, PARSED = "clustered", "container", "trained", "parsed"
 MEASURED, COLLECTED, MADE = "measured", "collected", "made"
 INSTALLED, ELSEWHERE = "installed", "elsewhere"
-ANY_NAME = "NAME"  # of a measurement, where all are meant
+# What the pages write for any measurement and any model, and a model to try it with.
+ANY_NAME, ANY_MODEL, ONE_MODEL = "NAME", "NAME=DIR", f"mine={ROOT / 'models' / 'float'}"
 NAME_ALONE = re.compile(r"(qmedsam|python -m qmedsam)( \w+)?( --help)?")
 # How a command begins, and how it is tried; the first that fits counts.
 KINDS = {
@@ -39,7 +40,7 @@ KINDS = {
     r"docker container run ": CONTAINER,
     r"(torchrun .*)?(python )?-m training\.train\b": TRAINED,
     r"python -m training\.\w+": PARSED,
-    r"python -m benchmarks \w+": MEASURED,
+    r"python -m benchmarks\b(?!\.)": MEASURED,
     r"python -m pytest\b": COLLECTED,
     r"make ": MADE,
     r"pip install ": INSTALLED,
@@ -224,11 +225,13 @@ def check_measurement(command: Command) -> None:
     pytest.importorskip("torch", reason="benchmarks/requirements.txt is not installed")
     from benchmarks import __main__ as measurements
 
-    if command.words[3] == ANY_NAME:
+    name, *options = [word for word in command.words[3:] if word != "--help"] or [ANY_NAME]
+    if name == ANY_NAME:
         assert ANY_NAME in measurements.build_parser().format_usage()
         return
-    measurement = measurements.load(command.words[3])
-    parse(command, measurement.build_parser(), command.words[4:])
+    measurement = measurements.load(name)
+    options = [word.replace(ANY_MODEL, ONE_MODEL) for word in options]
+    parse(command, measurement.build_parser(), options)
     assert_a_test_runs(measurement.run.__module__)
 
 
