@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 from tests.docs.pages import CONTINUED, Command
 
 CI = ROOT / ".github" / "workflows" / "ci.yml"
-BIN = ".venv/bin/"
+BIN = re.compile(r"\.venv(-check)?/bin/")
 
 
 def recipe(command: Command) -> list[Command]:
@@ -43,5 +43,5 @@ def _recipe(words: tuple[str, ...]) -> tuple[Command, ...]:
         check=False,
     )
     assert result.returncode == 0, f"make {' '.join(words)}: {result.stderr}"
-    lines = CONTINUED.sub(" ", result.stdout).replace(BIN, "").splitlines()
+    lines = BIN.sub("", CONTINUED.sub(" ", result.stdout)).splitlines()
     return tuple(Command(line.strip(), "Makefile") for line in lines)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
+FOLDERS = ("benchmarks", "deploy", "docs", "examples", "models")
 PAGES = [
-    *(ROOT / name for name in ("README.md", "SECURITY.md", "models/README.md", "deploy/README.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.md")),
+    *sorted((ROOT / "docs" / "studies").glob("*.md")),
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 CONTINUED = re.compile(r"\\\n\s*")
@@ -22,7 +24,8 @@ IN_A_SENTENCE = re.compile(
     r"`((?:\w+=\S+ )*"
     r"(?:qmedsam|python|sh predict\.sh|make|pip install|torchrun|docker \w+|curl) [^`]+)`"
 )
-RECORDS = {"results.md"}  # says what was run, with models that are not there
+# They say what was run, with models that are not there or by programs that were not kept.
+RECORDS = re.compile(r"results\.md|\d{4}-\d\d-\d\d-.+\.md")
 ASSIGNMENT = re.compile(r"\w+=")
 OUTPUT_OPTIONS = ("-o", "--output", "--output-dir", "--overlay-dir", "--preview", "--report")
 
@@ -103,7 +106,7 @@ def _in_blocks(page: Path, name: str) -> Iterator[Command]:
 
 
 def _in_sentences(page: Path, name: str) -> Iterator[Command]:
-    if page.name not in RECORDS:
+    if not RECORDS.fullmatch(page.name):
         for text in IN_A_SENTENCE.findall(prose(page)):
             yield Command(" ".join(text.split()), name, is_in_sentence=True)
 

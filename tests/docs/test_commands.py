@@ -10,32 +10,37 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
-import shutil
-import sys
 import tomllib
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from qmedsam.cli import build_parser
+from qmedsam import cli, exit_status
 from tests.conftest import ROOT
-from tests.docs import makefile, workplace
+from tests.docs import makefile
 from tests.docs.pages import PAGES, Command, anchors, blocks, find_commands, links, named_outputs
+from tests.docs.workplace import Workplace, has_curl
 
-RUN, NAMED, SERVED, REQUEST, CONTAINER = "run", "named", "served", "request", "container"
-JOINED, TRAINED, PARSED, COLLECTED, MADE = "joined", "trained", "parsed", "collected", "made"
+RUN, SHELL, NAMED, SERVED, REQUEST = "run", "shell", "named", "served", "request"
+CLUSTERED, CONTAINER, TRAINED, PARSED = "clustered", "container", "trained", "parsed"
+MEASURED, COLLECTED, MADE = "measured", "collected", "made"
 INSTALLED, ELSEWHERE = "installed", "elsewhere"
-NAME_ALONE = re.compile(r"(qmedsam|python -m qmedsam)( \w+)?")
+# What the pages write for any measurement and any model, and a model to try it with.
+ANY_NAME, ANY_MODEL, ONE_MODEL = "NAME", "NAME=DIR", f"mine={ROOT / 'models' / 'float'}"
+NAME_ALONE = re.compile(r"(qmedsam|python -m qmedsam)( \w+)?( --help)?")
 # How a command begins, and how it is tried; the first that fits counts.
 KINDS = {
     r"(qmedsam|python -m qmedsam) serve\b": SERVED,
-    r"qmedsam cluster .*--address ": JOINED,
-    r"(qmedsam|python -m qmedsam|sh predict\.sh)\b": RUN,
-    r"(mkdir|chmod) ": RUN,
+    r"qmedsam cluster\b": CLUSTERED,
+    r"(qmedsam|python -m qmedsam)\b": RUN,
+    r"(sh predict\.sh|mkdir|chmod)\b": SHELL,
     r"curl ": REQUEST,
     r"docker container run ": CONTAINER,
     r"(torchrun .*)?(python )?-m training\.train\b": TRAINED,
-    r"python -m (training|benchmarks)\.\w+": PARSED,
+    r"python -m training\.\w+": PARSED,
+    r"python -m benchmarks\b(?!\.)": MEASURED,
     r"python -m pytest\b": COLLECTED,
     r"make ": MADE,
     r"pip install ": INSTALLED,
@@ -57,14 +62,14 @@ RUN_ELSEWHERE = {
 }
 # What else `make` runs that CI does not: on files of its own alone, or tried where it says.
 OF_RECIPES = {
-    r"(mkdir -p|touch|rm -rf) |python3\.11 -m venv ": None,
+    r"(mkdir -p|touch|rm -rf|uv pip compile) |python3\.11 -m venv ": None,
     r"python tests/fuzz/reader\.py ": (
         "tests/fuzz/test_reader.py",
         "from tests.fuzz.reader import",
     ),
 }
 COMMANDS = find_commands()
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def kind_of(command: Command) -> str | None:
@@ -85,21 +90,20 @@ def check_elsewhere(path: str, words: str) -> None:
     assert words in (ROOT / path).read_text(), f"{path} does not have {words!r}"
 
 
+def of_qmedsam(command: Command) -> list[str]:
+    """Return the words behind the command's name."""
+    return command.words[1 if command.words[0] == "qmedsam" else 3 :]
+
+
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("docs") / "prepared"
-    folder.mkdir()
-    workplace.prepare(folder)
-    return folder
+def shared(tmp_path_factory) -> Workplace:
+    return Workplace(tmp_path_factory.mktemp("docs"))
 
 
 @pytest.fixture
-def folder(prepared, request):
-    """A copy for one test; compiled models beside it serve all."""
-    copied = prepared.with_name("copy")
-    shutil.copytree(prepared, copied, symlinks=True)
-    yield copied
-    shutil.rmtree(copied)
+def place(shared) -> Iterator[Workplace]:
+    with shared.copied():
+        yield shared
 
 
 def test_something_tries_each_command():
@@ -108,17 +112,25 @@ def test_something_tries_each_command():
 
 
 @pytest.mark.model
+@pytest.mark.filterwarnings("ignore")  # of the libraries of other formats, which users see as well
 @each(RUN)
-def test_a_command_writes_what_it_names(folder, command):
+def test_a_command_writes_what_it_names(place, monkeypatch, command):
     for name in command.outputs:
-        (folder / name).unlink(missing_ok=True)  # that is an input elsewhere
-    workplace.run(folder, ["sh", "-c", "\n".join([*command.before, command.text])])
-    workplace.check_written(folder, command.outputs)
+        (place.copy / name).unlink(missing_ok=True)  # that is an input elsewhere
+    assert place.run_here(monkeypatch, of_qmedsam(command)) == exit_status.DONE
+    place.check_written(command.outputs)
+
+
+@pytest.mark.model
+@each(SHELL)
+def test_a_line_of_a_shell_writes_what_it_names(place, command):
+    place.run(["sh", "-c", "\n".join([*command.before, command.text])])
+    place.check_written(command.outputs)
 
 
 @pytest.mark.model
 @each(CONTAINER)
-def test_what_runs_in_a_container_runs_outside(folder, command):
+def test_what_runs_in_a_container_runs_outside(place, command):
     check_elsewhere(*RUN_ELSEWHERE["docker container run"])
     words = command.words
     at = next(i for i, word in enumerate(words) if word.split(":")[0] == "qmedsam")
@@ -127,30 +139,43 @@ def test_what_runs_in_a_container_runs_outside(folder, command):
         assert name, f"{mount} must be a folder of /workspace"
         assert name[1] == name[2]
     inside = words[at + 1 :] or ["/bin/bash", "-c", "sh predict.sh"]  # the image's command
-    workplace.run(folder, inside, INPUT_DIR="inputs", OUTPUT_DIR="outputs")
-    workplace.check_written(folder, ["outputs", *named_outputs(inside[-1].split())])
+    if place.is_first(inside):
+        place.run(inside, INPUT_DIR="inputs", OUTPUT_DIR="outputs")
+        place.check_written(["outputs", *named_outputs(inside[-1].split())])
 
 
 @each(NAMED)
-def test_a_command_that_is_named_is_there(prepared, command):
-    workplace.run(prepared, [*command.words, "--help"])
+def test_a_command_that_is_named_has_a_help(capsys, command):
+    words = [word for word in of_qmedsam(command) if word != "--help"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*words, "--help"])
+    assert ended.value.code == 0
+    assert " ".join(["qmedsam", *words]) in capsys.readouterr().out
 
 
 @pytest.mark.model
 @each(SERVED)
-def test_the_page_is_served(folder, command):
-    with workplace.serving(folder, command) as port:
-        if not workplace.has_curl():
+def test_the_page_is_served(place, command):
+    with place.serving(command) as port:
+        if not has_curl():
             pytest.skip("the page is served; its requests need curl 7.82 or later")
         for request in COMMANDS:
             if kind_of(request) == REQUEST:
-                workplace.run_curl(folder, request, port)
+                place.run_curl(request, port)
 
 
-@each(JOINED)
-def test_a_command_that_joins_a_cluster_has_its_options(command):
-    # tests/qmedsam/commands/test_cluster.py runs it on two machines.
-    build_parser("cluster").parse_args(command.words[2:])
+@each(CLUSTERED)
+def test_a_command_for_a_cluster_has_its_options(command):
+    cli.build_parser("cluster").parse_args(command.words[2:])  # tests/qmedsam/cluster runs it
+
+
+@pytest.mark.model
+def test_a_cluster_of_this_machine_runs(place):
+    """The longest command without an address, and its report with it."""
+    own = [one for one in COMMANDS if kind_of(one) == CLUSTERED and "--address" not in one.text]
+    command = max(own, key=lambda one: len(one.words))
+    place.run(command.words)
+    place.check_written(command.outputs)
 
 
 @pytest.mark.training
@@ -163,6 +188,12 @@ def test_training_has_its_options_recipe_and_settings(command):
 @each(PARSED)
 def test_a_module_has_the_options_that_are_named(command):
     check_module(command)
+
+
+@pytest.mark.training
+@each(MEASURED)
+def test_a_measurement_has_the_options_that_are_named(command):
+    check_measurement(command)
 
 
 def check_training(command: Command) -> None:
@@ -180,23 +211,41 @@ def check_training(command: Command) -> None:
     if options or not command.is_in_sentence:
         arguments = build_parser().parse_args(options)
         read_recipe(ROOT / arguments.recipe, arguments.set)
-    assert_a_test_runs("training", "train")
+    assert_a_test_runs("training.train")
 
 
 def check_module(command: Command) -> None:
     pytest.importorskip("torch", reason="training/requirements.txt is not installed")
     name, options = command.words[2], command.words[3:]
-    parser: argparse.ArgumentParser = importlib.import_module(name).build_parser()
+    parse(command, importlib.import_module(name).build_parser(), options)
+    assert_a_test_runs(name)
+
+
+def check_measurement(command: Command) -> None:
+    pytest.importorskip("torch", reason="benchmarks/requirements.txt is not installed")
+    from benchmarks import __main__ as measurements
+
+    name, *options = [word for word in command.words[3:] if word != "--help"] or [ANY_NAME]
+    if name == ANY_NAME:
+        assert ANY_NAME in measurements.build_parser().format_usage()
+        return
+    measurement = measurements.load(name)
+    options = [word.replace(ANY_MODEL, ONE_MODEL) for word in options]
+    parse(command, measurement.build_parser(), options)
+    assert_a_test_runs(measurement.run.__module__)
+
+
+def parse(command: Command, parser: argparse.ArgumentParser, options: list[str]) -> None:
     if options or not command.is_in_sentence:
         parser.parse_args(options)
-    assert_a_test_runs(*name.split("."))
 
 
-def assert_a_test_runs(package: str, module: str) -> None:
+def assert_a_test_runs(module: str) -> None:
+    package, _, name = module.rpartition(".")
     imported = re.compile(
-        rf"from {package} import [^\n]*\b{module}\b|from {package}\.{module} import"
+        rf"from {package} import [^\n]*\b{name}\b|from {module} import|import {module}\b"
     )
-    tests = (ROOT / "tests" / package).glob("test_*.py")
+    tests = (ROOT / "tests" / package.partition(".")[0]).rglob("test_*.py")
     assert any(imported.search(path.read_text()) for path in tests), f"No test of {module}"
 
 
@@ -206,8 +255,16 @@ def test_pytest_has_the_file_and_the_options(command):
 
 
 def check_pytest(command: Command) -> None:
-    options = ["--collect-only", "-q", "-p", "no:cacheprovider"]
-    workplace.run(ROOT, [*command.words, *options])
+    """Check files, and the options that the pages and the Makefile use."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-s", action="store_true")
+    parser.add_argument("-m", default="")
+    parser.add_argument("paths", nargs="*", type=Path)
+    arguments = parser.parse_args(command.words[3:])
+    markers = {line.split(":")[0] for line in PROJECT["tool"]["pytest"]["ini_options"]["markers"]}
+    assert set(re.findall(r"\w+", arguments.m)) - {"and", "or", "not"} <= markers
+    for path in arguments.paths:
+        assert re.search(r"^def test_", (ROOT / path).read_text(), re.MULTILINE)
 
 
 @each(MADE)
@@ -225,7 +282,8 @@ def test_a_target_is_made(command):
 def is_tried(line: Command) -> bool:
     """Whether a line of a recipe is tried here, in part by the test below."""
     if kind_of(line) == INSTALLED:
-        return (ROOT / line.words[line.words.index("-r") + 1]).is_file()
+        named = [value for option, value in pairwise(line.words) if option == "-r"]
+        return all((ROOT / name).is_file() for name in named)
     for begin, elsewhere in OF_RECIPES.items():
         if re.match(begin, line.plain):
             if elsewhere:
@@ -234,7 +292,12 @@ def is_tried(line: Command) -> bool:
     return kind_of(line) in CHECKS
 
 
-CHECKS = {TRAINED: check_training, PARSED: check_module, COLLECTED: check_pytest}
+CHECKS = {
+    TRAINED: check_training,
+    PARSED: check_module,
+    MEASURED: check_measurement,
+    COLLECTED: check_pytest,
+}
 
 
 @pytest.mark.training
@@ -250,7 +313,7 @@ def test_an_extra_is_one_of_the_package(command):
     extras = re.fullmatch(r"\.(?:\[(.+)\])?", command.words[-1])
     assert extras, "What is installed must be this package"
     for extra in (extras[1] or "").split(",") if extras[1] else []:
-        assert extra in PROJECT["optional-dependencies"]
+        assert extra in PROJECT["project"]["optional-dependencies"]
 
 
 @each(ELSEWHERE)
@@ -260,18 +323,17 @@ def test_a_command_is_run_elsewhere(command):
 
 
 @pytest.mark.model
+@pytest.mark.filterwarnings("ignore")  # of the libraries of other formats, which users see as well
 @pytest.mark.parametrize(
     "code",
     [
-        pytest.param(code, id=f"{page.name}-{number}")
+        pytest.param(code, id=f"{page.relative_to(ROOT)}-{number}")
         for page in PAGES
         for number, code in enumerate(blocks(page, "python"), 1)
     ],
 )
-def test_a_program_runs_in_a_checkout(folder, code):
-    own = re.sub(r"^(from|import) qmedsam\b", r"\1 inference", code, flags=re.MULTILINE)
-    (folder / "program.py").write_text(own)
-    workplace.run(folder, [sys.executable, "program.py"])
+def test_a_program_runs(place, monkeypatch, code):
+    place.run_program(monkeypatch, code)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
