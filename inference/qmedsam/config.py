@@ -27,7 +27,7 @@ class Settings:
     Attributes:
         variant: which of the models that ship; `auto` is int8 where the processor has VNNI, else
             float. It has no say in a model of one's own.
-        precision: of the products that are not in int8; `auto` is what the processor runs fastest.
+        precision: of the layers that are not in int8; `auto` is what the processor runs fastest.
         threads: for the network; 0 lets the runtime choose.
         box_batch_size: most boxes in one decoder call; None derives it from the memory limit.
         volume_prompt: `fixed` prompts each slice with the object's own box, `propagate` goes
