@@ -30,7 +30,8 @@ needs() {
 [ $# -ge 3 ] || fail "Expected the folders CASES MASKS REPORTS, got $# of them"
 inputs=$1 outputs=$2 reports=$3
 shift 3
-[ -d "$inputs" ] || fail "Folder of the cases $inputs does not exist"
+[ -e "$inputs" ] || fail "Folder of the cases $inputs does not exist"
+[ -d "$inputs" ] || fail "Cases $inputs must be a folder, got a file"
 [ -n "${SLURM_ARRAY_TASK_ID:-}" ] || fail "It runs as an array alone: sbatch --array=0-15"
 # shellcheck disable=SC2153 # Slurm sets it
 first=$SLURM_ARRAY_TASK_MIN count=$SLURM_ARRAY_TASK_COUNT

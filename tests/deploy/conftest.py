@@ -28,12 +28,12 @@ def cases(tmp_path_factory) -> Path:
         boxes = [[10, 10, 50, 40], [20, 30, 90, 80]]
         np.savez(folder / NAMES[number], imgs=image[:side, :side], boxes=boxes)
     volume = np.load(EXAMPLES / "3DBox_MR_brain.npz")["imgs"]
-    np.savez(folder / NAMES[4], imgs=volume[:8], boxes=[[20, 20, 0, 90, 90, 7]])
+    np.savez(folder / NAMES[4], imgs=volume[:4], boxes=[[20, 20, 0, 90, 90, 3]])
     return folder
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory) -> dict[str, str]:
+def environment(tmp_path_factory, model_cache) -> dict[str, str]:
     """Of a machine where the command is installed, without Slurm's variables."""
     programs = tmp_path_factory.mktemp("programs")
     (programs / "qmedsam").write_text(QMEDSAM)
@@ -47,8 +47,8 @@ def environment(tmp_path_factory) -> dict[str, str]:
     return {
         **kept,
         "PATH": os.pathsep.join(path),
-        "PYTHONPATH": str(ROOT),
-        "QMEDSAM_CACHE_DIR": str(programs / "cache"),
+        "PYTHONPATH": str(ROOT / "inference"),
+        "QMEDSAM_CACHE_DIR": str(model_cache),
     }
 
 

@@ -169,11 +169,16 @@ def test_what_the_page_submits_is_understood():
         ([], {}, "Expected the folders CASES MASKS REPORTS, got 0 of them"),
         (["cases", "masks"], {}, "Expected the folders CASES MASKS REPORTS, got 2 of them"),
         (["none", "masks", "reports"], {}, "Folder of the cases none does not exist"),
+        (
+            ["slurm_script", "masks", "reports"],
+            {},
+            "Cases slurm_script must be a folder, got a file",
+        ),
         (FOLDERS, {"SLURM_ARRAY_TASK_ID": ""}, "It runs as an array alone: sbatch --array=0-15"),
         (FOLDERS, {"SLURM_ARRAY_TASK_MAX": "9"}, "The array must be without gaps"),
         (FOLDERS, {"PATH": "/usr/bin:/bin"}, "Command qmedsam is not in PATH"),
     ],
-    ids=["no-folders", "two-folders", "no-cases", "no-array", "gaps", "no-command"],
+    ids=["no-folders", "two-folders", "no-cases", "a-file", "no-array", "gaps", "no-command"],
 )
 def test_what_is_missing_is_said(start, tmp_path, words, variables, message):
     status, _, errors = finish(start(*words, last=3, **variables))

@@ -17,6 +17,7 @@ from ..batch.summary import RunSummary
 from ..errors import InferenceError
 from ..system.processor import available_cores
 from ..system.signals import STOP_SIGNALS, Stopped, ignore_stops, stop_on_signals
+from . import AUTO, LOCAL
 from .roster import Roster
 from .scheduler import ClusterError, Scheduler
 from .storage import StorageError
@@ -26,7 +27,6 @@ ray: Any = ray_module
 logger = logging.getLogger(__name__)
 
 WORKER_BYTES = 1 << 30  # a volume of 287x512x512 takes 590 MB
-LOCAL, AUTO = "local", "auto"
 CONNECT_S = 10
 
 

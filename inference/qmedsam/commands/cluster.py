@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 
+from ..cluster import LOCAL
 from ..errors import UsageError
 from ..options import add_model_options, at_least, read_settings
 from ..system.files import make_writable
@@ -21,7 +22,6 @@ EXAMPLES = """\
   qmedsam cluster -i /shared/cases -o /shared/masks --address auto --resume
   qmedsam cluster -i s3://bucket/cases -o s3://bucket/masks --address head:6379"""
 EXTRA = "cluster"
-LOCAL = "local"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from fastapi import HTTPException
 from numpy.typing import NDArray
 
 from ..batch.cases import CASE_SUFFIX
-from ..core.postprocess import LabelMap, label_dtype
+from ..core.postprocess import LabelCanvas, MaskPatch
 from ..formats.dispatch import encode_labels
 from ..formats.intensity import WINDOW_NAMES, parse_window
 from ..formats.scan import FormatError, LabelNotes, Scan
@@ -32,30 +32,10 @@ REMEMBERED_SLICES = 8  # of each, 10 MB a slice
 
 
 @dataclass(frozen=True)
-class _Patch:
-    """The part of a slice round a mask."""
-
-    top: int
-    left: int
-    mask: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, mask: NDArray[np.bool_]) -> _Patch:
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        return cls(int(rows[0]), int(columns[0]), inside.copy())
-
-    def paint(self, labels: LabelMap, label: int) -> None:
-        height, width = self.mask.shape
-        part = labels[self.top : self.top + height, self.left : self.left + width]
-        part[self.mask] = label
-
-
-@dataclass(frozen=True)
 class _Kept:
     """An object as it was found, and the window in which it was."""
 
-    patches: dict[int, _Patch]
+    patches: dict[int, MaskPatch]
     window: str
 
 
@@ -141,7 +121,7 @@ class OpenScan:
         begin = time.perf_counter()
         view = self.view
         masks = self._masks(view.session, wanted)
-        kept = _Kept({z: _Patch.of(mask) for z, mask in masks.items()}, view.window)
+        kept = _Kept({z: _trimmed(mask) for z, mask in masks.items()}, view.window)
         number = self._keep(kept)
         contours = {z: _polygons(mask) for z, mask in masks.items()}
         return Found(id=number, contours=contours, seconds=time.perf_counter() - begin)
@@ -152,7 +132,7 @@ class OpenScan:
         Raises:
             FormatError: there is no such object, or the name does not fit the scan.
         """
-        label_map = np.zeros(self._shape, dtype=label_dtype(len(labels.objects)))
+        canvas = LabelCanvas(self._shape, len(labels.objects))
         windows: dict[str, None] = {}
         for label, chosen in enumerate(labels.objects, 1):
             kept = self._objects.get(chosen.id)
@@ -160,16 +140,17 @@ class OpenScan:
                 raise FormatError(f"Object {chosen.id} is not one of this image's.")
             windows[kept.window] = None
             for z, patch in kept.patches.items():
-                patch.paint(label_map[z], label)
+                canvas.paint(z, patch, label)
         names = tuple(chosen.name for chosen in labels.objects)
         notes = LabelNotes(", ".join(windows) or self.view.window, names)
-        shaped = label_map if self._scan.is_volume else label_map[0]
+        shaped = canvas.label_map if self._scan.is_volume else canvas.label_map[0]
         return encode_labels(self._scan, shaped, labels.name, notes)
 
     @property
-    def _shape(self) -> list[int]:
+    def _shape(self) -> tuple[int, int, int]:
         """Depth, which is 1 of an image, height and width."""
-        return [1, *self._scan.label_shape][-3:]
+        depth, height, width = [1, *self._scan.label_shape][-3:]
+        return depth, height, width
 
     def _new_view(self) -> View:
         scan = self._scan
@@ -245,6 +226,13 @@ class Shelf:
     def _is_full(self) -> bool:
         taken = sum(opened.nbytes for opened in self._open.values())
         return len(self._open) > MOST_SCANS or taken > self._most_bytes
+
+
+def _trimmed(mask: NDArray[np.bool_]) -> MaskPatch:
+    """Return the part of a slice round a mask, which is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return MaskPatch(inside.copy(), int(rows[0]), int(columns[0]))
 
 
 def _polygons(mask: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:

@@ -8,7 +8,7 @@ import pytest
 from qmedsam.core import encoding
 from qmedsam.core.embeddings import EmbeddingStore, EncodedImage
 from qmedsam.core.propagation import propagation_visits
-from tests.qmedsam.core.test_pipeline import WanderingNetwork, random_boxes, random_volume, segment
+from tests.qmedsam.core.conftest import WanderingNetwork, random_boxes, random_volume, segment
 
 
 def encoded(value: float) -> EncodedImage:

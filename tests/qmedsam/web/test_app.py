@@ -81,6 +81,18 @@ def test_an_image_is_opened_seen_segmented_and_downloaded(client):
     assert client.post(f"{path}/labels", json=labels).content == content
 
 
+def test_the_object_that_is_named_later_wins_an_overlap(client):
+    path = f"/api/scans/{opened(client)['id']}"
+    boxes = ([10, 12, 50, 40], [30, 20, 70, 50])  # that share 40, 30
+    numbers = [client.post(f"{path}/contours", json={"box": box}).json()["id"] for box in boxes]
+    for order in (numbers, numbers[::-1]):
+        asked = {"objects": [{"id": number} for number in order], "name": "labels.png"}
+        content = client.post(f"{path}/labels", json=asked).content
+        label_map = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert label_map[30, 40] == 2
+        assert label_map[15, 15] == 1 + order.index(numbers[0])
+
+
 def test_what_was_boxed_on_a_slice_is_followed(client):
     scan = opened(client, "scan.nii", nifti())
     assert (scan["depth"], scan["height"], scan["width"]) == (8, 30, 40)

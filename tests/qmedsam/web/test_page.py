@@ -31,10 +31,10 @@ VOLUME_BOX = (72, 100, 111, 133)  # the brain stem of the example, in x0, y0, x1
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def address(model_cache):
     """The page, served by the command."""
     command = [sys.executable, "-m", "qmedsam", "serve", "--port", "0"]
-    environment = {**os.environ, "QMEDSAM_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+    environment = {**os.environ, "QMEDSAM_CACHE_DIR": str(model_cache)}
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
