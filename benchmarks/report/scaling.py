@@ -21,7 +21,7 @@ WITHOUT_AMX_S, WITH_AMX_S = 0.2624, 0.1893
 SLICES, BOXES, VOXELS = 150, 315, 150 * 512 * 512
 PACKED_IN = 0.42  # bytes a voxel, of the CT that this project has
 VOLUMES = 100_000
-PRICE = 0.04  # dollars of an hour of a core; docs/scale.md says where it is from
+PRICE = 0.04  # dollars of an hour of a core; docs/scaling.md says where it is from
 STORAGE_BYTES_S = 1e9  # of a shared file system that many read from
 WORKERS = (1, 10, 100, 1000, 10_000)
 

@@ -33,7 +33,7 @@ class Settings:
         volume_prompt: `fixed` prompts each slice with the object's own box, `propagate` goes
             outward from the middle slice and prompts with the box of the neighbour's mask, `hybrid`
             does that within the object's own box. `fixed` scores best on average, `hybrid` on CT
-            (`python -m benchmarks.ablations volume-prompt`; figures in docs/results.md).
+            (docs/decisions.md).
         cache_dir: folder for compiled models, which makes the next start quicker; None is off.
     """
 

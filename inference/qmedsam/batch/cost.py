@@ -1,6 +1,6 @@
 """What a case costs, before it is run: slices to encode, boxes to decode, voxels to read.
 
-Seconds are of one core of the Xeon that docs/scale.md names; other machines are quicker or slower
+Seconds are of one core of the Xeon that docs/scaling.md names; other machines are quicker or slower
 as a whole, so that shares of work stay what they are.
 """
 
@@ -19,7 +19,7 @@ from ..core.prompts import check_prompts
 from ..errors import InvalidCaseError
 from .cases import Outline, read_outline
 
-# Measured by `python -m benchmarks.cluster`, with one thread; docs/scale.md has the table.
+# Measured by `python -m benchmarks cluster`, with one thread; docs/scaling.md has the table.
 SLICE_S, BOX_S, VOXEL_S, CASE_S = 0.21, 0.009, 5e-9, 0.01
 READERS = 32  # threads that read headers: a shared folder makes each of them wait
 

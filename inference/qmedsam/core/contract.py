@@ -29,17 +29,10 @@ MANIFEST_FILE = "manifest.json"
 
 # How an image is brought to the model frame: its long side is resized to the frame's, then its
 # minimum and maximum are mapped to 0 and 1, then zeros are added below and to the right.
-#
-# Chosen by `python -m benchmarks.ablations preprocessing --precision bf16` (all figures in
-# docs/results.md), mean DSC of eleven modalities on 95 validation cases; as it is here 76.9:
-#   area   74.9, the baseline's; Mammography -8.2, PET -6.2, MR -3.7
-#   cubic  77.1, but X-ray -5.4 and Fundus -1.7
-#   linear 76.8; where an image is enlarged cubic decides for MR (+1.4), PET is 0.2 the less
-# Padding before mapping to 0..1, the paper's order: +0.1 to 0.2, but Dermoscopy -0.6 to -1.5.
+# docs/decisions.md, "Images are shrunk linearly and enlarged cubically", has the figures.
 SHRINK_INTERPOLATION = 1  # cv2.INTER_LINEAR
 ENLARGE_INTERPOLATION = 2  # cv2.INTER_CUBIC
-# Linear interpolation skips pixels when it shrinks much. The figures above are of images up to
-# this many times the model frame; larger ones are first averaged down to it.
+# Linear interpolation skips pixels when it shrinks more; larger images are first averaged to that.
 LARGEST_SHRINK = 4
 AVERAGE_INTERPOLATION = 3  # cv2.INTER_AREA
 

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from .contract import EMBEDDING_SIZE
 from .geometry import Box
 
-# Pixels of the embedding. Masks of the validation split never leave the crops, not even with a
-# margin of 0, as sides are rounded up (`python -m benchmarks.ablations crop`).
+# Pixels of the embedding; docs/decisions.md, "A crop has a margin of two and few sizes".
 MARGIN = 2
 SIDES = (16, 24, 32, 48, EMBEDDING_SIZE)
 

@@ -243,8 +243,8 @@ def _prompts(
 class _Turns:
     """Lets one call at a time into a network, and takes its seconds.
 
-    Each call runs on all cores: two at once take longer than one after the other, 5 % of a volume's
-    time on two cores.
+    Each call runs on all cores: two at once take longer than one after the other
+    (docs/decisions.md).
     """
 
     def __init__(self, network: Network, stopwatch: Stopwatch) -> None:

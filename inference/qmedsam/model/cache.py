@@ -1,7 +1,6 @@
 """Compiled models as files, so that the next start is quicker.
 
-OpenVINO has a cache of its own. It tells neither precisions nor weights apart, does not notice
-damage, and sets the locale of the whole process to C when two threads use it (seen with 2026.4.1).
+OpenVINO has a cache of its own; docs/decisions.md says why it is not used.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ from .manifest import Manifest, file_sha256, read_manifest
 # OpenVINO reports usage through this package where it can be imported, and uses a stub of its
 # own where it cannot. A medical service does not phone home.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-# The converter of models takes 0.045 s of the import and is not needed; OpenVINO does without where
-# it is absent. Whoever needs it imports it from its own package.
+# The converter of models is not needed, and takes a part of the import (docs/decisions.md); OpenVINO
+# does without where it is absent. Whoever needs it imports it from its own package.
 _CONVERTER = "openvino.tools.ovc"
 _has_converter = _CONVERTER in sys.modules
 if not _has_converter:
@@ -199,8 +199,8 @@ def _threads(wanted: int) -> int:
     """Return how many threads to ask for, 0 for what the runtime chooses.
 
     It goes by the cores that the process may run on; a container's quota it does not see, and more
-    threads than that are stopped in the middle of a layer. A part of a core counts as one: with the
-    time of 1.5 cores an image is encoded in 148 ms by two threads and in 199 ms by one.
+    threads than that are stopped in the middle of a layer. A part of a core counts as one
+    (docs/decisions.md).
     """
     cores = available_cores()
     if wanted > cores:

@@ -10,14 +10,11 @@ import resource
 
 from . import cgroups
 
-# What an image takes with one box in a block, f32, the case itself left out.
+# What an image takes with one box in a batch, f32, the case itself left out.
 BASE_BYTES = 400 << 20
-# Growth of resident memory per box in a block, measured on the exported decoder in f32.
+# Growth of resident memory per box in a batch, measured on the exported decoder in f32.
 DECODER_BYTES_PER_BOX = 40 << 20
-# By precision: larger blocks are little quicker for their memory. A box takes in blocks of 1, 2, 4,
-# 8 and 16 on two cores, with the smallest window and with the whole embedding:
-#   f32   9.3, 6.9, 6.4, 6.4, 7.1 ms and 13.8, 11.8, 11.2, 11.4, 11.8 ms
-#   bf16  6.8, 4.4, 3.5, 3.1, 3.1 ms and 8.8, 6.3, 5.3, 4.9, 5.1 ms
+# By precision: larger batches are little quicker for their memory (docs/decisions.md).
 LARGEST_BOX_BATCH = {"f32": 2, "bf16": 4}
 # What is read of a case may take this share of what the limit leaves beside the model: a case may
 # be read, segmented and written at once, and its label map be twice as large as it is.
@@ -44,7 +41,7 @@ def largest_label_map_bytes() -> int:
 def automatic_box_batch_size(precision: str) -> int:
     """Return how many boxes to decode at once so that the memory limit is kept.
 
-    It depends on the limit alone, and so do masks, which another block may round otherwise.
+    It depends on the limit alone, and so do masks, which another batch may round otherwise.
 
     Args:
         precision: of the decoder, f32 or bf16.
