@@ -58,7 +58,7 @@ def crop_around(box: Box, image_size: int, margin: int = MARGIN) -> Crop:
 
 
 def box_batches(crops: Sequence[Crop], box_batch_size: int) -> list[list[int]]:
-    """Group crops of one size into blocks of at most `box_batch_size`, and return their places."""
+    """Group crops of one size into batches of at most `box_batch_size`, and return their places."""
     by_side: dict[int, list[int]] = {}
     for place, crop in enumerate(crops):
         by_side.setdefault(crop.side, []).append(place)
