@@ -41,7 +41,7 @@ from .manifest import Manifest, file_sha256, read_manifest
 # OpenVINO reports usage through this package where it can be imported, and uses a stub of its
 # own where it cannot. A medical service does not phone home.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-# The converter of models is not needed, and importing it takes time (docs/decisions.md); OpenVINO does
+# The converter of models is not needed, and takes time to import (docs/decisions.md); OpenVINO does
 # without where it is absent. Whoever needs it imports it from its own package.
 _CONVERTER = "openvino.tools.ovc"
 _has_converter = _CONVERTER in sys.modules
