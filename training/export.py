@@ -9,7 +9,6 @@ is held to the PyTorch network before anything is put in place.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
 import os
@@ -172,7 +171,7 @@ def _account(source: Source, products: Mapping[str, Sequence[Product]]) -> dict[
     """Say how a quantized or trained model came to be."""
     account: dict[str, object] = {}
     if source.quant is not None:
-        account["quantization"] = dataclasses.asdict(source.quant)
+        account["quantization"] = source.quant.model_dump()
         account["int8_products"] = {file: len(found) for file, found in products.items()}
     if source.history:
         account["published_checkpoint_sha256"] = source.published_sha256

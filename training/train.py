@@ -26,7 +26,7 @@ from training.data.dataset import SliceDataset
 from training.data.index import DataIndex, build_index, index_digest
 from training.data.sampler import Draw, EpochSampler, shuffled_draws
 from training.data.volumes import DataError
-from training.loop.distributed import Place, from_first, join_processes, may_meet_those_before
+from training.loop.distributed import Rank, from_first, join_processes, may_meet_those_before
 from training.loop.recipe import Recipe, RecipeError, read_recipe
 from training.loop.stage import LAST_FILE, Stage
 from training.loop.state import (
@@ -121,8 +121,8 @@ def begin(arguments: argparse.Namespace, recipe: Recipe, world_size: int) -> Beg
     origin = {
         "set of training data": index_digest(index),
         "set of validation data": index_digest(val_index),
-        "checkpoint to start from": _file_word(arguments.init),
-        "teacher": _file_word(arguments.teacher or arguments.checkpoint),
+        "checkpoint to start from": _file_digest(arguments.init),
+        "teacher": _file_digest(arguments.teacher or arguments.checkpoint),
     }
     if not recipe.data.global_batch:
         origin["number of processes"] = str(world_size)
@@ -151,7 +151,7 @@ def start(arguments: argparse.Namespace, recipe: Recipe, index: DataIndex) -> Tr
 
 
 def make_teacher(
-    arguments: argparse.Namespace, recipe: Recipe, size: int, word: str
+    arguments: argparse.Namespace, recipe: Recipe, size: int, digest: str
 ) -> Teacher | None:
     """Load MedSAM where its checkpoint is given, else the float LiteMedSAM."""
     if not recipe.loss.distillation:
@@ -161,18 +161,18 @@ def make_teacher(
     network = LOADERS[kind](path).to(memory_format=torch.channels_last)
     return Teacher(
         network,
-        name=f"{kind}-{word[:12]}",
+        name=f"{kind}-{digest[:12]}",
         student_size=size,
         cache_dir=arguments.teacher_cache,
     )
 
 
-def _file_word(path: Path) -> str:
+def _file_digest(path: Path) -> str:
     """Return what tells the content of a file from that of another, also of a missing one."""
     return file_sha256(path) if path.is_file() else "missing"
 
 
-def run_stage(arguments: argparse.Namespace, place: Place) -> None:
+def run_stage(arguments: argparse.Namespace, rank: Rank) -> None:
     """Train one stage in this process.
 
     Raises:
@@ -182,14 +182,14 @@ def run_stage(arguments: argparse.Namespace, place: Place) -> None:
         OSError: a file cannot be written.
     """
     recipe = read_recipe(arguments.recipe, arguments.set)
-    batch_size = recipe.data.batch_of_each(place.world_size)
-    begun = from_first(lambda: begin(arguments, recipe, place.world_size), UNUSABLE)
+    batch_size = recipe.data.batch_of_each(rank.world_size)
+    begun = from_first(lambda: begin(arguments, recipe, rank.world_size), UNUSABLE)
     trained = trained_of(begun.document, arguments.output_dir / LAST_FILE)
     size = trained.network.image_size
     teacher = make_teacher(arguments, recipe, size, begun.origin["teacher"])
     if teacher is not None:
-        teacher.network.to(place.device)
-    share = {"rank": place.rank, "world_size": place.world_size}
+        teacher.network.to(rank.device)
+    share = {"rank": rank.number, "world_size": rank.world_size}
     stage = Stage(
         trained,
         recipe,
@@ -210,10 +210,10 @@ def run_stage(arguments: argparse.Namespace, place: Place) -> None:
         ),
         slices=validation_slices(arguments.val, begun.val_index, recipe.validation, size, **share),
         teacher=teacher,
-        place=place,
+        rank=rank,
         origin=begun.origin,
         output_dir=arguments.output_dir,
-        stream=sys.stderr if place.is_first else None,
+        stream=sys.stderr if rank.is_first else None,
     )
     if begun.is_resumed:
         stage.resume(begun.document)
@@ -299,13 +299,13 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Train one stage; 0 when it is done, 2 when nothing could run."""
     arguments = build_parser().parse_args(argv)
-    with join_processes() as place:
-        level = logging.INFO if place.is_first else logging.ERROR
+    with join_processes() as rank:
+        level = logging.INFO if rank.is_first else logging.ERROR
         logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
         if may_meet_those_before():
             logger.warning("Restarts may fail; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1")
         try:
-            run_stage(arguments, place)
+            run_stage(arguments, rank)
         except UNUSABLE as error:
             logger.error("%s", error)
             return NOTHING_RAN

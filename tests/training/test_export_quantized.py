@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -57,7 +56,7 @@ def test_a_quantized_medsam_is_exported_in_8_bits(scheme, parts, counts, tmp_pat
     monkeypatch.setattr(fake_quant, "_compiled_forward", fake_quant._forward)
     network = build_medsam(depth=1).eval()
     image, boxes = torch.rand(1, 3, 1024, 1024), torch.tensor([[100.0, 200, 500, 900]])
-    config = dataclasses.replace(CONFIG, scheme=scheme)
+    config = CONFIG.model_copy(update={"scheme": scheme})
     quantize_network(network, config, parts)
 
     @torch.no_grad()
@@ -71,7 +70,7 @@ def test_a_quantized_medsam_is_exported_in_8_bits(scheme, parts, counts, tmp_pat
     export_network(Source("medsam", network, checkpoint, config, HISTORY), tmp_path / "model")
     manifest = json.loads((tmp_path / "model" / MANIFEST_FILE).read_text(encoding="utf-8"))
     assert manifest["precision"] == "int8"
-    assert manifest["quantization"] == dataclasses.asdict(config)
+    assert manifest["quantization"] == config.model_dump()
     assert manifest["int8_products"] == dict(zip((ENCODER_FILE, DECODER_FILE), counts, strict=True))
     assert manifest["source_checkpoint"] == "medsam_vit_b.pth"
     assert read_manifest(tmp_path / "model").image_size == 1024
@@ -192,7 +191,7 @@ def test_the_manifest_tells_how_a_quantized_model_came_to_be(source, earlier_mod
     export_network(source, earlier_model, graphs_as_written)
     manifest = json.loads((earlier_model / MANIFEST_FILE).read_text(encoding="utf-8"))
     assert manifest["precision"] == "int8"
-    assert manifest["quantization"] == dataclasses.asdict(CONFIG)
+    assert manifest["quantization"] == CONFIG.model_dump()
     assert manifest["quantization"]["weight_bits"] == 7
     assert manifest["int8_products"] == {ENCODER_FILE: 2, DECODER_FILE: 0}
     assert manifest["training"] == HISTORY
