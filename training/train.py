@@ -158,7 +158,8 @@ def make_teacher(
         return None
     kind = "lite_medsam" if arguments.teacher is None else "medsam"
     path = arguments.teacher or arguments.checkpoint
-    network = LOADERS[kind](path).to(memory_format=torch.channels_last)
+    network = LOADERS[kind](path)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Teacher(
         network,
         name=f"{kind}-{digest[:12]}",

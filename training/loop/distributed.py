@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -88,7 +88,8 @@ def from_first(make: Callable[[], T], errors: tuple[type[Exception], ...] = ()) 
     if not distributed.is_initialized():
         return make()
     group = distributed.new_group(timeout=LONGEST_PREPARATION, backend="gloo")
-    made, error = None, None
+    made: Any = None
+    error: Any = None
     if distributed.get_rank() == 0:
         try:
             made = make()
@@ -99,7 +100,8 @@ def from_first(make: Callable[[], T], errors: tuple[type[Exception], ...] = ()) 
     made, error = told
     if error is not None:
         raise error
-    return made
+    result: T = made
+    return result
 
 
 def from_all(value: T) -> list[T]:

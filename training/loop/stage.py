@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 import torch
@@ -143,7 +143,8 @@ class Stage:
         self.sampler, self.slices, self.teacher = sampler, slices, teacher
         self.origin, self.output_dir, self.stream = origin, output_dir, stream
         self.network = trained.network
-        self.network.to(rank.device, memory_format=torch.channels_last)
+        self.network.to(rank.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         choose_trained(self.network, recipe)
         self.optimizer = build_optimizer(self.network, recipe.optimizer)
         self.steps = recipe.schedule.epochs * len(sampler)
@@ -161,7 +162,9 @@ class Stage:
     @property
     def validated(self) -> PromptableNetwork:
         """The network that is validated and kept: the EMA where there is one."""
-        return self.network if self.ema is None else self.ema.module
+        if self.ema is None:
+            return self.network
+        return cast(PromptableNetwork, self.ema.module)
 
     def resume(self, document: dict[str, Any]) -> None:
         """Go on where a checkpoint of this recipe was written; its weights are loaded already."""
