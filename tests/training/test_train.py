@@ -29,6 +29,7 @@ from tests.training.small_runs import (
 from training import train
 from training.data.index import build_index
 from training.loop import logbook, stage, state
+from training.loop.beginning import calibration_images
 from training.loop.recipe import Recipe
 from training.loop.state import load_trained, read_document
 
@@ -429,8 +430,8 @@ def test_a_stopped_run_that_keeps_embeddings_has_the_same_losses(here, monkeypat
 def test_calibration_draws_each_modality_equally_and_changes_nothing(workplace):
     recipe = Recipe(name="any", calibration_images=5)
     index = build_index(workplace / "train")
-    drawn = train.calibration_images(workplace / "train", index, recipe, 256)
-    again = train.calibration_images(workplace / "train", index, recipe, 256)
+    drawn = calibration_images(workplace / "train", index, recipe, 256)
+    again = calibration_images(workplace / "train", index, recipe, 256)
     assert len(drawn) == 6  # two of each of three
     for (image, boxes), (image_again, boxes_again) in zip(drawn, again, strict=True):
         assert image.shape == (1, 3, 256, 256)

@@ -21,10 +21,10 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from qmedsam.batch.cases import CASE_SUFFIX
+from qmedsam.batch.cases import CASE_SUFFIX, GTS_KEY
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.system.files import write_bytes
-from training.data.volumes import GTS_KEY, DataError, open_case, read_layout, read_member
+from training.data.volumes import DataError, open_case, read_layout, read_member
 
 logger = logging.getLogger(__name__)
 

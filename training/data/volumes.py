@@ -20,10 +20,9 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from qmedsam.batch.cases import BOXES_KEY, PIXELS_KEY, READ_ERRORS
+from qmedsam.batch.cases import BOXES_KEY, GTS_KEY, PIXELS_KEY, READ_ERRORS
 from qmedsam.core.prompts import IMAGE_CHANNELS, IMAGE_COLUMNS, VOLUME_COLUMNS
 
-GTS_KEY = "gts"
 SKIP_BYTES = 1 << 18
 HEADER_READERS = {
     (1, 0): npy_format.read_array_header_1_0,

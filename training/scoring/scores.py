@@ -18,11 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from qmedsam.batch.cases import CASE_SUFFIX, READ_ERRORS
+from qmedsam.batch.cases import CASE_SUFFIX, GTS_KEY, READ_ERRORS, SEGS_KEY, SPACING_KEY
 from qmedsam.batch.progress import ProgressBar
 from training.scoring.metrics import CaseScore, Mode, score_case
 
-GTS_KEY, SEGS_KEY, SPACING_KEY = "gts", "segs", "spacing"
 LARGEST_LABEL = np.iinfo(np.uint16).max
 # How the challenge's file names spell the modalities, as they begin, in lower case.
 SPELLINGS = {

@@ -29,6 +29,8 @@ CASE_SUFFIX = ".npz"
 MOST_BOX_BYTES = 1 << 24  # more than the most boxes take in any number type
 NAMED_MEMBERS = 10  # of an archive, in a message
 PIXELS_KEY, BOXES_KEY, SEGS_KEY = "imgs", "boxes", "segs"
+GTS_KEY = "gts"  # the truth, of training and scoring
+SPACING_KEY = "spacing"
 INFO_KEY = "info"  # what a file of another format was, for people to read
 # Errors that every reader of a file meets; None is of one that is no archive.
 OF_THE_FILE = (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP)
