@@ -9,7 +9,6 @@ is held to the PyTorch network before anything is put in place.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import openvino
+import openvino  # type: ignore[import-untyped]
 import torch
 
 from qmedsam import __version__
@@ -36,12 +35,12 @@ from qmedsam.model.manifest import file_sha256
 from training.checkpoint import DEFAULT_PATH, CheckpointError
 from training.graphs.check import ExportError, check_export
 from training.graphs.inference_graphs import inference_graphs, plain_graphs
-from training.graphs.lowering import count_quantized_products
+from training.graphs.lowering import count_quantized_ops
 from training.graphs.onnx_files import OPSET, write_onnx
 from training.loop.state import load_start
 from training.networks.network import PromptableNetwork
 from training.quantization.config import QuantConfig
-from training.run_time import Product, run_time_products, runnable_precisions
+from training.run_time import Op, run_time_ops, runnable_precisions
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ def export_network(
             graphs of the IR; `plain_graphs` serves to compare.
 
     Raises:
-        ExportError: the exported model does not compute what the network does, or a product that
+        ExportError: the exported model does not compute what the network does, or an op that
             is meant for int8 runs in float on this processor.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -87,21 +86,21 @@ def export_network(
         folder = Path(name)
         is_quantized = write_onnx(source.network, folder)
         graphs = graphs_of(source.network, folder, is_quantized)
-        products: dict[str, list[Product]] = {file: [] for file in is_quantized}
+        ops: dict[str, list[Op]] = {file: [] for file in is_quantized}
         for file, graph in graphs.items():
             role = DECODER_FILE if file == DECODER_FILE else ENCODER_FILE
-            products[role] += _write_ir(graph, folder / file, is_quantized=is_quantized[role])
-        for file, found in products.items():
+            ops[role] += _write_ir(graph, folder / file, is_quantized=is_quantized[role])
+        for file, found in ops.items():
             if is_quantized[file]:
                 _check_count(folder / Path(file).with_suffix(".onnx"), found)
-        manifest = json.dumps(_manifest(source, folder, products), indent=2) + "\n"
+        manifest = json.dumps(_manifest(source, folder, ops), indent=2) + "\n"
         (folder / MANIFEST_FILE).write_text(manifest, encoding="utf-8")
         check_export(source.network, folder, is_quantized=source.quant is not None)
         put_in_place(folder, output_dir)
 
 
-def _write_ir(graph: openvino.Model, path: Path, *, is_quantized: bool) -> list[Product]:
-    """Write a graph as IR, and return its quantized products as they run.
+def _write_ir(graph: openvino.Model, path: Path, *, is_quantized: bool) -> list[Op]:
+    """Write a graph as IR, and return its quantized ops as they run.
 
     Raises:
         ExportError: some do not run in int8.
@@ -111,24 +110,24 @@ def _write_ir(graph: openvino.Model, path: Path, *, is_quantized: bool) -> list[
         return []
     for precision in runnable_precisions():
         try:
-            found = run_time_products(graph, precision)
+            found = run_time_ops(graph, precision)
         except RuntimeError as error:
             raise ExportError(f"{path.name}: {error}") from error
-        products = [product for product in found if product.is_quantized]
-        in_float = [f"{item.name} ({item.precision})" for item in products if not item.is_as_meant]
+        ops = [op for op in found if op.is_quantized]
+        in_float = [f"{item.name} ({item.precision})" for item in ops if not item.is_as_meant]
         if in_float:
-            raise ExportError(f"Products meant for int8 run in float: {', '.join(in_float)}")
-    return products
+            raise ExportError(f"Ops meant for int8 run in float: {', '.join(in_float)}")
+    return ops
 
 
-def _check_count(onnx_path: Path, products: Sequence[Product]) -> None:
-    meant = count_quantized_products(onnx.load(onnx_path))
-    if len(products) != meant:
+def _check_count(onnx_path: Path, ops: Sequence[Op]) -> None:
+    meant = count_quantized_ops(onnx.load(onnx_path))
+    if len(ops) != meant:
         raise ExportError(
-            f"The {onnx_path.stem} must have {meant} quantized products as {onnx_path.name} has, "
-            f"got {len(products)}"
+            f"The {onnx_path.stem} must have {meant} quantized ops as {onnx_path.name} has, "
+            f"got {len(ops)}"
         )
-    logger.info("%s: all %d quantized products run in int8", onnx_path.stem, len(products))
+    logger.info("%s: all %d quantized ops run in int8", onnx_path.stem, len(ops))
 
 
 def put_in_place(folder: Path, output_dir: Path) -> None:
@@ -143,9 +142,7 @@ def put_in_place(folder: Path, output_dir: Path) -> None:
         os.replace(path, output_dir / path.name)
 
 
-def _manifest(
-    source: Source, folder: Path, products: Mapping[str, Sequence[Product]]
-) -> dict[str, object]:
+def _manifest(source: Source, folder: Path, ops: Mapping[str, Sequence[Op]]) -> dict[str, object]:
     digests = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
     return {
         "contract_version": CONTRACT_VERSION,
@@ -161,19 +158,19 @@ def _manifest(
             "onnx_opset": OPSET,
             "openvino": openvino.__version__,
         },
-        **_account(source, products),
+        **_account(source, ops),
         # What inference needs; the ONNX files are written beside them and are not shipped.
         "sha256": {name: d for name, d in digests.items() if not name.endswith(".onnx")},
         "onnx_sha256": {name: d for name, d in digests.items() if name.endswith(".onnx")},
     }
 
 
-def _account(source: Source, products: Mapping[str, Sequence[Product]]) -> dict[str, object]:
+def _account(source: Source, ops: Mapping[str, Sequence[Op]]) -> dict[str, object]:
     """Say how a quantized or trained model came to be."""
     account: dict[str, object] = {}
     if source.quant is not None:
-        account["quantization"] = dataclasses.asdict(source.quant)
-        account["int8_products"] = {file: len(found) for file, found in products.items()}
+        account["quantization"] = source.quant.model_dump()
+        account["int8_products"] = {file: len(found) for file, found in ops.items()}
     if source.history:
         account["published_checkpoint_sha256"] = source.published_sha256
         account["training"] = list(source.history)

@@ -1,4 +1,4 @@
-"""In which precision a compiled model runs its products, read from its run-time graph.
+"""In which precision a compiled model runs its ops, read from its run-time graph.
 
 python -m training.run_time models/int8
 """
@@ -12,18 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import openvino
+import openvino  # type: ignore[import-untyped]
+from tabulate import tabulate
 
 from qmedsam.core.contract import DECODER_FILE, ENCODER_FILE, ENCODER_REST_FILE
 
-QUANTIZED_PRODUCTS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"}
-PRODUCT_NODES = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
+QUANTIZED_OPS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"}
+OP_NODES = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
 INT8 = {"i8", "u8"}
 
 
 @dataclass(frozen=True)
-class Product:
-    """A convolution or matrix product as it runs.
+class Op:
+    """A convolution or matrix op as it runs.
 
     Attributes:
         name: of the layer in the model.
@@ -43,24 +44,24 @@ class Product:
 
     @property
     def is_as_meant(self) -> bool:
-        """Whether a product meant for int8 runs in it."""
+        """Whether an op meant for int8 runs in it."""
         return not self.is_quantized or self.precision in INT8
 
 
-def run_time_products(model: openvino.Model, precision: str) -> list[Product]:
-    """Compile a model for this processor and list how its products run.
+def run_time_ops(model: openvino.Model, precision: str) -> list[Op]:
+    """Compile a model for this processor and list how its ops run.
 
     Args:
         model: as it is saved.
         precision: of what is not quantized, f32 or bf16.
 
     Raises:
-        RuntimeError: a quantized product is not to be found in the run-time graph.
+        RuntimeError: a quantized op is not to be found in the run-time graph.
     """
     meant = {
         op.get_friendly_name(): (op.get_type_name(), _is_quantized(op))
         for op in model.get_ordered_ops()
-        if op.get_type_name() in QUANTIZED_PRODUCTS
+        if op.get_type_name() in QUANTIZED_OPS
     }
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
     runs: dict[str, dict[str, str]] = {}
@@ -70,19 +71,19 @@ def run_time_products(model: openvino.Model, precision: str) -> list[Product]:
         originals = info.get("originalLayersNames", "").split(",")
         names = {name.removesuffix("/DequantizationMultiply") for name in originals}
         runs |= dict.fromkeys(names, info)
-        # The plugin gives a float product a new name where it rewrites what is around it.
-        has_product = info["layerType"] in PRODUCT_NODES or (
+        # The plugin gives a float op a new name where it rewrites what is around it.
+        has_op = info["layerType"] in OP_NODES or (
             info["layerType"] == "Subgraph" and any("MatMul" in name for name in names)
         )
-        if has_product and names.isdisjoint(meant):
-            renamed.append(_product(node.get_friendly_name(), info["layerType"], info))
+        if has_op and names.isdisjoint(meant):
+            renamed.append(_op(node.get_friendly_name(), info["layerType"], info))
     missing = sorted(
         name for name, (_, quantized) in meant.items() if quantized and name not in runs
     )
     if missing:
-        raise RuntimeError(f"Products are missing from the run-time graph: {missing}")
+        raise RuntimeError(f"Ops are missing from the run-time graph: {missing}")
     named = [
-        _product(name, kind, runs[name], is_quantized=is_quantized)
+        _op(name, kind, runs[name], is_quantized=is_quantized)
         for name, (kind, is_quantized) in meant.items()
         if name in runs
     ]
@@ -101,29 +102,25 @@ def runnable_precisions() -> list[str]:
     return ["f32", "bf16"] if "BF16" in capabilities else ["f32"]
 
 
-def _product(
-    name: str, kind: str, info: Mapping[str, str], *, is_quantized: bool = False
-) -> Product:
+def _op(name: str, kind: str, info: Mapping[str, str], *, is_quantized: bool = False) -> Op:
     precision, kernel = info["runtimePrecision"], info["primitiveType"]
-    return Product(name, kind, info["layerType"], precision, kernel, is_quantized)
+    return Op(name, kind, info["layerType"], precision, kernel, is_quantized)
 
 
 def _is_quantized(op: openvino.Node) -> bool:
-    """Say whether the first input of a product has been quantized."""
+    """Say whether the first input of an op has been quantized."""
     node = op.input_value(0).get_node()
     while node.get_type_name() in ("Transpose", "Reshape"):
         node = node.input_value(0).get_node()
     return bool(node.get_type_name() == "FakeQuantize")
 
 
-def products_table(products: Sequence[Product]) -> str:
-    """Return a table in Markdown, a line a product and their numbers by precision below."""
-    lines = ["| product | operation | runs as | precision | kernel |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {item.name} | {item.kind} | {item.node} | {item.precision} | {item.kernel} |"
-        for item in products
-    ]
-    counts = Counter((item.kind, item.precision) for item in products)
+def ops_table(ops: Sequence[Op]) -> str:
+    """Return a table in Markdown, a line for each op and their numbers by precision below."""
+    rows = [[item.name, item.kind, item.node, item.precision, item.kernel] for item in ops]
+    header = ["op", "kind", "runs as", "precision", "kernel"]
+    lines = [tabulate(rows, header, tablefmt="pipe")]
+    counts = Counter((item.kind, item.precision) for item in ops)
     lines += ["", *(f"{kind} in {run}: {count}" for (kind, run), count in sorted(counts.items()))]
     return "\n".join(lines)
 
@@ -146,16 +143,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print a table for encoder and decoder; 1 when a quantized product runs in float."""
+    """Print a table for encoder and decoder; 1 when a quantized op runs in float."""
     arguments = build_parser().parse_args(argv)
     all_as_meant = True
     for path in (*encoder_paths(arguments.model_dir), arguments.model_dir / DECODER_FILE):
         if not path.is_file():
             print(f"{path} must be an exported model, is missing", file=sys.stderr)
             return 2
-        products = run_time_products(openvino.Core().read_model(path), arguments.precision)
-        print(f"## {path}\n\n{products_table(products)}\n")
-        all_as_meant = all_as_meant and all(item.is_as_meant for item in products)
+        ops = run_time_ops(openvino.Core().read_model(path), arguments.precision)
+        print(f"## {path}\n\n{ops_table(ops)}\n")
+        all_as_meant = all_as_meant and all(item.is_as_meant for item in ops)
     return 0 if all_as_meant else 1
 
 

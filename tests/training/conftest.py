@@ -38,3 +38,13 @@ def small_lite_medsam(monkeypatch, quick_tensors):
     from training.loop import state
 
     monkeypatch.setitem(state.BUILDERS, "lite_medsam", build_small_network)
+
+
+@pytest.fixture
+def cells():
+    """What splits the lines of a Markdown table into their cells."""
+
+    def split(table: str) -> list[list[str]]:
+        return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+
+    return split

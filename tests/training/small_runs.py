@@ -48,7 +48,7 @@ name = "adamw"
 learning_rate = 0.01
 weight_decay = 0.01
 clip_norm = 1.0
-averaging = 0.9
+ema_decay = 0.9
 [schedule]
 warmup_epochs = 2
 annealing_epochs = 2
@@ -89,7 +89,7 @@ def drive(argv: list[str]) -> int:
         own_losses.clear()
         run(self, **options)
         report = {"losses": own_losses, "digest": digest(self.network)}
-        report_path(self.output_dir, self.place.rank).write_text(json.dumps(report))
+        report_path(self.output_dir, self.rank.number).write_text(json.dumps(report))
 
     def autocast_or_not(self):
         return nullcontext() if self.recipe.name == EXACT else autocast(self)
@@ -97,8 +97,8 @@ def drive(argv: list[str]) -> int:
     stage.Stage._step, stage.Stage.run = step_or_be_killed, run_and_report
     stage.Stage._autocast, stage.mean_over_processes = autocast_or_not, mean_of_noted
     runs = [list(run) for is_between, run in groupby(argv, THEN.__eq__) if not is_between]
-    with train.join_processes() as place:  # of which a process can be part once
-        train.join_processes = lambda: nullcontext(place)
+    with train.join_processes() as rank:  # of which a process can be part once
+        train.join_processes = lambda: nullcontext(rank)
         return max(train.main(run) for run in runs)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -31,16 +30,16 @@ from training.quantization import fake_quant  # noqa: E402
 from training.quantization.calibration import set_ranges  # noqa: E402
 from training.quantization.config import PARTS, QuantConfig  # noqa: E402
 from training.quantization.quantize import quantize_network  # noqa: E402
-from training.run_time import Product  # noqa: E402
+from training.run_time import Op  # noqa: E402
 
 pytestmark = [pytest.mark.training, pytest.mark.model]
 
 CONFIG = QuantConfig(weight_bits=7, ranges="percentile", smoothing=0, correct_biases=False)
 HISTORY = [{"recipe": "stage 1", "steps": 10}]
-# One block has four linear layers and two products; patches are one convolution, the neck two.
+# One block has four linear layers and two ops; patches are one convolution, the neck two.
 ENCODER_PRODUCTS = 3 + 4 + 2
-# Seven attentions of four linear layers and two products, two perceptrons of two layers, one of
-# three, two transposed convolutions and the product that makes the mask.
+# Seven attentions of four linear layers and two ops, two perceptrons of two layers, one of
+# three, two transposed convolutions and the op that makes the mask.
 DECODER_PRODUCTS = 7 * (4 + 2) + 2 * 2 + 3 + 2 + 1
 
 
@@ -57,7 +56,7 @@ def test_a_quantized_medsam_is_exported_in_8_bits(scheme, parts, counts, tmp_pat
     monkeypatch.setattr(fake_quant, "_compiled_forward", fake_quant._forward)
     network = build_medsam(depth=1).eval()
     image, boxes = torch.rand(1, 3, 1024, 1024), torch.tensor([[100.0, 200, 500, 900]])
-    config = dataclasses.replace(CONFIG, scheme=scheme)
+    config = CONFIG.model_copy(update={"scheme": scheme})
     quantize_network(network, config, parts)
 
     @torch.no_grad()
@@ -71,7 +70,7 @@ def test_a_quantized_medsam_is_exported_in_8_bits(scheme, parts, counts, tmp_pat
     export_network(Source("medsam", network, checkpoint, config, HISTORY), tmp_path / "model")
     manifest = json.loads((tmp_path / "model" / MANIFEST_FILE).read_text(encoding="utf-8"))
     assert manifest["precision"] == "int8"
-    assert manifest["quantization"] == dataclasses.asdict(config)
+    assert manifest["quantization"] == config.model_dump()
     assert manifest["int8_products"] == dict(zip((ENCODER_FILE, DECODER_FILE), counts, strict=True))
     assert manifest["source_checkpoint"] == "medsam_vit_b.pth"
     assert read_manifest(tmp_path / "model").image_size == 1024
@@ -119,19 +118,19 @@ def assert_untouched(folder):
     assert list(folder.parent.iterdir()) == [folder]
 
 
-def products(*precisions):
+def ops(*precisions):
     return [
-        Product(f"layer {i}", "MatMul", "FullyConnected", precision, "jit", precision != "bf16")
+        Op(f"layer {i}", "MatMul", "FullyConnected", precision, "jit", precision != "bf16")
         for i, precision in enumerate(precisions)
     ]
 
 
 def set_up(monkeypatch, *, precisions, embedding=0.0, logits=0.0, meant=None):
     distances = {"e": embedding, "l": logits}
-    found = products(*precisions)
-    monkeypatch.setattr(export, "run_time_products", lambda *_: found)
-    count = sum(product.is_quantized for product in found) if meant is None else meant
-    monkeypatch.setattr(export, "count_quantized_products", lambda _: count)
+    found = ops(*precisions)
+    monkeypatch.setattr(export, "run_time_ops", lambda *_: found)
+    count = sum(op.is_quantized for op in found) if meant is None else meant
+    monkeypatch.setattr(export, "count_quantized_ops", lambda _: count)
     # Embedding and logits of the exported model and of its network.
     monkeypatch.setattr(export_check, "_outputs", lambda *_: (("e", "l"), ("e", "l")))
     monkeypatch.setattr(export_check, "relative_distance", lambda found, _: distances[found])
@@ -144,27 +143,25 @@ def test_a_float_product_fails_the_export_and_leaves_the_earlier_model(
     source, earlier_model, monkeypatch
 ):
     set_up(monkeypatch, precisions=["u8", "f32", "i8"])
-    with pytest.raises(
-        ExportError, match=r"^Products meant for int8 run in float: layer 1 \(f32\)$"
-    ):
+    with pytest.raises(ExportError, match=r"^Ops meant for int8 run in float: layer 1 \(f32\)$"):
         export_network(source, earlier_model, graphs_as_written)
     assert_untouched(earlier_model)
 
 
 def test_a_product_whose_quantization_was_lost_fails_the_export(source, earlier_model, monkeypatch):
     set_up(monkeypatch, precisions=["u8", "i8"], meant=3)
-    with pytest.raises(ExportError, match=r"must have 3 quantized products .*, got 2"):
+    with pytest.raises(ExportError, match=r"must have 3 quantized ops .*, got 2"):
         export_network(source, earlier_model, graphs_as_written)
     assert_untouched(earlier_model)
 
 
 def test_a_product_that_is_not_found_again_fails_the_export(source, earlier_model, monkeypatch):
     def find_none(*_):
-        raise RuntimeError("Products are missing from the run-time graph: ['conv']")
+        raise RuntimeError("Ops are missing from the run-time graph: ['conv']")
 
     set_up(monkeypatch, precisions=["u8"])
-    monkeypatch.setattr(export, "run_time_products", find_none)
-    with pytest.raises(ExportError, match=r"encoder\.xml: Products are missing"):
+    monkeypatch.setattr(export, "run_time_ops", find_none)
+    with pytest.raises(ExportError, match=r"encoder\.xml: Ops are missing"):
         export_network(source, earlier_model, graphs_as_written)
     assert_untouched(earlier_model)
 
@@ -187,12 +184,12 @@ def test_another_result_fails_the_export_and_leaves_the_earlier_model(
 
 
 def test_the_manifest_tells_how_a_quantized_model_came_to_be(source, earlier_model, monkeypatch):
-    # bf16 stands for a product that is not meant for 8 bits, which may run in anything.
+    # bf16 stands for an op that is not meant for 8 bits, which may run in anything.
     set_up(monkeypatch, precisions=["u8", "bf16", "i8"], logits=10 * LOGIT_TOLERANCE)
     export_network(source, earlier_model, graphs_as_written)
     manifest = json.loads((earlier_model / MANIFEST_FILE).read_text(encoding="utf-8"))
     assert manifest["precision"] == "int8"
-    assert manifest["quantization"] == dataclasses.asdict(CONFIG)
+    assert manifest["quantization"] == CONFIG.model_dump()
     assert manifest["quantization"]["weight_bits"] == 7
     assert manifest["int8_products"] == {ENCODER_FILE: 2, DECODER_FILE: 0}
     assert manifest["training"] == HISTORY

@@ -1,4 +1,4 @@
-"""The precision in which small graphs run, and that an export refuses a float product."""
+"""The precision in which small graphs run, and that an export refuses a float op."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qmedsam.core.contract import DECODER_FILE, ENCODER_FILE
 from training import export
 from training.graphs.check import ExportError
 from training.graphs.lowering import read_lowered
-from training.run_time import Product, main, products_table, run_time_products
+from training.run_time import Op, main, ops_table, run_time_ops
 
 pytestmark = pytest.mark.training
 
@@ -78,10 +78,10 @@ def convolutions(path, scale):
 
 
 def linear_and_product(path):
-    """A linear layer behind rounding, and the product of two signed activations."""
+    """A linear layer behind rounding, and the op of two signed activations."""
     signed = {"kind": np.int8}
     turned = helper.make_node("Transpose", ["w"], ["w_turned"], perm=[1, 0])
-    product = helper.make_node("MatMul", ["left", "right"], ["y"])
+    op = helper.make_node("MatMul", ["left", "right"], ["y"])
     parts = [
         quantized("rounded", "x", 0.02, zero_point=128),
         weight("w", (CHANNELS, CHANNELS)),
@@ -89,14 +89,14 @@ def linear_and_product(path):
         quantized("left", "tokens", 0.1, **signed),
         ([helper.make_node("Transpose", ["tokens"], ["columns"], perm=[0, 2, 1])], {}),
         quantized("right", "columns", 0.05, **signed),
-        ([product], {}),
+        ([op], {}),
     ]
     return written(path, parts, [1, 32, CHANNELS])
 
 
-def by_output(products):
-    """Products by the tensor that they make in the file."""
-    return {item.name.removeprefix("node_"): item for item in products}
+def by_output(ops):
+    """Ops by the tensor that they make in the file."""
+    return {item.name.removeprefix("node_"): item for item in ops}
 
 
 SAME_SCALE = np.float32(0.02)
@@ -106,36 +106,36 @@ SCALE_OF_EACH_CHANNEL = np.linspace(0.01, 0.05, CHANNELS, dtype=np.float32)
 
 def test_convolutions_are_listed_with_their_precision(tmp_path):
     graph = read_lowered(convolutions(tmp_path / "encoder.onnx", SAME_SCALE))
-    products = run_time_products(graph, "f32")
-    assert [(item.kind, item.is_quantized) for item in products] == [
+    ops = run_time_ops(graph, "f32")
+    assert [(item.kind, item.is_quantized) for item in ops] == [
         ("Convolution", False),
         ("Convolution", True),
     ]
-    in_float, rounded = products
+    in_float, rounded = ops
     assert in_float.precision == "f32"
     assert rounded.precision == "u8"
     assert in_float.is_as_meant
     assert rounded.is_as_meant
-    assert {item.node for item in products} == {"Convolution"}
-    assert all(item.kernel for item in products)
-    assert len({item.name for item in products}) == 2
+    assert {item.node for item in ops} == {"Convolution"}
+    assert all(item.kernel for item in ops)
+    assert len({item.name for item in ops}) == 2
 
 
 def test_linear_layers_and_products_of_activations_run_in_8_bits(tmp_path):
     graph = read_lowered(linear_and_product(tmp_path / "encoder.onnx"))
-    products = run_time_products(graph, "f32")
-    assert [item.kind for item in products] == ["MatMul", "MatMul"]
-    assert [item.is_quantized for item in products] == [True, True]
-    assert [item.precision for item in products] == ["u8", "i8"]
-    assert [item.node for item in products] == ["FullyConnected", "MatMul"]
+    ops = run_time_ops(graph, "f32")
+    assert [item.kind for item in ops] == ["MatMul", "MatMul"]
+    assert [item.is_quantized for item in ops] == [True, True]
+    assert [item.precision for item in ops] == ["u8", "i8"]
+    assert [item.node for item in ops] == ["FullyConnected", "MatMul"]
 
 
 def test_a_product_that_stays_in_float_is_told(tmp_path):
     graph = read_lowered(convolutions(tmp_path / "encoder.onnx", SCALE_OF_EACH_CHANNEL))
-    products = run_time_products(graph, "f32")
-    assert [item.is_quantized for item in products] == [False, True]
-    assert [item.precision for item in products] == ["f32", "f32"]
-    assert [item.is_as_meant for item in products] == [True, False]
+    ops = run_time_ops(graph, "f32")
+    assert [item.is_quantized for item in ops] == [False, True]
+    assert [item.precision for item in ops] == ["f32", "f32"]
+    assert [item.is_as_meant for item in ops] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -150,26 +150,26 @@ def test_a_product_that_stays_in_float_is_told(tmp_path):
     ],
 )
 def test_only_what_is_meant_for_8_bits_has_to_run_in_them(precision, is_quantized, is_as_meant):
-    product = Product("layer", "MatMul", "MatMul", precision, "jit", is_quantized)
-    assert product.is_as_meant is is_as_meant
+    op = Op("layer", "MatMul", "MatMul", precision, "jit", is_quantized)
+    assert op.is_as_meant is is_as_meant
 
 
 def model_of_one_product(name, *, is_quantized):
-    """A model of one product, which has a name."""
+    """A model of one op, which has a name."""
     x = ops.parameter([1, 4, 8], np.float32)
     factor = x
     if is_quantized:
         low, high = (ops.constant(np.float32(value)) for value in (0, 2.55))
         factor = ops.fake_quantize(x, low, high, low, high, 256)
     dense = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
-    product = ops.matmul(factor, ops.constant(dense), False, False)
-    product.set_friendly_name(name)
-    return openvino.Model([product], [x])
+    op = ops.matmul(factor, ops.constant(dense), False, False)
+    op.set_friendly_name(name)
+    return openvino.Model([op], [x])
 
 
 @pytest.fixture
 def another_name(monkeypatch):
-    """Has the plugin run a float product named `another`, whatever the model."""
+    """Has the plugin run a float op named `another`, whatever the model."""
     core = openvino.Core()
     other = model_of_one_product("another", is_quantized=False)
 
@@ -183,25 +183,26 @@ def another_name(monkeypatch):
 def test_a_quantized_product_that_does_not_run_is_missed(another_name):
     model = model_of_one_product("mine", is_quantized=True)
     with pytest.raises(RuntimeError, match=r"missing from the run-time graph: \['mine'\]"):
-        run_time_products(model, "f32")
+        run_time_ops(model, "f32")
 
 
 def test_a_float_product_is_listed_by_the_name_that_the_plugin_gives_it(another_name):
-    (product,) = run_time_products(model_of_one_product("mine", is_quantized=False), "f32")
-    assert (product.name, product.kind, product.precision) == ("another", "FullyConnected", "f32")
-    assert not product.is_quantized
+    (op,) = run_time_ops(model_of_one_product("mine", is_quantized=False), "f32")
+    assert (op.name, op.kind, op.precision) == ("another", "FullyConnected", "f32")
+    assert not op.is_quantized
 
 
-def test_a_table_has_a_line_for_each_product_and_counts_them():
-    products = [
-        Product("one", "Convolution", "Convolution", "u8", "brgconv", True),
-        Product("two", "MatMul", "FullyConnected", "u8", "brgemm", True),
-        Product("three", "MatMul", "MatMul", "f32", "gemm", False),
-        Product("four", "MatMul", "FullyConnected", "u8", "brgemm", True),
+def test_a_table_has_a_line_for_each_op_and_counts_them(cells):
+    ops = [
+        Op("one", "Convolution", "Convolution", "u8", "brgconv", True),
+        Op("two", "MatMul", "FullyConnected", "u8", "brgemm", True),
+        Op("three", "MatMul", "MatMul", "f32", "gemm", False),
+        Op("four", "MatMul", "FullyConnected", "u8", "brgemm", True),
     ]
-    lines = products_table(products).splitlines()
-    assert lines[2] == "| one | Convolution | Convolution | u8 | brgconv |"
-    assert lines[4] == "| three | MatMul | MatMul | f32 | gemm |"
+    lines = ops_table(ops).splitlines()
+    rows = cells(ops_table(ops))
+    assert rows[2] == ["one", "Convolution", "Convolution", "u8", "brgconv"]
+    assert rows[4] == ["three", "MatMul", "MatMul", "f32", "gemm"]
     assert lines[6:] == ["", "Convolution in u8: 1", "MatMul in f32: 1", "MatMul in u8: 2"]
 
 
@@ -231,8 +232,8 @@ def test_the_command_asks_for_an_exported_model(tmp_path, capsys):
 
 def test_an_export_in_8_bits_returns_its_quantized_products(tmp_path):
     graph = read_lowered(convolutions(tmp_path / "encoder.onnx", SAME_SCALE))
-    (product,) = export._write_ir(graph, tmp_path / "encoder.xml", is_quantized=True)
-    assert (product.kind, product.precision) == ("Convolution", "u8")
+    (op,) = export._write_ir(graph, tmp_path / "encoder.xml", is_quantized=True)
+    assert (op.kind, op.precision) == ("Convolution", "u8")
     assert (tmp_path / "encoder.bin").is_file()
 
 
@@ -243,6 +244,6 @@ def test_an_export_fails_when_a_product_meant_for_8_bits_runs_in_float(tmp_path)
 
 
 def test_a_float_export_asks_for_no_products(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "run_time_products", lambda *_: pytest.fail("not to be asked"))
+    monkeypatch.setattr(export, "run_time_ops", lambda *_: pytest.fail("not to be asked"))
     graph = read_lowered(convolutions(tmp_path / "encoder.onnx", SAME_SCALE))
     assert export._write_ir(graph, tmp_path / "encoder.xml", is_quantized=False) == []

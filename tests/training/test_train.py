@@ -29,6 +29,7 @@ from tests.training.small_runs import (
 from training import train
 from training.data.index import build_index
 from training.loop import logbook, stage, state
+from training.loop.beginning import calibration_images
 from training.loop.recipe import Recipe
 from training.loop.state import load_trained, read_document
 
@@ -325,41 +326,41 @@ def test_the_score_of_the_start_counts_in_a_run_that_was_stopped_before_its_firs
 
 
 @pytest.mark.parametrize("epoch", [1, 2], ids=["in-between", "at-the-end"])
-def test_an_epoch_whose_judgement_was_killed_is_judged_by_the_next_run(
+def test_an_epoch_whose_validation_was_killed_is_validated_by_the_next_run(
     here, monkeypatch, tmp_path, epoch
 ):
-    judge = stage.Stage._judge
+    validate = stage.Stage._validate
 
     def killed_at(self, book, **which):
         if which["epoch"] == epoch:
             raise KeyboardInterrupt
-        judge(self, book, **which)
+        validate(self, book, **which)
 
     monkeypatch.setattr(stage, "CHECKPOINT_EVERY_S", -1)
-    monkeypatch.setattr(stage.Stage, "_judge", killed_at)
+    monkeypatch.setattr(stage.Stage, "_validate", killed_at)
     with pytest.raises(KeyboardInterrupt):
         here(command(tmp_path, changes=QUICK))
-    monkeypatch.setattr(stage.Stage, "_judge", judge)
+    monkeypatch.setattr(stage.Stage, "_validate", validate)
     assert here(command(tmp_path, "--resume", changes=QUICK)) == 0
     assert [row["epoch"] for row in rows(tmp_path / "epochs.csv")] == [0, 1, 2]
 
 
-def test_the_best_is_still_known_to_a_run_that_was_killed_after_its_judgement(
+def test_the_best_is_still_known_to_a_run_that_was_killed_after_its_validation(
     here, monkeypatch, tmp_path
 ):
-    judge = stage.Stage._judge
+    validate = stage.Stage._validate
 
     def killed_after(self, book, **which):
-        judge(self, book, **which)
+        validate(self, book, **which)
         if which["epoch"] == 1:
             raise KeyboardInterrupt
 
     score_by_list(monkeypatch, 0.1, 0.8, 0.6)
     monkeypatch.setattr(stage, "CHECKPOINT_EVERY_S", -1)
-    monkeypatch.setattr(stage.Stage, "_judge", killed_after)
+    monkeypatch.setattr(stage.Stage, "_validate", killed_after)
     with pytest.raises(KeyboardInterrupt):
         here(command(tmp_path, changes=QUICK))
-    monkeypatch.setattr(stage.Stage, "_judge", judge)
+    monkeypatch.setattr(stage.Stage, "_validate", validate)
     assert here(command(tmp_path, "--resume", changes=QUICK)) == 0
     assert [row["mean"] for row in rows(tmp_path / "epochs.csv")] == [0.1, 0.8, 0.6]
     (account,) = load_trained(tmp_path / "best.pt").history
@@ -427,10 +428,10 @@ def test_a_stopped_run_that_keeps_embeddings_has_the_same_losses(here, monkeypat
 
 
 def test_calibration_draws_each_modality_equally_and_changes_nothing(workplace):
-    recipe = Recipe("any", calibration_images=5)
+    recipe = Recipe(name="any", calibration_images=5)
     index = build_index(workplace / "train")
-    drawn = train.calibration_images(workplace / "train", index, recipe, 256)
-    again = train.calibration_images(workplace / "train", index, recipe, 256)
+    drawn = calibration_images(workplace / "train", index, recipe, 256)
+    again = calibration_images(workplace / "train", index, recipe, 256)
     assert len(drawn) == 6  # two of each of three
     for (image, boxes), (image_again, boxes_again) in zip(drawn, again, strict=True):
         assert image.shape == (1, 3, 256, 256)

@@ -114,7 +114,7 @@ def test_each_process_has_images_of_its_own_and_the_same_weights(trained_by, pro
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_share_the_cases_to_judge_by(trained_by, processes):
+def test_processes_share_the_cases_to_validate_on(trained_by, processes):
     """There are two cases, so that two of four processes have none."""
     (_, alone), (_, shared) = trained_by(1), trained_by(processes)
     expected, found = rows(alone / "epochs.csv"), rows(shared / "epochs.csv")

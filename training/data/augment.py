@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 from qmedsam.core.geometry import Boxes, ModelFrame, clip_boxes
 from qmedsam.core.preprocess import without_alpha
+from training.settings import Probability, Range, Settings
 
 Image = NDArray[np.uint8]
 
@@ -28,8 +30,13 @@ BLUR_PROBABILITY, BLUR_RANGE_PX = 0.2, (0.3, 1.2)
 NOISE_PROBABILITY, NOISE_RANGE = 0.2, (0.0, 0.04)  # of the image's own range of values
 
 
-@dataclass(frozen=True)
-class Augmentation:
+def _above_zero(factors: tuple[float, float]) -> tuple[float, float]:
+    if factors[0] <= 0:
+        raise ValueError("must lie above 0")
+    return factors
+
+
+class Augmentation(Settings):
     """What may happen to a slice.
 
     Attributes:
@@ -46,26 +53,14 @@ class Augmentation:
         grey: probability that a colour image loses its colour.
     """
 
-    flip_horizontal: float = 0.5
-    flip_vertical: float = 0.5
-    box_shift_px: tuple[float, float] = (0.0, 5.0)
-    own_box: float = 0.5
-    zoom: float = 0.0
-    zoom_range: tuple[float, float] = (0.6, 1.6)
-    photometric: float = 0.0
-    grey: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("flip_horizontal", "flip_vertical", "own_box", "zoom", "photometric", "grey"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must be a probability, 0 to 1, got {value}")
-        for name in ("box_shift_px", "zoom_range"):
-            value = getattr(self, name)
-            if len(value) != 2 or not value[0] <= value[1]:
-                raise ValueError(f"{name} must be a range, lower end first, got {value}")
-        if self.zoom_range[0] <= 0:
-            raise ValueError(f"zoom_range must lie above 0, got {self.zoom_range}")
+    flip_horizontal: Probability = 0.5
+    flip_vertical: Probability = 0.5
+    box_shift_px: Range = (0.0, 5.0)
+    own_box: Probability = 0.5
+    zoom: Probability = 0.0
+    zoom_range: Annotated[Range, AfterValidator(_above_zero)] = (0.6, 1.6)
+    photometric: Probability = 0.0
+    grey: Probability = 0.0
 
 
 @dataclass(frozen=True)

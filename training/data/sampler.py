@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from training.data.index import DataIndex, ModalityIndex
-from training.loop.recipe import check_slice_rule
 
 Numbers = NDArray[np.integer[Any]]
+
+SLICE_RULES = ("min", "tenth", "all")
+SLICE_RULE_TEXT = f"must be one of {', '.join(SLICE_RULES)} or a number above 0"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,13 @@ class Draw:
     position: int
 
 
+def is_slice_rule(rule: object) -> bool:
+    """Say whether `slices_per_modality` knows a rule."""
+    if isinstance(rule, int) and not isinstance(rule, bool):
+        return rule > 0
+    return rule in SLICE_RULES
+
+
 def slices_per_modality(counts: Mapping[str, int], rule: str | int) -> dict[str, int]:
     """Return how many slices of each modality an epoch shows.
 
@@ -48,7 +57,8 @@ def slices_per_modality(counts: Mapping[str, int], rule: str | int) -> dict[str,
     """
     if not counts or min(counts.values()) < 1:
         raise ValueError(f"Every modality must have slices, got {dict(counts)}")
-    check_slice_rule(rule)
+    if not is_slice_rule(rule):
+        raise ValueError(f"Slices {SLICE_RULE_TEXT}, got {rule!r}")
     smallest = min(counts.values())
     if isinstance(rule, int):
         return dict.fromkeys(counts, rule)

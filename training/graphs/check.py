@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -86,7 +87,8 @@ def _outputs(
     generator = np.random.default_rng(SEED)
     size = network.image_size
     blobs = generator.random((BLOBS, BLOBS, 3), dtype=np.float32)
-    image = to_tensor(cv2.resize(blobs, (size, size), interpolation=cv2.INTER_LINEAR))
+    resized: Any = cv2.resize(blobs, (size, size), interpolation=cv2.INTER_LINEAR)
+    image = to_tensor(resized)
     boxes = example_boxes(generator, EXAMPLE_BOXES, size)
     compiled = CompiledNetwork(model_dir, Settings(precision="f32"))
     encoded = compiled.encode(image)

@@ -7,7 +7,7 @@ through the one tensor that all which follows depends on.
 from __future__ import annotations
 
 import numpy as np
-import openvino
+import openvino  # type: ignore[import-untyped]
 from openvino import opset13 as ops
 
 CUT_NAME = "between"

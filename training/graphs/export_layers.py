@@ -53,6 +53,8 @@ class SplitAttention(nn.Module):
         trained: whose weights per output channel, if quantized, are not changed by being split.
     """
 
+    distance_bias: Tensor
+
     def __init__(self, trained: Attention) -> None:
         super().__init__()
         self.heads = trained.heads
@@ -97,6 +99,8 @@ class ExportBlock(nn.Module):
     these, and OpenVINO takes a convolution's output for tokens without a copy only for one reader.
     """
 
+    conv_bias: Tensor
+
     def __init__(self, trained: TinyViTBlock) -> None:
         super().__init__()
         self.window = trained.window
@@ -122,11 +126,15 @@ class ExportStage(nn.Module):
         quant: of the input of the convolution after it, which no longer has it.
     """
 
+    bias: Tensor
+    blocks: nn.ModuleList
+
     def __init__(self, trained: Stage, bias: Tensor, quant: nn.Module) -> None:
         super().__init__()
         self.quant = quant
         self.register_buffer("bias", bias)
-        self.blocks = nn.ModuleList(ExportBlock(block) for block in trained.blocks)
+        blocks: Any = trained.blocks
+        self.blocks = nn.ModuleList(ExportBlock(block) for block in blocks)
         self.downsample = trained.downsample
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,9 +154,13 @@ class ExportNeck(nn.Module):
         trained: whose first convolution takes what has been quantized before.
     """
 
+    norm1: LayerNorm2d
+    norm2: LayerNorm2d
+
     def __init__(self, trained: nn.Sequential) -> None:
         super().__init__()
-        conv1, self.norm1, conv2, self.norm2 = trained
+        parts: Any = trained
+        conv1, self.norm1, conv2, self.norm2 = parts
         self.quant = _input_quant(conv2)
         self.conv1, self.conv2 = (with_even_bias(bare_layer(conv)) for conv in (conv1, conv2))
 
@@ -162,21 +174,21 @@ class ExportNeck(nn.Module):
 
 def use_export_layers(encoder: TinyViT) -> None:
     """Replace the stages of tokens and the neck, in place; batch normalization must be folded."""
-    for index in range(1, len(encoder.layers)):
-        merging = encoder.layers[index - 1].downsample
+    layers: Any = encoder.layers
+    neck: Any = encoder.neck
+    for index in range(1, len(layers)):
+        merging = layers[index - 1].downsample
         merging.conv3, bias = with_half_bias(merging.conv3)
-        stage = encoder.layers[index]
-        owner, name = (
-            (encoder.neck, "0") if stage.downsample is None else (stage.downsample, "conv1")
-        )
+        stage = layers[index]
+        owner, name = (neck, "0") if stage.downsample is None else (stage.downsample, "conv1")
         following = getattr(owner, name)
         setattr(owner, name, bare_layer(following))
-        encoder.layers[index] = ExportStage(stage, bias, _input_quant(following))
-    encoder.neck = ExportNeck(encoder.neck)
+        layers[index] = ExportStage(stage, bias, _input_quant(following))
+    encoder.neck = ExportNeck(neck)  # type: ignore[assignment]
 
 
 @torch.no_grad()
-def with_half_bias(layer: nn.Module) -> tuple[nn.Module, Tensor]:
+def with_half_bias(layer: Any) -> tuple[nn.Module, Tensor]:
     """Halve the bias of a layer, in place, and return the layer and the other half, (C,).
 
     Without any bias OpenVINO would not rescale the sums of 8-bit products inside the layer.
@@ -186,7 +198,7 @@ def with_half_bias(layer: nn.Module) -> tuple[nn.Module, Tensor]:
 
 
 @torch.no_grad()
-def with_even_bias(layer: nn.Module) -> nn.Module:
+def with_even_bias(layer: Any) -> nn.Module:
     """Give a layer without bias the same one for all channels, which normalization takes away.
 
     The reason is that of `with_half_bias`.
@@ -195,9 +207,10 @@ def with_even_bias(layer: nn.Module) -> nn.Module:
     return layer
 
 
-def bare_layer(layer: nn.Module) -> nn.Module:
+def bare_layer(layer: Any) -> nn.Module:
     """Return a convolution or linear layer whose input, if at all, is quantized before it."""
     is_linear = isinstance(layer, nn.Linear)
+    kind: Any
     options: dict[str, Any] = {"bias": layer.bias is not None}
     if _is_quantized(layer):
         options["weight_quant"] = layer.weight_quant.quant_injector
@@ -224,7 +237,7 @@ def _is_quantized(layer: nn.Module) -> bool:
     return isinstance(layer, qnn.QuantLinear | qnn.QuantConv2d)
 
 
-def _input_quant(layer: nn.Module) -> nn.Module:
+def _input_quant(layer: Any) -> nn.Module:
     return Quantize(layer.input_quant) if _is_quantized(layer) else nn.Identity()
 
 
@@ -234,7 +247,7 @@ def _factor_quants(product: nn.Module) -> tuple[nn.Module, nn.Module]:
     return nn.Identity(), nn.Identity()
 
 
-def _rows(qkv: nn.Linear, heads: int, part: int) -> nn.Linear:
+def _rows(qkv: Any, heads: int, part: int) -> nn.Linear:
     """Return the layer of the queries, keys or values, which the checkpoint keeps head by head."""
     options: dict[str, Any] = {}
     kind: type[nn.Linear] = nn.Linear

@@ -16,8 +16,11 @@ INNER = CHANNELS // 2  # channels inside the attentions between tokens and pixel
 LARGEST_EXPONENT = 80.0  # exp(88) overflows float32
 
 
-class FirstReading(nn.Module):
+class FirstTokenToImageAttention(nn.Module):
     """Attention from tokens to the pixels of the image, whose keys and values are there."""
+
+    own_channels: Tensor
+    own_columns: Tensor
 
     def __init__(self, trained: Attention) -> None:
         super().__init__()
@@ -35,12 +38,16 @@ class FirstReading(nn.Module):
         return self.trained.out_proj((mixed * self.own_channels).sum(1))
 
 
-class Reading(nn.Module):
+class TokenToImageAttention(nn.Module):
     """Attention from tokens to pixels that are `normed` * scale + shift.
 
     Scale and shift are in the weights: OpenVINO would take a scale of what has been mixed for one
     of the pixels.
     """
+
+    key_weight: Tensor
+    value_weight: Tensor
+    value_bias: Tensor
 
     def __init__(self, trained: Attention, scale: Tensor, shift: Tensor) -> None:
         super().__init__()
@@ -71,8 +78,11 @@ class Reading(nn.Module):
         return self.trained.out_proj(values.transpose(1, 2).flatten(2) + self.value_bias)
 
 
-class LastReading(Reading):
-    """`Reading` for one token, whose keys are never made."""
+class LastTokenToImageAttention(TokenToImageAttention):
+    """`TokenToImageAttention` for one token, whose keys are never made."""
+
+    shift_of_keys: Tensor
+    own_columns: Tensor
 
     def __init__(
         self, trained: Attention, scale: Tensor, *, shift: Tensor, position: Tensor
@@ -84,7 +94,7 @@ class LastReading(Reading):
         self.register_buffer("shift_of_keys", shift_of_keys)  # (1, P, 128)
         self.register_buffer("own_columns", _same_head(HEADS, INNER // HEADS, 1))
 
-    def forward(self, tokens: Tensor, normed: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, normed: Tensor) -> Tensor:  # type: ignore[override]
         """Attend from (N, 1, 256) to (N, P, 256)."""
         q = self.queries(tokens)
         scores = normed @ self.fold(q).transpose(1, 2)  # (N, P, H)
@@ -93,8 +103,12 @@ class LastReading(Reading):
         )
 
 
-class _Writing(nn.Module):
+class _ImageToTokenAttention(nn.Module):
     """Attention from pixels to tokens: what each pixel gathers."""
+
+    out_weight: Tensor
+    out_bias: Tensor
+    same_head: Tensor
 
     def __init__(self, trained: Attention, factor: float, shift: Tensor | None) -> None:
         super().__init__()
@@ -125,8 +139,10 @@ class _Writing(nn.Module):
         return exponentials / (exponentials @ self.same_head) @ given
 
 
-class FirstWriting(_Writing):
+class FirstImageToTokenAttention(_ImageToTokenAttention):
     """Attention from the pixels of the image, whose queries are there, to tokens."""
+
+    own_columns: Tensor
 
     def __init__(self, trained: Attention) -> None:
         super().__init__(trained, factor=1.0, shift=None)
@@ -138,8 +154,11 @@ class FirstWriting(_Writing):
         return self.gather(scores, tokens)
 
 
-class Writing(_Writing):
+class ImageToTokenAttention(_ImageToTokenAttention):
     """Attention from the pixels of each box to tokens, doubled, with the pixels' shift added."""
+
+    query_weight: Tensor
+    query_bias: Tensor
 
     def __init__(self, trained: Attention, shift: Tensor) -> None:
         super().__init__(trained, factor=2.0, shift=shift)

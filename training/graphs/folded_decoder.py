@@ -17,19 +17,22 @@ everything done to tokens is not. Therefore
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.graphs.folded_attention import (
-    FirstReading,
-    FirstWriting,
-    LastReading,
-    Reading,
-    Writing,
+    FirstImageToTokenAttention,
+    FirstTokenToImageAttention,
+    ImageToTokenAttention,
+    LastTokenToImageAttention,
+    TokenToImageAttention,
 )
+from training.networks.layers import LayerNorm2d
 from training.networks.network import PromptableNetwork
-from training.networks.sam_heads import CHANNELS, EMBEDDING_SIZE, MaskDecoder
+from training.networks.sam_heads import CHANNELS, EMBEDDING_SIZE, MaskDecoder, TwoWayBlock
 
 PIXELS = EMBEDDING_SIZE**2
 MASK_TOKEN = 1  # of the one mask that is used
@@ -38,9 +41,17 @@ MASK_TOKEN = 1  # of the one mask that is used
 class ImageTerms(nn.Module):
     """What the first layer reads of an image, whatever the boxes."""
 
+    no_mask: Tensor
+    key_weight: Tensor
+    key_shift: Tensor
+    value_weight: Tensor
+    value_shift: Tensor
+    query_weight: Tensor
+    query_shift: Tensor
+
     def __init__(self, network: PromptableNetwork) -> None:
         super().__init__()
-        first = network.mask_decoder.transformer.layers[0]
+        first: Any = network.mask_decoder.transformer.layers[0]
         reads, writes = first.cross_attn_token_to_image, first.cross_attn_image_to_token
         with torch.no_grad():
             no_mask = network.prompt_encoder.no_mask_embed.weight  # (1, 256)
@@ -74,20 +85,29 @@ class ImageTerms(nn.Module):
 class FoldedDecoder(nn.Module):
     """Boxes and the terms of an image to logits inside a crop round each box."""
 
+    first: TwoWayBlock
+    second: TwoWayBlock
+    scale: Tensor
+    key_shift: Tensor
+
     def __init__(self, network: PromptableNetwork) -> None:
         super().__init__()
         decoder = network.mask_decoder
         transformer = decoder.transformer
         self.prompt_encoder, self.decoder = network.prompt_encoder, decoder
-        self.first, self.second = transformer.layers
+        layers: Any = transformer.layers
+        self.first, self.second = layers
         scale, shift = (value.detach().clone() for value in _affine(self.first.norm4))
         last_scale, last_shift = _affine(self.second.norm4)
         position = network.prompt_encoder.dense_position_encoding().detach()
-        self.first_reading = FirstReading(self.first.cross_attn_token_to_image)
-        self.first_writing = FirstWriting(self.first.cross_attn_image_to_token)
-        self.second_reading = Reading(self.second.cross_attn_token_to_image, scale, shift)
-        self.second_writing = Writing(self.second.cross_attn_image_to_token, shift)
-        self.last_reading = LastReading(
+        # The names of these five stand in the graphs of the models that ship.
+        self.first_reading = FirstTokenToImageAttention(self.first.cross_attn_token_to_image)
+        self.first_writing = FirstImageToTokenAttention(self.first.cross_attn_image_to_token)
+        self.second_reading = TokenToImageAttention(
+            self.second.cross_attn_token_to_image, scale, shift
+        )
+        self.second_writing = ImageToTokenAttention(self.second.cross_attn_image_to_token, shift)
+        self.last_reading = LastTokenToImageAttention(
             transformer.final_attn_token_to_image,
             last_scale,
             shift=last_shift,
@@ -146,9 +166,16 @@ class FoldedDecoder(nn.Module):
 class CropUpscaling(nn.Module):
     """The two transposed convolutions and the product with a box's weights, on some pixels."""
 
+    norm: LayerNorm2d
+    first_weight: Tensor
+    first_bias: Tensor
+    second_weight: Tensor
+    second_bias: Tensor
+
     def __init__(self, decoder: MaskDecoder, scale: Tensor, shift: Tensor) -> None:
         super().__init__()
-        first, self.norm, _, second, _ = decoder.output_upscaling
+        layers: Any = decoder.output_upscaling
+        first, self.norm, _, second, _ = layers
         weight = _per_pixel(first)
         with torch.no_grad():
             bias = first.bias.repeat(4) + shift @ weight

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import openvino
+import openvino  # type: ignore[import-untyped]
 import torch
 from openvino import opset13 as ops
-from openvino.tools.ovc import convert_model
+from openvino.tools.ovc import convert_model  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from qmedsam.core.contract import (

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import openvino
+import openvino  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from openvino.tools.ovc import convert_model
+from openvino.tools.ovc import convert_model  # type: ignore[import-untyped]
 
-PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-# Operations that only move values, between a quantization and the product that it is for.
+OPS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+# Operations that only move values, between a quantization and the op that it is for.
 MOVES = {"Concat", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze"}
 MOVES |= {"Transpose", "Unsqueeze"}
 # Of these those that keep all values, through which a zero point is followed.
@@ -71,12 +71,12 @@ class _Graph:
         return (steps.astype(np.float32) * scale.reshape(-1, *[1] * (steps.ndim - 1))).T
 
 
-def count_quantized_products(model: onnx.ModelProto) -> int:
-    """Return how many products of a QCDQ model read values that have been quantized."""
+def count_quantized_ops(model: onnx.ModelProto) -> int:
+    """Return how many ops of a QCDQ model read values that have been quantized."""
     graph = _Graph(model)
     count = 0
     for node in model.graph.node:
-        if node.op_type in PRODUCTS:
+        if node.op_type in OPS:
             source = graph.made_by.get(node.input[0])
             while source is not None and source.op_type in MOVES:
                 source = graph.made_by.get(source.input[0])
@@ -95,10 +95,10 @@ def lower_qcdq(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type != "DequantizeLinear":
             continue
         clip = graph.made_by.get(node.input[0])
-        quantize = clip
-        if clip is not None and clip.op_type == "Clip":
-            quantize = graph.made_by[clip.input[0]]
-        if quantize is None or quantize.op_type != "QuantizeLinear":
+        if clip is None:
+            continue
+        quantize = graph.made_by[clip.input[0]] if clip.op_type == "Clip" else clip
+        if quantize.op_type != "QuantizeLinear":
             continue
         if quantize.input[0] in graph.constants:
             steps = graph.rounded_weight(quantize)
@@ -145,7 +145,7 @@ def _clip_in_front(
 def _shift_linear_inputs(graph: _Graph) -> list[onnx.NodeProto]:
     """Take the zero points of linear layers' inputs into their biases.
 
-    (q - z) s W + b is q s W + (b - z s sum W). The plugin does the same after the product, but as
+    (q - z) s W + b is q s W + (b - z s sum W). The plugin does the same after the op, but as
     an operation of its own over the whole output where an activation function or a quantization
     follows: the queries, keys and values of a window attention take twice the time.
     """
@@ -154,17 +154,18 @@ def _shift_linear_inputs(graph: _Graph) -> list[onnx.NodeProto]:
         if dequantize.op_type != "DequantizeLinear" or len(dequantize.input) < 3:
             continue
         readers = graph.readers(dequantize)
-        weights = [graph.stored_weight(reader) for reader in readers]
+        found = [graph.stored_weight(reader) for reader in readers]
+        weights = [weight for weight in found if weight is not None]
         scale, zero_point = (graph.constants[name] for name in dequantize.input[1:3])
-        if not zero_point.any() or not weights or any(weight is None for weight in weights):
+        if not zero_point.any() or not weights or len(weights) < len(found):
             continue
         del dequantize.input[2]
         for matmul, weight in zip(readers, weights, strict=True):
             shift = (-float(zero_point) * float(scale) * weight.sum(0)).astype(np.float32)
             name = f"{matmul.output[0]}_unshifted"
             graph.graph.initializer.append(numpy_helper.from_array(shift, f"{name}_shift"))
-            product, matmul.output[0] = matmul.output[0], name
-            added.append(onnx.helper.make_node("Add", [name, f"{name}_shift"], [product]))
+            op, matmul.output[0] = matmul.output[0], name
+            added.append(onnx.helper.make_node("Add", [name, f"{name}_shift"], [op]))
     return added
 
 

@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -113,7 +114,7 @@ def export_onnx(
     open_axes = {BOXES_NAME: {0: count}, CROPS_NAME: {0: count, 1: height, 2: width}}
     graph.eval()
     arguments = tuple(inputs.values())
-    options = {
+    options: dict[str, Any] = {
         "input_names": list(inputs),
         "output_names": list(outputs),
         "opset_version": OPSET,

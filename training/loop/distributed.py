@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -25,25 +25,25 @@ LONGEST_PREPARATION = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
-class Place:
+class Rank:
     """Which process of how many this is.
 
     Attributes:
-        rank: 0 writes files and talks.
+        number: 0 writes files and talks.
     """
 
-    rank: int
+    number: int
     world_size: int
     device: torch.device
 
     @property
     def is_first(self) -> bool:
         """Whether this process writes files and talks."""
-        return self.rank == 0
+        return self.number == 0
 
 
 @contextmanager
-def join_processes() -> Iterator[Place]:
+def join_processes() -> Iterator[Rank]:
     """Take part in what `torchrun` started, by NCCL on GPUs and gloo on CPUs; alone without it."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
     has_gpu = torch.cuda.is_available()
@@ -51,11 +51,11 @@ def join_processes() -> Iterator[Place]:
     if has_gpu:
         torch.cuda.set_device(device)
     if "RANK" not in os.environ:
-        yield Place(0, 1, device)
+        yield Rank(0, 1, device)
         return
     distributed.init_process_group("nccl" if has_gpu else "gloo", timeout=LONGEST_STEP)
     try:
-        yield Place(distributed.get_rank(), distributed.get_world_size(), device)
+        yield Rank(distributed.get_rank(), distributed.get_world_size(), device)
     finally:
         distributed.destroy_process_group()
 
@@ -88,7 +88,8 @@ def from_first(make: Callable[[], T], errors: tuple[type[Exception], ...] = ()) 
     if not distributed.is_initialized():
         return make()
     group = distributed.new_group(timeout=LONGEST_PREPARATION, backend="gloo")
-    made, error = None, None
+    made: Any = None
+    error: Any = None
     if distributed.get_rank() == 0:
         try:
             made = make()
@@ -99,7 +100,8 @@ def from_first(make: Callable[[], T], errors: tuple[type[Exception], ...] = ()) 
     made, error = told
     if error is not None:
         raise error
-    return made
+    result: T = made
+    return result
 
 
 def from_all(value: T) -> list[T]:

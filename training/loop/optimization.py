@@ -1,18 +1,20 @@
-"""Optimizer, learning rate and running mean of a stage."""
+"""Optimizer, learning rate and the moving average of the weights of a stage."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.loop.recipe import OptimizerSettings, Recipe, RecipeError, ScheduleSettings
 from training.networks.network import PromptableNetwork
 from training.quantization.quantize import quantizer_parameters
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 FIRST_SHARE = 0.01
 LAST_SHARE = 0.001
@@ -90,62 +92,33 @@ def rate_share(step: int, steps: int, schedule: ScheduleSettings) -> float:
     return LAST_SHARE + (1 - LAST_SHARE) * (1 + math.cos(math.pi * min(turn, 1.0))) / 2
 
 
-class RateSchedule:
-    """Sets the learning rate of every group of an optimizer by `rate_share`."""
+def build_scheduler(
+    optimizer: torch.optim.Optimizer, schedule: ScheduleSettings, steps: int
+) -> LambdaLR:
+    """Build what sets the learning rate of every group by `rate_share`.
 
-    def __init__(
-        self, optimizer: torch.optim.Optimizer, schedule: ScheduleSettings, steps: int
-    ) -> None:
-        self._optimizer, self._schedule, self._steps = optimizer, schedule, steps
-        self._highest = [group["lr"] for group in optimizer.param_groups]
-
-    def set_step(self, step: int) -> float:
-        """Set the rates of a step and return its share."""
-        share = rate_share(step, self._steps, self._schedule)
-        for group, highest in zip(self._optimizer.param_groups, self._highest, strict=True):
-            group["lr"] = highest * share
-        return share
+    Not a `SequentialLR` of a line and a cosine: where epochs are stretched over steps, the one
+    turns into the other between two of them.
+    """
+    return LambdaLR(optimizer, lambda step: rate_share(step, steps, schedule))
 
 
-class RunningMean:
-    """An exponential running mean of the parameters of a network that move.
+def build_ema(network: nn.Module, decay: float) -> AveragedModel:
+    """Build the exponential moving average (EMA) of the weights of a network.
 
-    It takes out of the weights what the last few images put into them, and begins as a plain mean.
+    It takes out of them what the last few images put in, and begins as a plain mean of what the
+    network starts from and the weights after each step.
 
     Args:
-        network: that is trained.
-        decay: below 1; 0 makes the mean the weights themselves.
+        network: as the stage starts.
+        decay: below 1.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self._moving = [p for p in network.parameters() if p.requires_grad] if decay else []
-        self._decay = decay
-        self.means = [parameter.detach().clone() for parameter in self._moving]
-
-    def load(self, means: Sequence[Tensor]) -> None:
-        """Go on with what `means` was."""
-        for mine, theirs in zip(self.means, means, strict=True):
-            mine.copy_(theirs)
-
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take the weights after a step, counted from 0, into the mean."""
-        share = max(1 - self._decay, 1 / (step + 2))
-        for mean, parameter in zip(self.means, self._moving, strict=True):
-            mean.lerp_(parameter, share)
+    def update(means: Tensors, weights: Tensors, count: Tensor | int) -> None:
+        number = int(count)
+        get_ema_multi_avg_fn(min(decay, number / (number + 1)))(means, weights, count)
 
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Put the mean into the network for as long as the context lasts."""
-        self._swap()
-        try:
-            yield
-        finally:
-            self._swap()
-
-    @torch.no_grad()
-    def _swap(self) -> None:
-        for mean, parameter in zip(self.means, self._moving, strict=True):
-            kept = parameter.clone()
-            parameter.copy_(mean)
-            mean.copy_(kept)
+    ema = AveragedModel(network, multi_avg_fn=update)
+    ema.update_parameters(network)  # the first time copies
+    return ema

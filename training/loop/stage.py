@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 import torch
@@ -24,13 +24,13 @@ from torch.nn.parallel import DistributedDataParallel
 from qmedsam.batch.progress import ProgressBar
 from training.data.dataset import Sample, SliceDataset, make_loader
 from training.data.sampler import EpochSampler
-from training.loop.distributed import Place, from_first, mean_over_processes, wait_for_all
+from training.loop.distributed import Rank, from_first, mean_over_processes, wait_for_all
 from training.loop.logbook import Logbook
 from training.loop.losses import LOSS_PARTS, dice_loss, embedding_distance, focal_loss
 from training.loop.optimization import (
-    RateSchedule,
-    RunningMean,
+    build_ema,
     build_optimizer,
+    build_scheduler,
     choose_trained,
     damp_shared_ranges,
 )
@@ -119,7 +119,7 @@ class Stage:
         sampler: of this process.
         slices: to validate on, the share of this process.
         teacher: None without distillation.
-        place: of this process.
+        rank: of this process.
         origin: what the stage began with, for those who resume it (`state.check_resumable`).
         output_dir: gets checkpoints, CSV, curves and TensorBoard.
         stream: where progress is drawn.
@@ -134,50 +134,61 @@ class Stage:
         sampler: EpochSampler,
         slices: Sequence[ValidationSlice],
         teacher: Teacher | None,
-        place: Place,
+        rank: Rank,
         origin: dict[str, str],
         output_dir: Path,
         stream: TextIO | None,
     ) -> None:
-        self.trained, self.recipe, self.place = trained, recipe, place
+        self.trained, self.recipe, self.rank = trained, recipe, rank
         self.sampler, self.slices, self.teacher = sampler, slices, teacher
         self.origin, self.output_dir, self.stream = origin, output_dir, stream
         self.network = trained.network
-        self.network.to(place.device, memory_format=torch.channels_last)
+        self.network.to(rank.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         choose_trained(self.network, recipe)
         self.optimizer = build_optimizer(self.network, recipe.optimizer)
         self.steps = recipe.schedule.epochs * len(sampler)
-        self.rates = RateSchedule(self.optimizer, recipe.schedule, self.steps)
+        self.scheduler = build_scheduler(self.optimizer, recipe.schedule, self.steps)
         self.loader = make_loader(dataset, sampler, recipe.data.workers)
         self.progress = Progress()
         self.losses: nn.Module = StepLosses(
             self.network, recipe.loss, encoder_learns="image_encoder" in recipe.trained
         )
-        if place.world_size > 1:
+        if rank.world_size > 1:
             self.losses = DistributedDataParallel(self.losses)
-        self.averaged = RunningMean(self.network, recipe.optimizer.averaging)
+        decay = recipe.optimizer.ema_decay
+        self.ema = build_ema(self.network, decay) if decay else None
+
+    @property
+    def validated(self) -> PromptableNetwork:
+        """The network that is validated and kept: the EMA where there is one."""
+        if self.ema is None:
+            return self.network
+        return cast(PromptableNetwork, self.ema.module)
 
     def resume(self, document: dict[str, Any]) -> None:
         """Go on where a checkpoint of this recipe was written; its weights are loaded already."""
         self.optimizer.load_state_dict(document["optimizer"])
-        self.averaged.load(document["averaged"])
+        self.scheduler.load_state_dict(document["scheduler"])
+        if self.ema is not None:
+            self.ema.load_state_dict(document["ema"])
         self.progress = Progress(**document["progress"])
 
     def run(self, *, start_only: bool = False) -> None:
-        """Do the steps that are left, or only judge what the stage starts from.
+        """Do the steps that are left, or only validate what the stage starts from.
 
         Args:
             start_only: do no step; `start.pt` has the network as it was calibrated.
         """
-        book = Logbook(self.output_dir, self.progress.step) if self.place.is_first else None
+        book = Logbook(self.output_dir, self.progress.step) if self.rank.is_first else None
         bar = ProgressBar(self.steps - self.progress.step, self.stream)
         saved = time.monotonic()
         if book is not None and book.epochs and self.progress.best_score is not None:
-            # A run may be killed between its judgement and the checkpoint that would tell of it.
+            # A run may be killed between its validation and the checkpoint that would tell of it.
             self.progress.best_score = max(row["mean"] for row in book.epochs)
         done, left_over = divmod(self.progress.step, len(self.sampler))
-        if not left_over and not from_first(lambda: self._is_judged(book, done)):
-            self._judge(book, epoch=done)
+        if not left_over and not from_first(lambda: self._is_validated(book, done)):
+            self._validate(book, epoch=done)
         if start_only:
             if book is not None:
                 book.close()
@@ -191,11 +202,11 @@ class Stage:
                 if book is not None:
                     book.add_step(self.progress.step - 1, parts)
                 bar.advance(f"epoch {epoch + 1}, loss {parts['loss']:.3f}")
-                if self.place.is_first and time.monotonic() - saved > CHECKPOINT_EVERY_S:
+                if self.rank.is_first and time.monotonic() - saved > CHECKPOINT_EVERY_S:
                     self._save(LAST_FILE)
                     saved = time.monotonic()
-            self._judge(book, epoch=epoch + 1)
-            if self.place.is_first:
+            self._validate(book, epoch=epoch + 1)
+            if self.rank.is_first:
                 self._save(LAST_FILE)
                 saved = time.monotonic()
             wait_for_all()
@@ -203,42 +214,43 @@ class Stage:
         if book is not None:
             book.close()
 
-    def _is_judged(self, book: Logbook | None, epoch: int) -> bool:
+    def _is_validated(self, book: Logbook | None, epoch: int) -> bool:
         """Say whether an epoch was scored before the run was stopped, and its score kept."""
         rows = book.epochs if book is not None and self.progress.best_score is not None else []
         return any(row["epoch"] == epoch for row in rows)
 
     def _step(self, samples: Sequence[Sample]) -> dict[str, float]:
-        share = self.rates.set_step(self.progress.step)
-        place = self.recipe.seed, self.progress.step, self.place.rank
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        (rate, *_) = self.scheduler.get_last_lr()
+        entropy = self.recipe.seed, self.progress.step, self.rank.number
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
         with self._autocast():
             lessons = None if self.teacher is None else self.teacher.teach(samples)
             parts = self.losses(samples, lessons)
         parts[0].backward()
-        if self.place.world_size > 1:
-            damp_shared_ranges(self.network, self.place.world_size)
+        if self.rank.world_size > 1:
+            damp_shared_ranges(self.network, self.rank.world_size)
         if self.recipe.optimizer.clip_norm:
             moving = [p for p in self.network.parameters() if p.requires_grad]
             nn.utils.clip_grad_norm_(moving, self.recipe.optimizer.clip_norm)
         self.optimizer.step()
+        self.scheduler.step()
         self.optimizer.zero_grad()
-        self.averaged.update(self.progress.step)
+        if self.ema is not None:
+            self.ema.update_parameters(self.network)
         self.progress.step += 1
-        self.progress.images += len(samples) * self.place.world_size
+        self.progress.images += len(samples) * self.rank.world_size
         values = mean_over_processes(parts.detach()).tolist()
         named = dict(zip(LOSS_PARTS, values, strict=True))
-        return {**named, "rate": self.recipe.optimizer.learning_rate * share}
+        return {**named, "rate": float(rate)}
 
-    def _judge(self, book: Logbook | None, epoch: int) -> None:
+    def _validate(self, book: Logbook | None, epoch: int) -> None:
         """Score the network, all processes together; keep it where no epoch before was better."""
         started = time.monotonic()
-        with self.averaged.in_place():
-            by_modality = validate(self.network, self.slices, self._autocast())
+        by_modality = validate(self.validated, self.slices, self._autocast())
         if book is None:
             return
         scores = {"mean": statistics.fmean(by_modality.values()), **by_modality}
-        # The book comes last: what it has is not judged again when a killed run goes on.
+        # The book comes last: what it has is not validated again when a killed run goes on.
         if self.progress.best_score is None or scores["mean"] > self.progress.best_score:
             self.progress.best_score = scores["mean"]
             self._save(BEST_FILE, scores=scores)
@@ -257,26 +269,25 @@ class Stage:
 
     def _save(self, name: str, scores: dict[str, float] | None = None) -> None:
         account = {
-            "recipe": dataclasses.asdict(self.recipe),
+            "recipe": self.recipe.model_dump(),
             "steps": self.progress.step,
             "images": self.progress.images,
             "validation_dsc": scores,
         }
+        document = trained_document(self.trained)
         if scores is None:
-            document = trained_document(self.trained)
             document.update(
                 recipe=account["recipe"],
                 optimizer=self.optimizer.state_dict(),
-                averaged=self.averaged.means,
+                scheduler=self.scheduler.state_dict(),
+                ema=None if self.ema is None else self.ema.state_dict(),
                 progress=dataclasses.asdict(self.progress),
                 origin=self.origin,
             )
-            save_document(document, self.output_dir / name)
-            return
-        with self.averaged.in_place():
-            document = trained_document(self.trained)
+        else:
+            document["network"] = self.validated.state_dict()
             document["history"] = [*document["history"], account]
-            save_document(document, self.output_dir / name)
+        save_document(document, self.output_dir / name)
 
     def _autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast(self.place.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.rank.device.type, dtype=torch.bfloat16)

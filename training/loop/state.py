@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from pydantic import ValidationError
 
 from qmedsam.system.files import write_bytes
 from training.checkpoint import (
@@ -20,15 +20,16 @@ from training.checkpoint import (
     load_medsam,
     read_tensors,
 )
-from training.loop.recipe import Recipe, recipe_of
+from training.loop.recipe import Recipe, RecipeError, recipe_of
 from training.networks.network import PromptableNetwork, build_lite_medsam, build_medsam
 from training.quantization.calibration import Images, quantize_and_calibrate
 from training.quantization.config import QuantConfig
 from training.quantization.quantize import quantize_network
+from training.settings import explain
 
 FORMAT = 1
 # What a stage under way keeps beside the network.
-RESUME_KEYS = ("recipe", "optimizer", "averaged", "progress", "origin")
+RESUME_KEYS = ("recipe", "optimizer", "scheduler", "ema", "progress", "origin")
 BUILDERS = {"lite_medsam": build_lite_medsam, "medsam": build_medsam}
 LOADERS = {"lite_medsam": load_lite_medsam, "medsam": load_medsam}
 
@@ -90,7 +91,7 @@ def unquantized_parts(trained: Trained, recipe: Recipe) -> list[str]:
     """
     if trained.quant is not None and trained.quant != recipe.quant:
         raise CheckpointError(
-            f"Quantization must be {recipe.quant}, checkpoint has {trained.quant}"
+            f"Quantization must be {recipe.quant!r}, checkpoint has {trained.quant!r}"
         )
     return [part for part in recipe.quantized if part not in trained.quantized]
 
@@ -102,7 +103,7 @@ def trained_document(trained: Trained) -> dict[str, Any]:
         "name": trained.name,
         "network": trained.network.state_dict(),
         "quantized": list(trained.quantized),
-        "quant": None if trained.quant is None else dataclasses.asdict(trained.quant),
+        "quant": None if trained.quant is None else trained.quant.model_dump(),
         "history": trained.history,
         "source_sha256": trained.source_sha256,
     }
@@ -146,7 +147,10 @@ def trained_of(document: dict[str, Any], path: Path) -> Trained:
     try:
         network = BUILDERS[document["name"]]()
         quant = None if document["quant"] is None else QuantConfig(**document["quant"])
-    except (KeyError, TypeError, ValueError) as error:
+    except ValidationError as error:
+        told = explain(error, QuantConfig)
+        raise CheckpointError(f"{path} is of another version: {told}") from error
+    except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is of another version: {error!r}") from error
     if quant is not None:
         quantize_network(network, quant, document["quantized"])
@@ -173,7 +177,7 @@ def check_resumable(
         document: read from `path`.
         path: for the message.
         recipe: of the stage that is to go on.
-        origin: what it began with: data, weights, number of processes, each in a word.
+        origin: what it began with: data, weights, number of processes, each a digest or a count.
 
     Raises:
         CheckpointError: it is not.
@@ -185,7 +189,7 @@ def check_resumable(
         )
     try:
         kept = recipe_of(document["recipe"])
-    except (TypeError, ValueError) as error:
+    except RecipeError as error:
         raise CheckpointError(f"{path} is of another version: {error}") from error
     if kept != recipe:
         raise CheckpointError(f"{path} is of another recipe than {recipe.name!r} as it is now")

@@ -1,4 +1,4 @@
-"""The score that every epoch is judged by: DSC on a fixed choice of slices, by modality.
+"""The score that every epoch is validated by: DSC on a fixed choice of slices, by modality.
 
 Prompts and masks are as in serving, where `fixed` is the volume prompt: each slice gets the box of
 the file, logits are brought to the original image and thresholded there. Several processes share

@@ -7,6 +7,8 @@ modules and swaps them. Parameter names follow the published checkpoints, which 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -46,18 +48,20 @@ class ConvNorm(nn.Sequential):
     @torch.no_grad()
     def folded(self) -> nn.Conv2d:
         """Return one convolution with bias that computes what this pair does in eval mode."""
-        scale = self.bn.weight / torch.sqrt(self.bn.running_var + self.bn.eps)
-        conv = nn.Conv2d(
+        bn: Any = self.bn
+        scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+        conv: Any = nn.Conv2d(
             self.c.in_channels,
             self.c.out_channels,
-            self.c.kernel_size,
-            self.c.stride,
-            padding=self.c.padding,
+            self.c.kernel_size,  # type: ignore[arg-type]
+            self.c.stride,  # type: ignore[arg-type]
+            padding=self.c.padding,  # type: ignore[arg-type]
             groups=self.c.groups,
         )
         conv.weight.copy_(self.c.weight * scale[:, None, None, None])
-        conv.bias.copy_(self.bn.bias - self.bn.running_mean * scale)
-        return conv
+        conv.bias.copy_(bn.bias - bn.running_mean * scale)
+        folded: nn.Conv2d = conv
+        return folded
 
 
 class LayerNorm2d(nn.Module):

@@ -9,6 +9,7 @@ checkpoints load strictly, and are left out of the computation and of the export
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ EMBEDDING_SIZE = 64
 
 class PositionEncoding(nn.Module):
     """Random Fourier features of positions in the unit square."""
+
+    positional_encoding_gaussian_matrix: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +64,8 @@ class PromptEncoder(nn.Module):
     def forward(self, boxes: Tensor) -> Tensor:
         """Encode boxes (N, 4), xyxy in the model frame, as corner tokens (N, 2, 256)."""
         corners = (boxes.reshape(-1, 2, 2) + 0.5) / self.image_size  # centre of the pixel
-        kinds = torch.cat([self.point_embeddings[2].weight, self.point_embeddings[3].weight])
+        points: Any = self.point_embeddings
+        kinds = torch.cat([points[2].weight, points[3].weight])
         return self.pe_layer(corners) + kinds
 
     def dense_position_encoding(self) -> Tensor:
@@ -93,8 +97,8 @@ class Attention(nn.Module):
         return self.out_proj(self.mix(weights, v).transpose(1, 2).flatten(2))
 
 
-class Mlp(nn.Module):
-    """The perceptron inside a two-way block."""
+class MLPBlock(nn.Module):
+    """The MLP inside a two-way block."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +111,7 @@ class Mlp(nn.Module):
 
 
 class TwoWayBlock(nn.Module):
-    """Tokens to tokens, tokens to image, perceptron, image to tokens."""
+    """Tokens to tokens, tokens to image, MLP, image to tokens."""
 
     def __init__(self, *, is_first: bool) -> None:
         super().__init__()
@@ -116,7 +120,7 @@ class TwoWayBlock(nn.Module):
         self.norm1 = nn.LayerNorm(CHANNELS)
         self.cross_attn_token_to_image = Attention(downsample=2)
         self.norm2 = nn.LayerNorm(CHANNELS)
-        self.mlp = Mlp()
+        self.mlp = MLPBlock()
         self.norm3 = nn.LayerNorm(CHANNELS)
         self.norm4 = nn.LayerNorm(CHANNELS)
         self.cross_attn_image_to_token = Attention(downsample=2)
@@ -162,7 +166,7 @@ class TwoWayTransformer(nn.Module):
         return self.norm_final_attn(tokens + attended), pixels
 
 
-class Perceptron(nn.Module):
+class MLP(nn.Module):
     """Three linear layers with ReLU between them."""
 
     def __init__(self, out_channels: int) -> None:
@@ -197,9 +201,9 @@ class MaskDecoder(nn.Module):
             nn.GELU(),
         )
         self.output_hypernetworks_mlps = nn.ModuleList(
-            Perceptron(CHANNELS // 8) for _ in range(MASK_TOKENS)
+            MLP(CHANNELS // 8) for _ in range(MASK_TOKENS)
         )
-        self.iou_prediction_head = Perceptron(MASK_TOKENS)
+        self.iou_prediction_head = MLP(MASK_TOKENS)
         self.mask_product = MatMul()
 
     def unused_parts(self) -> list[nn.Module]:

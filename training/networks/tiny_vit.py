@@ -8,6 +8,8 @@ published checkpoint.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -69,6 +71,16 @@ class PatchMerging(nn.Module):
         return self.conv3(self.act2(self.conv2(self.act1(self.conv1(x)))))
 
 
+class WindowAttention(Protocol):
+    """What attends inside windows: `Attention`, or what an export puts in its place."""
+
+    def prepare(self, x: Tensor, *, below: int, right: int) -> Tensor:
+        """Pad (B, H, W, C) and do what concerns each pixel alone."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Attend inside windows of prepared pixels, (windows, tokens, channels)."""
+
+
 class Attention(nn.Module):
     """Multi-head attention inside one window, with a learned bias per distance."""
 
@@ -80,6 +92,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
         self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
+        self.bias_index: Tensor
         self.register_buffer("bias_index", _distance_index(window), persistent=False)
         self.scores = MatMul()
         self.mix = MatMul()
@@ -104,8 +117,8 @@ class Attention(nn.Module):
         return self.proj(mixed)
 
 
-class Mlp(nn.Module):
-    """Layer normalization and a two-layer perceptron, per pixel."""
+class MLP(nn.Module):
+    """Layer normalization and a two-layer MLP, per pixel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -119,14 +132,14 @@ class Mlp(nn.Module):
 
 
 class TinyViTBlock(nn.Module):
-    """Window attention, depth-wise convolution, perceptron; (B, H * W, C) in and out."""
+    """Window attention, depth-wise convolution, MLP; (B, H * W, C) in and out."""
 
     def __init__(self, channels: int, heads: int, window: int) -> None:
         super().__init__()
         self.window = window
         self.attn = Attention(channels, heads, window)
         self.local_conv = ConvNorm(channels, channels, kernel_size=3, groups=channels)
-        self.mlp = Mlp(channels)
+        self.mlp = MLP(channels)
 
     def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         x = x + attend_in_windows(self.attn, x.unflatten(1, hw), self.window)
@@ -192,7 +205,7 @@ def to_image(tokens: Tensor, hw: tuple[int, int]) -> Tensor:
     return tokens.transpose(1, 2).unflatten(2, hw)
 
 
-def attend_in_windows(attention: Attention, x: Tensor, window: int) -> Tensor:
+def attend_in_windows(attention: WindowAttention, x: Tensor, window: int) -> Tensor:
     """Let the pixels of (B, H, W, C) attend inside square windows; (B, H * W, C) out."""
     height, width = x.shape[1:3]
     below, right = -height % window, -width % window

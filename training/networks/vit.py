@@ -44,6 +44,7 @@ class Attention(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * size - 1, CHANNELS // HEADS))
         self.scale = (CHANNELS // HEADS) ** -0.5
         axis = torch.arange(size)
+        self.offset: Tensor
         self.register_buffer("offset", axis[:, None] - axis[None] + size - 1, persistent=False)
         self.scores = MatMul()
         self.mix = MatMul()
@@ -65,7 +66,7 @@ class Attention(nn.Module):
         return bias.flatten(4, 5).flatten(2, 3)
 
 
-class Mlp(nn.Module):
+class MLP(nn.Module):
     """Two linear layers with GELU between them."""
 
     def __init__(self) -> None:
@@ -87,7 +88,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(CHANNELS, eps=NORM_EPS)
         self.attn = Attention(window or size)
         self.norm2 = nn.LayerNorm(CHANNELS, eps=NORM_EPS)
-        self.mlp = Mlp()
+        self.mlp = MLP()
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self._attend(self.norm1(x))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 from brevitas import nn as qnn
@@ -140,12 +140,13 @@ def choose_range(values: Tensor, config: QuantConfig, *, is_signed: bool) -> tup
     )
     best = errors.argmin(0).tolist()
     columns = range(len(best))
-    return tuple(
+    lowest, highest = (
         torch.stack(
             [candidates[row][side][column] for row, column in zip(best, columns, strict=True)]
         )
         for side in (0, 1)
     )
+    return lowest, highest
 
 
 def _shares(*, is_symmetric: bool) -> list[tuple[float, float]]:
@@ -222,7 +223,7 @@ def _normalized_linears(encoder: nn.Module) -> Iterator[tuple[str, tuple[nn.Laye
     for name, module in encoder.named_modules():
         if isinstance(module, tiny_vit.Attention):
             yield name, (module.norm, module.qkv)
-        elif isinstance(module, tiny_vit.Mlp):
+        elif isinstance(module, tiny_vit.MLP):
             yield name, (module.norm, module.fc1)
 
 
@@ -240,7 +241,7 @@ def correct_biases(network: nn.Module, run: Callable[[], None]) -> None:
     """
     errors: dict[nn.Module, list[Tensor]] = {}
 
-    def compare(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def compare(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         quantizers = [layer.input_quant, layer.weight_quant]
         with _disabled(quantizers):
             error = (output - layer.forward(*inputs)).float()
@@ -256,12 +257,13 @@ def correct_biases(network: nn.Module, run: Callable[[], None]) -> None:
     run()
     for hook in hooks:
         hook.remove()
+    layer: Any
     for layer, means in errors.items():
         layer.bias.sub_(torch.stack(means).mean(0))
 
 
 @contextmanager
-def _disabled(proxies: Iterable[nn.Module]) -> Iterator[None]:
+def _disabled(proxies: Iterable[Any]) -> Iterator[None]:
     changed = list(proxies)
     for proxy in changed:
         proxy.disable_quant = True

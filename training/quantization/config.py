@@ -7,8 +7,11 @@ per output channel, symmetric queries, keys and values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from training.settings import Settings
 
 Scheme = Literal["paper", "deploy"]
 RangeMethod = Literal["mse", "percentile"]
@@ -17,10 +20,10 @@ Part = Literal["image_encoder", "mask_decoder"]
 PARTS: tuple[Part, ...] = get_args(Part)  # of the network that can be quantized and trained
 
 FEWEST_BITS, MOST_BITS = 2, 8
+Bits = Annotated[int, Field(ge=FEWEST_BITS, le=MOST_BITS)]
 
 
-@dataclass(frozen=True)
-class QuantConfig:
+class QuantConfig(Settings):
     """Frozen settings of a quantized network.
 
     Attributes:
@@ -40,29 +43,17 @@ class QuantConfig:
     """
 
     scheme: Scheme = "deploy"
-    weight_bits: int = 8
-    activation_bits: int = 8
+    weight_bits: Bits = 8
+    activation_bits: Bits = 8
     activation: ActivationName = "gelu"
     ranges: RangeMethod = "mse"
-    percentile: float = 99.99
-    smoothing: float = 0.5
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    smoothing: Annotated[float, Field(ge=0, le=1)] = 0.5
     correct_biases: bool = True
 
-    def __post_init__(self) -> None:
-        if self.scheme not in get_args(Scheme):
-            raise ValueError(f"Scheme must be one of {get_args(Scheme)}, got {self.scheme!r}")
-        for bits in (self.weight_bits, self.activation_bits):
-            if not FEWEST_BITS <= bits <= MOST_BITS:
-                raise ValueError(f"Bits must be {FEWEST_BITS} to {MOST_BITS}, got {bits}")
-        if self.activation not in get_args(ActivationName):
-            raise ValueError(
-                f"Activation must be one of {get_args(ActivationName)}, got {self.activation!r}"
-            )
-        if self.scheme == "paper" and self.activation != "gelu":
-            raise ValueError("The paper's scheme keeps the network's own activation, gelu")
-        if self.ranges not in get_args(RangeMethod):
-            raise ValueError(f"Ranges must be one of {get_args(RangeMethod)}, got {self.ranges!r}")
-        if not 50 < self.percentile <= 100:
-            raise ValueError(f"Percentile must be above 50, at most 100, got {self.percentile}")
-        if not 0 <= self.smoothing <= 1:
-            raise ValueError(f"Smoothing must be 0 to 1, got {self.smoothing}")
+    @field_validator("activation")
+    @classmethod
+    def _keeps_the_papers(cls, value: ActivationName, info: ValidationInfo) -> ActivationName:
+        if info.data.get("scheme") == "paper" and value != "gelu":
+            raise ValueError("must be 'gelu', the network's own, in the paper's scheme")
+        return value

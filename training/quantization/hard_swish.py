@@ -5,7 +5,7 @@ time, most of it where the resolution is high. x * clip(k x + 0.5, 0, 1), a hard
 input, comes close to it; k is chosen for each channel by the values that enter there, and moves
 into the weights before and behind. What is left of the difference is for the training to make up.
 
-The perceptrons keep GELU. Hard swish there moves the embedding by 62 % of its mean square before
+The MLPs keep GELU. Hard swish there moves the embedding by 62 % of its mean square before
 any training, against 2 % in the inverted bottlenecks and 8 % in the mergings (11 images).
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +103,8 @@ def best_scales(values: Tensor) -> Tensor:
 
 
 def _rescale(activation: Activation, scales: Tensor) -> None:
-    before, behind = activation.before, activation.behind
+    before: Any = activation.before
+    behind: Any = activation.behind
     before.weight.mul_(scales.reshape(-1, *[1] * (before.weight.ndim - 1)))
     before.bias.mul_(scales)
     is_depthwise = behind.weight.shape[1] == 1 and len(scales) > 1

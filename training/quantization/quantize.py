@@ -1,7 +1,7 @@
 """The quantized network: every product of encoder and decoder replaced by Brevitas' layers.
 
 The definition of the network stays the float one; `quantize_network` walks it and swaps its
-convolutions, linear layers and products of activations. Norms, soft-max, biases, residual sums
+convolutions, linear layers and products of activations. Norms, softmax, biases, residual sums
 and the prompt encoder stay float. Ranges are empty until `calibration` sets them.
 """
 
@@ -32,7 +32,7 @@ from training.quantization.config import PARTS, QuantConfig
 from training.quantization.fake_quant import FusedIntQuant
 from training.quantization.hard_swish import place_hard_swish
 
-# The product of the soft-max with the values, whose left side lies in 0 to 1.
+# The product of the softmax with the values, whose left side lies in 0 to 1.
 SOFTMAX_PRODUCT = "mix"
 # The depth-wise convolution behind an expansion and its GELU.
 EXPANDED_DEPTHWISE = "conv2"
@@ -106,14 +106,14 @@ def quantize_network(
         config: the scheme and its bits.
         parts: names of the parts.
     """
-    recipe = quantizers(config)
+    quant = quantizers(config)
     for part in parts:
         module = getattr(network, part)
         if config.scheme == "deploy":
             fold_batch_norm(module)
         if config.activation == "hard_swish" and part == "image_encoder":
             place_hard_swish(module)
-        _swap_products(module, recipe, set(network.mask_decoder.unused_parts()))
+        _swap_products(module, quant, set(network.mask_decoder.unused_parts()))
         for proxy in activation_quantizers(module).values():
             proxy.skip_create_quant_tensor = True  # plain tensors between the layers
     network.eval()  # a batch normalization that is left keeps its statistics
@@ -128,7 +128,7 @@ def activation_quantizers(module: nn.Module) -> dict[str, ActQuantProxyFromInjec
     }
 
 
-def tensor_quant(proxy: ActQuantProxyFromInjector) -> nn.Module:
+def tensor_quant(proxy: ActQuantProxyFromInjector) -> Any:
     """Return the part of a quantizer that holds scale, zero point and bit width."""
     return proxy.fused_activation_quant_proxy.tensor_quant
 
@@ -139,24 +139,24 @@ def quantizer_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
         yield from proxy.parameters()
 
 
-def _swap_products(module: nn.Module, recipe: Quantizers, left_out: set[nn.Module]) -> None:
+def _swap_products(module: nn.Module, quant: Quantizers, left_out: set[nn.Module]) -> None:
     for name, child in module.named_children():
         if child in left_out:
             continue
-        swapped = _quantized(name, child, recipe)
+        swapped = _quantized(name, child, quant)
         if swapped is None:
-            _swap_products(child, recipe, left_out)
+            _swap_products(child, quant, left_out)
         else:
             setattr(module, name, swapped)
 
 
-def _quantized(name: str, child: nn.Module, recipe: Quantizers) -> nn.Module | None:
+def _quantized(name: str, child: nn.Module, quant: Quantizers) -> nn.Module | None:
     if isinstance(child, MatMul):
-        left = recipe.softmax if name == SOFTMAX_PRODUCT else recipe.factor
-        return QuantMatMul(left, recipe.factor)
+        left = quant.softmax if name == SOFTMAX_PRODUCT else quant.factor
+        return QuantMatMul(left, quant.factor)
     options: dict[str, Any] = {
-        "input_quant": recipe.layer_input,
-        "weight_quant": recipe.weight,
+        "input_quant": quant.layer_input,
+        "weight_quant": quant.weight,
         "return_quant_tensor": False,
     }
     layer: nn.Module
@@ -166,10 +166,10 @@ def _quantized(name: str, child: nn.Module, recipe: Quantizers) -> nn.Module | N
         )
     elif isinstance(child, nn.ConvTranspose2d):
         # OpenVINO runs it in int8 only without a zero point.
-        options["input_quant"] = recipe.factor
+        options["input_quant"] = quant.factor
         layer = qnn.QuantConvTranspose2d(**conv_shape(child), **options)
     elif isinstance(child, nn.Conv2d):
-        if recipe.per_channel_depthwise and name == EXPANDED_DEPTHWISE and child.groups > 1:
+        if quant.per_channel_depthwise and name == EXPANDED_DEPTHWISE and child.groups > 1:
             options["input_scaling_per_output_channel"] = True
             options["input_per_channel_broadcastable_shape"] = (1, child.in_channels, 1, 1)
         layer = qnn.QuantConv2d(**conv_shape(child), **options)

@@ -123,8 +123,8 @@ def score_case(
     scores = []
     for label, window in _windows(truth, predicted, mode).items():
         masks = truth[window] == label, predicted[window] == label
-        surfaces = [mask[..., None] for mask in masks] if is_slab else masks
-        scores.append(LabelScore(label, dsc(*masks), nsd(*surfaces, spacing)))
+        truth_surface, surface = (mask[..., None] if is_slab else mask for mask in masks)
+        scores.append(LabelScore(label, dsc(*masks), nsd(truth_surface, surface, spacing)))
     if not scores:
         return CaseScore(float("nan"), float("nan"), ())
     mean_dsc = float(np.mean([score.dsc for score in scores]))

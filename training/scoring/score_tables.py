@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from tabulate import tabulate
 
 from training.scoring.metrics import MODES, Mode
 from training.scoring.scores import ScoredCase, by_modality, mean_of_cases, mean_of_modalities
@@ -89,9 +90,12 @@ def modality_table(document: Mapping[str, Any]) -> str:
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Write a Markdown table; columns of numbers, but for the first, are aligned to the right."""
-    columns = list(zip(*rows, strict=True)) or [()] * len(header)
-    rules = ["---", *("---:" if _is_numeric(column) else "---" for column in columns[1:])]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [header, rules, *rows])
+    columns = list(zip(*rows, strict=True))
+    aligned = ["left", *("right" if _is_numeric(column) else "left" for column in columns[1:])]
+    # Numbers stay the text they are; there is nothing to align without rows.
+    return tabulate(
+        rows, header, tablefmt="pipe", colalign=aligned if rows else None, disable_numparse=True
+    )
 
 
 def _is_numeric(column: Sequence[str]) -> bool:

@@ -9,7 +9,11 @@ torch = pytest.importorskip("torch", reason="training/requirements.txt is not in
 from torch import nn  # noqa: E402
 
 from tests.training.small_networks import small_encoder  # noqa: E402
-from training.graphs.folded_attention import LARGEST_EXPONENT, Reading, Writing  # noqa: E402
+from training.graphs.folded_attention import (  # noqa: E402
+    LARGEST_EXPONENT,
+    ImageToTokenAttention,
+    TokenToImageAttention,
+)
 from training.graphs.folded_decoder import FoldedDecoder, ImageTerms  # noqa: E402
 from training.networks.layers import LayerNorm2d  # noqa: E402
 from training.networks.network import PromptableNetwork  # noqa: E402
@@ -85,7 +89,7 @@ def test_reading_is_attention_from_tokens_to_pixels(scale):
     gain, shift = torch.rand(256) + 0.5, torch.randn(256)
     pixels = normed * gain + shift
     expected = trained(tokens, pixels + position, pixels)
-    found = Reading(trained, gain, shift)(tokens, pixels + position, normed)
+    found = TokenToImageAttention(trained, gain, shift)(tokens, pixels + position, normed)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
@@ -94,7 +98,7 @@ def test_writing_is_attention_from_pixels_to_tokens_doubled_and_shifted(scale):
     trained = attention(scale)
     tokens, keys, pixels = torch.randn(2, 7, 256), torch.randn(2, 7, 256), torch.randn(2, 50, 256)
     shift = torch.randn(256)
-    writing = Writing(trained, shift)
+    writing = ImageToTokenAttention(trained, shift)
     found = writing(keys, tokens, pixels)
     assert torch.isfinite(found).all()
     if scale == 3000:  # scores beyond the limit share their weight, as exponentials would overflow

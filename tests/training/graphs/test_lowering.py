@@ -1,6 +1,6 @@
 """The lowered graph computes what the QCDQ graph does, which computes what the network does.
 
-Small graphs are written down here, with their results; one with each kind of product comes from the
+Small graphs are written down here, with their results; one with each kind of op comes from the
 exporter.
 """
 
@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: E402
 
 from tests.training.small_networks import EncoderOnly  # noqa: E402
 from training.graphs.export_layers import Quantize  # noqa: E402
-from training.graphs.lowering import count_quantized_products, lower_qcdq, read_lowered  # noqa: E402
+from training.graphs.lowering import count_quantized_ops, lower_qcdq, read_lowered  # noqa: E402
 from training.graphs.onnx_files import export_onnx  # noqa: E402
 from training.networks.layers import MatMul  # noqa: E402
 from training.networks.tiny_vit import to_tokens  # noqa: E402
@@ -126,7 +126,7 @@ def linear_model(after=()):
         *QUANTIZED_X,
         *QUANTIZED_WEIGHT,
         ("Transpose", ["w_rounded"], "w_turned", {"perm": [1, 0]}),
-        ("MatMul", ["x_rounded", "w_turned"], "product" if after else "y", {}),
+        ("MatMul", ["x_rounded", "w_turned"], "op" if after else "y", {}),
         *after,
     ]
     return written(nodes, X_CONSTANTS | WEIGHT_CONSTANTS, shape=[2, 3])
@@ -171,7 +171,7 @@ def zero_points_kept(lowered):
 
 
 def test_a_zero_point_that_something_else_reads_stays():
-    model = linear_model(after=[("Add", ["product", "x_rounded"], "y", {})])
+    model = linear_model(after=[("Add", ["op", "x_rounded"], "y", {})])
     lowered = lower_qcdq(model)
     found = evaluate(lowered, X_OF_LINEAR)
     np.testing.assert_allclose(found, evaluate(model, X_OF_LINEAR), atol=TOLERANCE)
@@ -198,9 +198,9 @@ def linear_layers_of_moved_values(move, **constants):
         move,
         *QUANTIZED_WEIGHT,
         ("Transpose", ["w_rounded"], "w_turned", {"perm": [1, 0]}),
-        ("MatMul", ["x_moved", "w_turned"], "product", {}),
+        ("MatMul", ["x_moved", "w_turned"], "op", {}),
         ("MatMul", ["x_moved", "w_turned"], "product_2", {}),
-        ("Mul", ["product", "product_2"], "y", {}),
+        ("Mul", ["op", "product_2"], "y", {}),
     ]
     return written(nodes, X_CONSTANTS | WEIGHT_CONSTANTS | constants, shape=[2, 3])
 
@@ -240,7 +240,7 @@ def test_the_input_of_a_convolution_keeps_its_zero_point():
 
 
 def test_products_of_quantized_values_are_counted_through_what_only_moves_them():
-    assert count_quantized_products(linear_model()) == 1
+    assert count_quantized_ops(linear_model()) == 1
     shape = {"rows": np.array([3, 2], dtype=np.int64), "ones": np.ones((2, 1), dtype=np.float32)}
     moved = [
         ("Transpose", ["x_rounded"], "columns", {}),
@@ -248,12 +248,11 @@ def test_products_of_quantized_values_are_counted_through_what_only_moves_them()
         ("MatMul", ["moved", "ones"], "y", {}),
     ]
     assert (
-        count_quantized_products(written([*QUANTIZED_X, *moved], X_CONSTANTS | shape, shape=[2, 3]))
-        == 1
+        count_quantized_ops(written([*QUANTIZED_X, *moved], X_CONSTANTS | shape, shape=[2, 3])) == 1
     )
     changed = [("Relu", ["x_rounded"], "above", {}), ("Transpose", ["above"], "columns", {})]
     again = [*QUANTIZED_X, *changed, *moved[1:]]
-    assert count_quantized_products(written(again, X_CONSTANTS | shape, shape=[2, 3])) == 0
+    assert count_quantized_ops(written(again, X_CONSTANTS | shape, shape=[2, 3])) == 0
 
 
 def test_a_model_is_not_changed_by_being_lowered():
@@ -281,7 +280,7 @@ class EachProduct(nn.Module):
 
 
 class Exported:
-    """A quantized network of each product, what it computes, its file and its output's step."""
+    """A quantized network of each op, what it computes, its file and its output's step."""
 
     def __init__(self, folder, bits):
         torch.manual_seed(0)

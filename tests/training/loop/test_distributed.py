@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 
 from training.loop.distributed import (
-    Place,
+    Rank,
     from_all,
     from_first,
     join_processes,
@@ -45,14 +45,14 @@ def group_of_one(monkeypatch):
 
 
 def test_without_torchrun_a_process_is_alone():
-    with join_processes() as place:
-        assert place == Place(rank=0, world_size=1, device=CPU)
+    with join_processes() as rank:
+        assert rank == Rank(number=0, world_size=1, device=CPU)
         assert not distributed.is_initialized()
 
 
 def test_only_the_first_process_writes_files():
-    assert Place(0, 2, CPU).is_first
-    assert not Place(1, 2, CPU).is_first
+    assert Rank(0, 2, CPU).is_first
+    assert not Rank(1, 2, CPU).is_first
 
 
 def test_the_mean_of_a_process_alone_is_its_own():
@@ -78,8 +78,8 @@ def test_a_process_alone_does_not_wait():
 
 
 def test_a_group_is_joined_and_left(group_of_one):
-    with join_processes() as place:
-        assert place == Place(rank=0, world_size=1, device=CPU)
+    with join_processes() as rank:
+        assert rank == Rank(number=0, world_size=1, device=CPU)
         assert distributed.get_backend() == "gloo"
         assert mean_over_processes(torch.tensor([1.0, 3.0])).tolist() == [1, 3]
         assert from_first(lambda: {"step": 3}) == {"step": 3}

@@ -76,7 +76,7 @@ def test_each_epoch_is_a_row_of_scores(tmp_path):
 def test_a_run_that_goes_on_drops_the_steps_it_does_again(tmp_path):
     keep_book(tmp_path)
     book = Logbook(tmp_path, 6)
-    # The epoch that ended with step 8 was judged by weights that are gone.
+    # The epoch that ended with step 8 was validated by weights that are gone.
     assert [row["step"] for row in book.steps] == [0, 1, 2, 3, 4, 5]
     assert [row["epoch"] for row in book.epochs] == [0, 1]
     assert rows(tmp_path / STEPS_FILE) == [{"step": step, **losses(step)} for step in range(6)]
@@ -122,7 +122,7 @@ def test_a_last_row_that_was_cut_short_is_dropped(tmp_path):
     assert [row["step"] for row in book.steps] == [0, 1, 2]
 
 
-def test_another_split_to_judge_by_adds_columns(tmp_path):
+def test_another_split_to_validate_on_adds_columns(tmp_path):
     keep_book(tmp_path, epochs=1)
     book = Logbook(tmp_path, 4)
     book.add_epoch(2, 4, {"mean": 0.5, "PET": 0.5})

@@ -17,8 +17,8 @@ from tests.training.small_networks import (
     small_encoder,
 )
 from training.loop.optimization import (
-    RateSchedule,
     build_optimizer,
+    build_scheduler,
     choose_trained,
     damp_shared_ranges,
     rate_share,
@@ -110,39 +110,46 @@ def test_a_single_epoch_of_warm_up_begins_at_the_top():
     ("warmup_epochs", "expected"), [(1, [1.0, 1.0, 1.0]), (3, [0.01, 0.505, 1.0])]
 )
 def test_a_single_epoch_of_annealing_stays_at_the_top(warmup_epochs, expected):
-    schedule = ScheduleSettings(warmup_epochs, annealing_epochs=1)
+    schedule = ScheduleSettings(warmup_epochs=warmup_epochs, annealing_epochs=1)
     assert [rate_share(step, 3, schedule) for step in range(3)] == pytest.approx(expected)
 
 
-def test_the_schedule_sets_every_group_anew_from_its_own_highest_rate():
+def test_the_scheduler_sets_every_group_from_its_own_highest_rate():
     one, other = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([{"params": [one], "lr": 2.0}, {"params": [other], "lr": 0.5}])
-    rates = RateSchedule(optimizer, PAPER, steps=14)
-    for step in (13, 4, 0, 0):  # what an earlier step set does not matter
-        share = rates.set_step(step)
-        assert share == pytest.approx(PAPER_SHARES[step])
-        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(
-            [2.0 * share, 0.5 * share]
-        )
+    scheduler = build_scheduler(optimizer, PAPER, 14)
+    for step in range(14):
+        assert [group["lr"] for group in optimizer.param_groups] == [
+            2.0 * rate_share(step, 14, PAPER),
+            0.5 * rate_share(step, 14, PAPER),
+        ]
+        optimizer.step()
+        scheduler.step()
 
 
-def test_a_schedule_keeps_its_rates_when_the_optimizer_is_loaded():
+@pytest.mark.parametrize("step", [0, 6, 12])
+def test_a_scheduler_goes_on_where_it_was(step):
     def build():
         optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0, momentum=0.9)
-        return optimizer, RateSchedule(optimizer, PAPER, steps=14)
+        return optimizer, build_scheduler(optimizer, PAPER, 14)
 
-    optimizer, rates = build()
-    rates.set_step(0)
-    resumed, rates = build()
+    optimizer, scheduler = build()
+    for _ in range(step):
+        optimizer.step()
+        scheduler.step()
+    resumed, goes_on = build()
     resumed.load_state_dict(optimizer.state_dict())
-    rates.set_step(7)
-    assert resumed.param_groups[0]["lr"] == pytest.approx(2.0 * 0.75025)
+    goes_on.load_state_dict(scheduler.state_dict())
+    assert resumed.param_groups[0]["lr"] == 2.0 * rate_share(step, 14, PAPER)
+    resumed.step()
+    goes_on.step()
+    assert resumed.param_groups[0]["lr"] == 2.0 * rate_share(step + 1, 14, PAPER)
 
 
 @pytest.mark.parametrize("trained", [("image_encoder",), ("mask_decoder",), TRAINABLE])
 def test_only_the_trained_parts_may_move(trained):
     network = seeded_network()
-    choose_trained(network, Recipe("any", trained=trained))
+    choose_trained(network, Recipe(name="any", trained=trained))
     expected = {name for name, _ in network.named_parameters() if name.startswith(tuple(trained))}
     assert expected
     assert trained_names(network) == expected
@@ -150,17 +157,17 @@ def test_only_the_trained_parts_may_move(trained):
 
 def test_what_was_chosen_before_does_not_matter():
     network = seeded_network()
-    choose_trained(network, Recipe("one", trained=TRAINABLE))
+    choose_trained(network, Recipe(name="one", trained=TRAINABLE))
     choose_trained(
-        network, Recipe("two", trained=("mask_decoder",), frozen=("mask_decoder.pixel",))
+        network, Recipe(name="two", trained=("mask_decoder",), frozen=("mask_decoder.pixel",))
     )
     assert trained_names(network) == {"mask_decoder.token.weight", "mask_decoder.token.bias"}
-    choose_trained(network, Recipe("three", trained=("mask_decoder",)))
+    choose_trained(network, Recipe(name="three", trained=("mask_decoder",)))
     assert "mask_decoder.pixel.weight" in trained_names(network)
 
 
 def test_a_module_to_freeze_must_be_there():
-    recipe = Recipe("any", frozen=("image_encoder.layers.9",))
+    recipe = Recipe(name="any", frozen=("image_encoder.layers.9",))
     with pytest.raises(ValueError, match=r"'image_encoder\.layers\.9' to freeze is not in"):
         choose_trained(build_small_network(), recipe)
 
@@ -168,7 +175,7 @@ def test_a_module_to_freeze_must_be_there():
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_frozen_modules_do_not_move_and_all_others_of_the_part_do(name):
     network = quantized_network()
-    recipe = Recipe("any", trained=TRAINABLE, frozen=("image_encoder.2", "mask_decoder.token"))
+    recipe = Recipe(name="any", trained=TRAINABLE, frozen=("image_encoder.2", "mask_decoder.token"))
     choose_trained(network, recipe)
     settings = OptimizerSettings(name=name, learning_rate=0.05, weight_decay=0.1)
     before = values(network)
@@ -184,7 +191,7 @@ def test_frozen_modules_do_not_move_and_all_others_of_the_part_do(name):
 
 def test_learned_ranges_of_a_frozen_module_do_not_move():
     network = quantized_network(("image_encoder",))
-    choose_trained(network, Recipe("any", frozen=("image_encoder.2",)))
+    choose_trained(network, Recipe(name="any", frozen=("image_encoder.2",)))
     quantizers = activation_quantizers(network.image_encoder[2])
     assert len(quantizers) == 1
     still = {id(p) for proxy in quantizers.values() for p in proxy.parameters()}
@@ -197,8 +204,8 @@ def test_learned_ranges_of_a_frozen_module_do_not_move():
 @pytest.mark.parametrize("parts", [(), BOTH], ids=["float", "quantized"])
 def test_what_moves_is_in_one_group_and_only_weights_decay(parts):
     network = quantized_network(parts) if parts else seeded_network()
-    choose_trained(network, Recipe("any", trained=TRAINABLE))
-    settings = OptimizerSettings("adamw", learning_rate=0.2, range_rate=10.0, weight_decay=0.3)
+    choose_trained(network, Recipe(name="any", trained=TRAINABLE))
+    settings = OptimizerSettings(name="adamw", learning_rate=0.2, range_rate=10.0, weight_decay=0.3)
     optimizer = build_optimizer(network, settings)
     weights = ["image_encoder.2.weight", "mask_decoder.token.weight", "mask_decoder.pixel.weight"]
     weights.append("image_encoder.0.weight" if parts else "image_encoder.0.c.weight")
@@ -218,7 +225,7 @@ def test_what_moves_is_in_one_group_and_only_weights_decay(parts):
 
 def test_attention_biases_do_not_decay():
     network = build_lite_medsam()
-    choose_trained(network, Recipe("any"))
+    choose_trained(network, Recipe(name="any"))
     optimizer = build_optimizer(network, OptimizerSettings(weight_decay=0.3))
     found = {
         name: group_of(optimizer, parameter)["weight_decay"]
@@ -233,7 +240,7 @@ def test_scales_of_each_channel_do_not_decay():
     # They have four axes, as the weights of convolutions.
     network = build_lite_medsam()
     quantize_network(network, QuantConfig(), ("image_encoder",))
-    choose_trained(network, Recipe("any"))
+    choose_trained(network, Recipe(name="any"))
     optimizer = build_optimizer(network, OptimizerSettings(weight_decay=0.3, range_rate=3.0))
     shaped = [p for p in quantizer_parameters(network) if p.ndim > 1]
     assert shaped
@@ -245,7 +252,7 @@ def test_scales_of_each_channel_do_not_decay():
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_decay_alone_makes_weights_smaller_and_leaves_the_rest(name):
     network = quantized_network()
-    choose_trained(network, Recipe("any", trained=TRAINABLE))
+    choose_trained(network, Recipe(name="any", trained=TRAINABLE))
     settings = OptimizerSettings(name=name, learning_rate=0.5, weight_decay=0.2)
     optimizer = build_optimizer(network, settings)
     before = values(network)
@@ -266,7 +273,9 @@ def test_decay_alone_makes_weights_smaller_and_leaves_the_rest(name):
 def test_sgd_has_momentum():
     linear = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(linear.weight)
-    optimizer = build_optimizer(linear, OptimizerSettings("sgd", learning_rate=1.0, momentum=0.5))
+    optimizer = build_optimizer(
+        linear, OptimizerSettings(name="sgd", learning_rate=1.0, momentum=0.5)
+    )
     assert type(optimizer) is torch.optim.SGD
     for position in (-1.0, -2.5):  # the second step is 1 + 0.5 long
         linear.weight.grad = torch.ones(1, 1)
@@ -277,7 +286,7 @@ def test_sgd_has_momentum():
 def test_adamw_steps_by_the_rate_however_long_the_gradient():
     linear = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(linear.weight)
-    optimizer = build_optimizer(linear, OptimizerSettings("adamw", learning_rate=0.25))
+    optimizer = build_optimizer(linear, OptimizerSettings(name="adamw", learning_rate=0.25))
     assert type(optimizer) is torch.optim.AdamW
     linear.weight.grad = torch.full((1, 1), 1e3)
     optimizer.step()
@@ -292,7 +301,7 @@ def test_everything_that_moves_gets_a_gradient_from_the_real_decoder():
     unused = [p for module in network.mask_decoder.unused_parts() for p in module.parameters()]
     assert unused
     for trained in (("image_encoder",), ("mask_decoder",), TRAINABLE):
-        choose_trained(network, Recipe("any", trained=trained))
+        choose_trained(network, Recipe(name="any", trained=trained))
         network.zero_grad()
         network(image, boxes).square().mean().backward()
         reached = {name for name, p in network.named_parameters() if p.grad is not None}

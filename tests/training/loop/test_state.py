@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -40,7 +38,7 @@ def trained():
 
 
 def quantized(trained, parts=BOTH, quant=None):
-    recipe = Recipe("any", quantized=parts, quant=quant or QuantConfig())
+    recipe = Recipe(name="any", quantized=parts, quant=quant or QuantConfig())
     if missing := unquantized_parts(trained, recipe):
         quantize_further(trained, recipe, images_with_boxes(), missing)
     return trained
@@ -112,13 +110,15 @@ def test_a_checkpoint_is_what_the_network_was_when_it_was_written(trained, tmp_p
 
 
 ORIGIN = {"data": "ab12", "number of processes": "2"}
-UNDER_WAY = Recipe("mine", frozen=("image_encoder.0",), quant=QuantConfig(weight_bits=5), seed=3)
+UNDER_WAY = Recipe(
+    name="mine", frozen=("image_encoder.0",), quant=QuantConfig(weight_bits=5), seed=3
+)
 
 
 def under_way(tmp_path, **changes) -> dict:
     """Return what comes back of a stage that was under way."""
     kept = dict.fromkeys(state.RESUME_KEYS, 0)
-    kept |= {"recipe": dataclasses.asdict(UNDER_WAY), "origin": ORIGIN, **changes}
+    kept |= {"recipe": UNDER_WAY.model_dump(), "origin": ORIGIN, **changes}
     save_document({"format": state.FORMAT, **kept}, tmp_path / "last.pt")
     return read_document(tmp_path / "last.pt")
 
@@ -130,7 +130,7 @@ def test_a_stage_goes_on_with_its_recipe_and_what_it_began_with(tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "origin", "message"),
     [
-        (dataclasses.replace(UNDER_WAY, seed=4), ORIGIN, "is of another recipe than 'mine'"),
+        (UNDER_WAY.model_copy(update={"seed": 4}), ORIGIN, "is of another recipe than 'mine'"),
         (UNDER_WAY, {**ORIGIN, "number of processes": "1"}, "another number of processes;"),
         (UNDER_WAY, {**ORIGIN, "data": "x", "number of processes": "1"}, "another data, another"),
     ],
@@ -142,8 +142,8 @@ def test_another_stage_does_not_go_on(tmp_path, recipe, origin, message):
 
 def test_a_stage_of_another_version_does_not_go_on(tmp_path):
     document = under_way(tmp_path)
-    del document["averaged"]
-    with pytest.raises(CheckpointError, match="of another version: it lacks averaged"):
+    del document["ema"]
+    with pytest.raises(CheckpointError, match="of another version: it lacks ema"):
         check_resumable(document, tmp_path / "last.pt", UNDER_WAY, ORIGIN)
     document = under_way(tmp_path, recipe={"name": "mine", "speed": 3})
     with pytest.raises(CheckpointError, match="of another version: Unknown key speed"):

@@ -148,7 +148,7 @@ def test_a_lesson_is_the_same_whether_it_was_kept_or_not(tmp_path):
     torch.testing.assert_close(again.embedding, first.embedding, rtol=0, atol=0)
 
 
-def test_a_kept_embedding_is_judged_by_the_boxes_and_masks_of_the_sample(tmp_path):
+def test_a_kept_embedding_is_validated_by_the_boxes_and_masks_of_the_sample(tmp_path):
     teacher = make_teacher(tmp_path)
     teacher.teach([sample()])
     one = sample()

@@ -72,7 +72,9 @@ def save_stairs(path, slices, depth=16):
 
 
 def read(root, slices_per_volume=4, objects_per_image=8):
-    settings = ValidationSettings(slices_per_volume, objects_per_image)
+    settings = ValidationSettings(
+        slices_per_volume=slices_per_volume, objects_per_image=objects_per_image
+    )
     return validation_slices(root, build_index(root), settings, SIZE)
 
 

@@ -265,7 +265,7 @@ def outputs_of_norms(monkeypatch):
                 lambda _, __, output, name=name: found.update({name: output.flatten(0, -2)})
             )
             for name, module in network.image_encoder.named_modules()
-            if isinstance(module, tiny_vit.Attention | tiny_vit.Mlp)
+            if isinstance(module, tiny_vit.Attention | tiny_vit.MLP)
         ]
         network.encode(image)
         for hook in hooks:
