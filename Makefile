@@ -38,9 +38,9 @@ demo: .venv/runtime
 	@echo "Pictures: demo/overlays/*.png"
 	@echo "Report:   demo/report.json"
 
-# Types are read again here, where Ray and highdicom are installed.
+# Types are read again here, where torch, Ray and highdicom are installed.
 test: check $(CHECKPOINT)
-	$(BIN)/mypy --package qmedsam
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: .venv/tests $(CHECKPOINT)
