@@ -5,23 +5,45 @@ OpenVINO has a cache of its own; docs/decisions.md says why it is not used.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..system.deflate import deflate
 from ..system.files import make_writable, write_bytes
+from ..system.processor import processor_flags
 
 logger = logging.getLogger(__name__)
 
 CHECKSUM_BYTES = 4  # of the rest, at the beginning of a file
 
 
+def cache_key(*, runtime: str, processor: str, precision: str, digests: Mapping[str, str]) -> str:
+    """Return a name for all that a compiled model depends on.
+
+    Virtual machines give processors of different instruction sets one name, so that these count.
+    The number of threads does not: a compiled model runs on as many as it is read for.
+
+    Args:
+        runtime: version of OpenVINO.
+        processor: its name.
+        precision: of the layers that are not in int8.
+        digests: of the model's files.
+    """
+    described = json.dumps(
+        [runtime, [processor, *sorted(processor_flags())], precision, dict(digests)],
+        sort_keys=True,
+    )
+    return hashlib.sha256(described.encode()).hexdigest()[:16]
+
+
 class ModelCache:
     """Compiled models in a folder of their own.
 
     Args:
-        folder: named after all that a compiled model depends on; need neither exist nor be
-            writable.
+        folder: named by `cache_key`; need neither exist nor be writable.
     """
 
     def __init__(self, folder: Path) -> None:

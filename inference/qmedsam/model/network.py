@@ -5,8 +5,6 @@ The one home of OpenVINO: all that the rest knows of it are arrays in and arrays
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import sys
@@ -34,8 +32,8 @@ from ..core.crops import WHOLE, Crop, crop_pixels
 from ..core.embeddings import EncodedImage
 from ..core.geometry import Boxes
 from ..errors import ModelError
-from ..system.processor import available_cores, processor_flags
-from .cache import ModelCache
+from ..system.processor import available_cores
+from .cache import ModelCache, cache_key
 from .manifest import Manifest, file_sha256, read_manifest
 
 # OpenVINO reports usage through this package where it can be imported, and uses a stub of its
@@ -213,18 +211,15 @@ def _threads(wanted: int) -> int:
 def _cache(
     core: openvino.Core, config: dict[str, Any], *, manifest: Manifest, folder: Path | None
 ) -> ModelCache | None:
-    """Name a folder of the cache by all that a compiled model depends on.
-
-    Virtual machines give processors of different instruction sets one name, so that these count.
-    The number of threads does not: a compiled model runs on as many as it is read for.
-    """
     if folder is None:
         return None
-    processor = [core.get_property(DEVICE, "FULL_DEVICE_NAME"), *sorted(processor_flags())]
-    described = json.dumps(
-        [openvino.__version__, processor, config[PRECISION_HINT], manifest.sha256], sort_keys=True
+    key = cache_key(
+        runtime=openvino.__version__,
+        processor=core.get_property(DEVICE, "FULL_DEVICE_NAME"),
+        precision=config[PRECISION_HINT],
+        digests=manifest.sha256,
     )
-    return ModelCache(folder / hashlib.sha256(described.encode()).hexdigest()[:16])
+    return ModelCache(folder / key)
 
 
 def _compile(

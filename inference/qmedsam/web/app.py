@@ -24,8 +24,8 @@ from ..formats.dispatch import read_scan
 from ..formats.scan import FormatError, Scan, SeveralSeriesError
 from ..segmenter import Segmenter
 from ..version import __version__
-from .messages import Found, Labels, Object, Opened, Refusal, Series, Window
 from .origin import find_objection
+from .schemas import Found, Labels, Object, Opened, Refusal, Series, Window
 from .shelf import Shelf
 
 STATIC = Path(__file__).parent / "static"

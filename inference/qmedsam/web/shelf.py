@@ -25,7 +25,7 @@ from ..formats.scan import FormatError, LabelNotes, Scan
 from ..segmenter import Segmenter
 from ..session import Session
 from ..system.memory import largest_array_bytes
-from .messages import MOST_OBJECTS, Found, Labels, Object, Opened
+from .schemas import MOST_OBJECTS, Found, Labels, Object, Opened
 
 MOST_SCANS = 4
 REMEMBERED_SLICES = 8  # of each, 10 MB a slice

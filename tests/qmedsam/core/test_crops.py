@@ -1,4 +1,4 @@
-"""Windows of the embedding, held to arithmetic by hand on its 64 pixels a side."""
+"""Crops of the embedding, held to arithmetic by hand on its 64 pixels a side."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXAMPLES = {
 
 
 @pytest.mark.parametrize(("box", "expected"), EXAMPLES.values(), ids=EXAMPLES)
-def test_a_window_lies_around_its_box(box, expected):
+def test_a_crop_lies_around_its_box(box, expected):
     assert crop_around(np.array(box, dtype=np.float32), 256) == expected
 
 
@@ -41,7 +41,7 @@ def test_the_model_frame_decides_what_a_box_covers():
 
 
 @given(corners=st.lists(st.floats(0, 256), min_size=4, max_size=4))
-def test_every_window_holds_its_box_and_the_margin_and_is_of_a_fixed_size(corners):
+def test_every_crop_holds_its_box_and_the_margin_and_is_of_a_fixed_size(corners):
     x, y = sorted(corners[:2]), sorted(corners[2:])
     box = np.array([x[0], y[0], x[1], y[1]], dtype=np.float32)
     crop = crop_around(box, 256)
@@ -52,7 +52,7 @@ def test_every_window_holds_its_box_and_the_margin_and_is_of_a_fixed_size(corner
         assert start + crop.side >= min(64, high // 4 + 1 + MARGIN)
 
 
-def test_blocks_hold_windows_of_one_size_in_order():
+def test_batches_hold_crops_of_one_size_in_order():
     sides = [16, 64, 16, 16, 64, 24]
     crops = [Crop(0, 0, side) for side in sides]
     assert box_batches(crops, 2) == [[0, 2], [3], [5], [1, 4]]
@@ -60,7 +60,7 @@ def test_blocks_hold_windows_of_one_size_in_order():
     assert box_batches([], 4) == []
 
 
-def test_pixels_of_a_window_are_counted_row_by_row():
+def test_pixels_of_a_crop_are_counted_row_by_row():
     first, second = crop_pixels([Crop(1, 2, 16), Crop(0, 48, 16)])
     assert first.dtype == np.int64
     assert first[0, :3].tolist() == [66, 67, 68]

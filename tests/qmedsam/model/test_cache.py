@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from qmedsam.model import cache as model_cache
-from qmedsam.model.cache import ModelCache
+from qmedsam.model.cache import ModelCache, cache_key
 
 
 def test_what_is_stored_is_loaded(tmp_path):
@@ -55,3 +55,38 @@ def test_where_nothing_can_be_written_nothing_is_stored(tmp_path, monkeypatch, c
     cache = ModelCache(tmp_path)
     assert not cache.is_writable()
     assert "Compiled models are not cached: read-only" in caplog.text
+
+
+MODEL = {
+    "runtime": "2026.4.1",
+    "processor": "Xeon",
+    "precision": "f32",
+    "digests": {"encoder.xml": "ab", "encoder.bin": "cd"},
+}
+
+
+def test_a_model_has_one_key_in_whatever_order_its_files_are_named():
+    turned = {"encoder.bin": "cd", "encoder.xml": "ab"}
+    assert cache_key(**MODEL) == cache_key(**MODEL | {"digests": turned})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"runtime": "2026.4.2"},
+        {"processor": "EPYC"},
+        {"precision": "bf16"},
+        {"digests": {"encoder.xml": "ab", "encoder.bin": "ce"}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_all_that_a_compiled_model_depends_on_is_in_its_key(change):
+    assert cache_key(**MODEL | change) != cache_key(**MODEL)
+
+
+def test_processors_of_one_name_and_other_instructions_have_other_keys(monkeypatch):
+    keys = set()
+    for flags in ({"avx2"}, {"avx2", "avx512f"}, {"avx512f", "avx2"}):
+        monkeypatch.setattr(model_cache, "processor_flags", lambda flags=flags: frozenset(flags))
+        keys.add(cache_key(**MODEL))
+    assert len(keys) == 2

@@ -150,7 +150,7 @@ def test_outputs_outlive_the_next_inference(segmenter):
 
 
 @pytest.mark.parametrize("variant", ["float", "int8"])
-def test_windows_hold_what_the_whole_does(variant):
+def test_crops_hold_what_the_whole_does(variant):
     network = CompiledNetwork(default_model_dir(variant), Settings(precision="f32"))
     image = np.random.default_rng(0).random((1, 3, 256, 256), dtype=np.float32)
     encoded = network.encode(image)
@@ -168,7 +168,7 @@ def test_windows_hold_what_the_whole_does(variant):
             np.testing.assert_allclose(one, logits[rows, columns], atol=1e-3)
 
 
-def test_block_size_does_not_change_the_masks_of_the_real_model(segmenter):
+def test_the_box_batch_size_does_not_change_the_masks_of_the_real_model(segmenter):
     case = read_case(EXAMPLES / "2DBox_Microscopy_ihc.npz")
     expected = segmenter.segment(case.pixels, case.boxes)
     alone = Segmenter(settings=Settings(precision="f32", box_batch_size=1))

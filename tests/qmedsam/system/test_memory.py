@@ -68,7 +68,7 @@ def test_version_1_groups_are_read(system):
         pytest.param(1 << 20, 1, id="nothing-left"),
     ],
 )
-def test_the_block_size_follows_the_memory_limit(monkeypatch, limit, expected):
+def test_the_box_batch_size_follows_the_memory_limit(monkeypatch, limit, expected):
     monkeypatch.setattr(memory, "memory_limit_bytes", lambda: limit)
     assert memory.automatic_box_batch_size("bf16") == expected
     assert memory.automatic_box_batch_size("f32") == min(expected, memory.LARGEST_BOX_BATCH["f32"])
