@@ -18,8 +18,8 @@ from benchmarks.harness.command import Command
 from benchmarks.harness.options import add_count, add_precision
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from qmedsam.core.contract import BOXES_NAME, CROPS_NAME, DECODER_FILE, EMBEDDING_SIZE
+from qmedsam.model.manifest import encoder_paths
 from qmedsam.model.variant import default_model_dir
-from training.run_time import encoder_paths
 
 WARM_UPS = 3
 BOX = (30.0, 40.0, 150.0, 200.0)  # xyxy, of the model frame

@@ -24,10 +24,10 @@ from benchmarks.harness.command import Command
 from benchmarks.harness.options import add_count
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from qmedsam import Settings
-from qmedsam.model.network import CompiledNetwork
+from qmedsam.model.manifest import encoder_paths
+from qmedsam.model.network import CompiledNetwork, runnable_precisions
 from qmedsam.model.variant import default_model_dir
 from qmedsam.options import at_least
-from training.run_time import encoder_paths, runnable_precisions
 
 WARM_UPS = 3
 # Rows, inner and outer width of products of which the fastest counts as the peak.

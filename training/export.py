@@ -32,6 +32,7 @@ from qmedsam.core.contract import (
     MANIFEST_FILE,
 )
 from qmedsam.model.manifest import file_sha256
+from qmedsam.model.network import runnable_precisions
 from training.checkpoint import DEFAULT_PATH, CheckpointError
 from training.graphs.check import ExportError, check_export
 from training.graphs.inference_graphs import inference_graphs, plain_graphs
@@ -40,7 +41,7 @@ from training.graphs.onnx_files import OPSET, write_onnx
 from training.loop.state import load_start
 from training.networks.network import PromptableNetwork
 from training.quantization.config import QuantConfig
-from training.run_time import Op, run_time_ops, runnable_precisions
+from training.run_time import Op, run_time_ops
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import openvino  # type: ignore[import-untyped]
 from tabulate import tabulate
 
-from qmedsam.core.contract import DECODER_FILE, ENCODER_FILE, ENCODER_REST_FILE
+from qmedsam.core.contract import DECODER_FILE
+from qmedsam.model.manifest import encoder_paths
 
 QUANTIZED_OPS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"}
 OP_NODES = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
@@ -88,18 +89,6 @@ def run_time_ops(model: openvino.Model, precision: str) -> list[Op]:
         if name in runs
     ]
     return named + renamed
-
-
-def encoder_paths(model_dir: Path) -> list[Path]:
-    """Return the IR of an exported encoder, which is in one file or cut in two."""
-    rest = model_dir / ENCODER_REST_FILE
-    return [model_dir / ENCODER_FILE, *([rest] if rest.is_file() else [])]
-
-
-def runnable_precisions() -> list[str]:
-    """Return the precisions in which this processor runs what is not quantized."""
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return ["f32", "bf16"] if "BF16" in capabilities else ["f32"]
 
 
 def _op(name: str, kind: str, info: Mapping[str, str], *, is_quantized: bool = False) -> Op:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from benchmarks.report.tables import Entry, provenance, table
-from training.scoring.score_tables import MEANS, percent
+from benchmarks.report.provenance import Entry, provenance
+from training.scoring.score_tables import MEANS, markdown_table, percent
 
 SCORES = (
     ("DSC", "correct", "dsc"),
@@ -36,7 +36,7 @@ def summary_section(accuracy: Entry, models: Entry) -> list[str]:
         "calibrated only and trained; `deploy`, trained, is `models/int8` before its graphs were "
         "rewritten for speed, which changed its DSC by -0.30 (OCT) to +0.11 (MR; "
         "[study](studies/2026-11-26-speed-up.md)). All had the means of two processor cores.",
-        table(["modality", "cases", *columns], rows),
+        markdown_table(["modality", "cases", *columns], rows),
         "`models/int8`, which runs by default on processors with VNNI, was trained further on "
         "images of the same sources as those of the validation split, so what it gains is what a "
         "research group gains by training on its own kind of images; on other sources expect less "
@@ -101,7 +101,7 @@ def scores_by_modality(methods: Mapping[str, Entry]) -> list[str]:
         for mean in MEANS:
             values = [percent(found[mean][mode][metric]) for found in methods.values()]
             rows.append([mean.replace("_", " "), "", *values])
-        parts += [f"**{title}**", table(["modality", "cases", *methods], rows)]
+        parts += [f"**{title}**", markdown_table(["modality", "cases", *methods], rows)]
     return parts
 
 

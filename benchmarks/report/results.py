@@ -26,6 +26,7 @@ from benchmarks.report.accuracy_tables import (
     volume_prompt_section,
 )
 from benchmarks.report.plots import accuracy_plot, cases_plot, curves_plot, engines_plot
+from benchmarks.report.provenance import Entry
 from benchmarks.report.speed_tables import (
     cases_section,
     curves_section,
@@ -35,7 +36,6 @@ from benchmarks.report.speed_tables import (
     start_section,
     threads_section,
 )
-from benchmarks.report.tables import Entry
 from qmedsam.system.files import write_bytes
 
 DEFAULT_PAGE = Path("docs/results.md")

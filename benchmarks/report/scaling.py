@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.report.tables import Entry, provenance, table
+from benchmarks.report.provenance import Entry, provenance
 from qmedsam.batch.cost import BOX_S, CASE_S, SLICE_S, VOXEL_S
+from training.scoring.score_tables import markdown_table
 
 DEFAULT_PAGE = Path("docs/scaling.md")
 SERVED = "QAT int8, other layers in bf16"
@@ -48,7 +49,7 @@ def speed_table(cluster: Entry) -> list[str]:
     folder = ["folder command, two threads", f"{cluster['folder_s']:.1f}", "-", "-", "-"]
     header = ["", "whole, s", "without Ray's start, s", "speed-up", "label maps the same"]
     text = f"{cluster['cases']} cases of all modalities, one thread a worker."
-    return [table(header, [folder, *rows]), provenance(cluster, text)]
+    return [markdown_table(header, [folder, *rows]), provenance(cluster, text)]
 
 
 def cost_table(cluster: Entry) -> list[str]:
@@ -65,7 +66,7 @@ def cost_table(cluster: Entry) -> list[str]:
         f"one core; they took {measured:.0f} s, {100 * (measured / cluster['expected_s'] - 1):+.0f}"
         " %."
     )
-    return [table(["", "measured", "`inference/qmedsam/batch/cost.py`"], rows), text]
+    return [markdown_table(["", "measured", "`inference/qmedsam/batch/cost.py`"], rows), text]
 
 
 def money_table(engines: Entry) -> list[str]:
@@ -83,7 +84,7 @@ def money_table(engines: Entry) -> list[str]:
             ]
         )
     header = ["processor", "time", "s a volume", "core-hours", f"dollars at {PRICE:g} a core-hour"]
-    return [table(header, rows)]
+    return [markdown_table(header, rows)]
 
 
 def traffic_table(cluster: Entry) -> list[str]:
@@ -103,7 +104,7 @@ def traffic_table(cluster: Entry) -> list[str]:
                 _bottleneck(read, cases_s, cluster["dispatch_s"]),
             ]
         )
-    return [table(header, rows)]
+    return [markdown_table(header, rows)]
 
 
 def render(page: str, records: Mapping[str, Entry]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from benchmarks.report.plots import speed_up
-from benchmarks.report.tables import MEMORY_EXCEEDED, Entry, provenance, table
+from benchmarks.report.provenance import Entry, provenance
+from training.scoring.score_tables import MEMORY_EXCEEDED, markdown_table
 
 # What the paper measured on an i7-8750H, Tables 5 and 6, by network, engine and whether quantized.
 PAPER_S = {
@@ -48,7 +49,7 @@ def engines_section(record: Entry) -> list[str]:
         header = ["engine", "precision", "encoder", "decoder", "whole", "speed-up", "runs", "paper"]
         header.append("against `models/int8`")
         cells = [[*_engine_cells(row, base), _paper(row), *_against(row, ours)] for row in rows]
-        sections += [f"### {network}{weights}", table(header, cells)]
+        sections += [f"### {network}{weights}", markdown_table(header, cells)]
     text = f"{record['threads']} threads, {record['rounds']} rounds of fresh processes."
     return [*sections, provenance(record, text)]
 
@@ -89,7 +90,7 @@ def start_section(record: Entry) -> list[str]:
         "An image of 256x256 with one box in a fresh process, whole wall time, without a cache of "
         "compiled models and with one. `f32` and `bf16` are the float model, `int8` is the int8 "
         "model as a user gets it here.",
-        table(["service", "no cache", "cache"], rows),
+        markdown_table(["service", "no cache", "cache"], rows),
         provenance(record, f"Medians of {record['runs']} runs."),
     ]
 
@@ -131,12 +132,12 @@ def cases_section(record: Entry) -> list[str]:
         f"~: the baseline walked {record['most_slices']} slices of each object, and the others "
         "are added at the median time of one." + int8 + " The paper's seconds are of "
         "another machine.",
-        table(header, times),
+        markdown_table(header, times),
         f"How many times as fast as the {baseline}:",
-        table(["case", *services], speed_ups),
+        markdown_table(["case", *services], speed_ups),
         _span_table(cases, services, baseline),
         "Peak resident memory:",
-        table(["case", *methods], peaks),
+        markdown_table(["case", *methods], peaks),
         provenance(record, text),
     ]
 
@@ -155,7 +156,7 @@ def _span_table(cases: list[Entry], services: list[str], baseline: str) -> str:
             known = [ratio for ratio in ratios if not math.isnan(ratio)]
             row.append(f"{min(known):.1f} to {max(known):.1f}" if known else "")
         rows.append(row)
-    return table(["", "images", "volumes"], rows)
+    return markdown_table(["", "images", "volumes"], rows)
 
 
 def _case_seconds(found: Entry) -> str:
@@ -180,7 +181,7 @@ def curves_section(record: Entry) -> list[str]:
             rows.append([str(points[0]["count"])])
             for point in points:
                 rows[-1] += [f"{point['s']:.2f} s", f"{point['peak_mb']:.0f} MB"]
-        parts.append(table(header, rows))
+        parts.append(markdown_table(header, rows))
     return [
         "## More boxes and more slices",
         "The int8 model on a mammogram of 2604x1726 tiled with boxes, which are smaller the more "
@@ -198,7 +199,7 @@ def layers_section(record: Entry) -> list[str]:
     for part, taken in record["milliseconds"].items():
         rows = [[kind, f"{value:.1f}"] for kind, value in taken.items()]
         rows.append(["sum", f"{sum(taken.values()):.1f}"])
-        parts.append(table([part, "ms"], rows))
+        parts.append(markdown_table([part, "ms"], rows))
     return [
         "## Layers",
         "Where the time of the int8 model goes, by OpenVINO's profile, which costs time itself: "
@@ -228,7 +229,7 @@ def threads_section(record: Entry) -> list[str]:
         f"The encoder takes {record['rows'][0]['gmac']:.1f} billion multiply-accumulates for an "
         "image. The peak is that of large matrix products in the same precision, measured with "
         "OpenVINO in the same run; in int8 it includes rounding what goes in and comes out.",
-        table(header, rows),
+        markdown_table(header, rows),
         provenance(record),
     ]
 
@@ -253,6 +254,6 @@ def limits_section(record: Entry) -> list[str]:
         "The largest cases under limits that a control group enforces, as those of a container: "
         "memory, files that are read included, and time of the processor. No cache of compiled "
         "models.",
-        table(header, rows),
+        markdown_table(header, rows),
         provenance(record),
     ]

@@ -14,10 +14,10 @@ from benchmarks.engines import Row, network_rows, time_rows
 from benchmarks.harness import timed_engine
 from benchmarks.harness.timed_engine import PRECISIONS, Task, load_engine, time_engine
 from qmedsam import ModelError
+from qmedsam.model.network import runnable_precisions
 from qmedsam.model.variant import default_model_dir
 from tests.conftest import ROOT
 from training.checkpoint import DEFAULT_PATH, load_lite_medsam
-from training.run_time import runnable_precisions
 
 # Of the largest logit: rounding in another order, 8 bits of mantissa, 8 bits of linear layers.
 TOLERANCES = {"f32": 1e-4, "bf16": 0.05, "int8": 0.2}

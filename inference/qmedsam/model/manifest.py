@@ -40,6 +40,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def encoder_paths(model_dir: Path) -> list[Path]:
+    """Return the IR of an exported encoder, which is in one file or cut in two."""
+    rest = model_dir / ENCODER_REST_FILE
+    return [model_dir / ENCODER_FILE, *([rest] if rest.is_file() else [])]
+
+
 def read_manifest(model_dir: Path) -> Manifest:
     """Read the manifest of a model folder and check that its files are there.
 

@@ -173,10 +173,19 @@ class CompiledNetwork:
         return _outputs(self._decoder_request)[LOW_RES_LOGITS_NAME]
 
 
+def runnable_precisions() -> list[str]:
+    """Return the precisions in which this processor runs layers that are not in int8."""
+    return ["f32", "bf16"] if _has_bf16(openvino.Core()) else ["f32"]
+
+
+def _has_bf16(core: openvino.Core) -> bool:
+    return "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+
+
 def _compile_config(core: openvino.Core, settings: Settings) -> dict[str, Any]:
-    offered = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
-    has_bf16 = "BF16" in offered
+    has_bf16 = _has_bf16(core)
     if settings.precision == "bf16" and not has_bf16:
+        offered = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         raise ModelError(f"Precision bf16 needs a processor that has it, this one has {offered}")
     precision = settings.precision
     if precision == "auto":
