@@ -11,10 +11,10 @@ from pathlib import Path
 
 from benchmarks.harness.options import add_path
 from qmedsam import InferenceError
+from qmedsam.exit_status import NOTHING_RAN
 
 logger = logging.getLogger(__name__)
 
-NOTHING_RAN = 2
 # What a missing folder or model leads to, and a process that did not end well.
 EXPECTED_ERRORS = (OSError, InferenceError, subprocess.CalledProcessError)
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness.options import add_path
+from qmedsam.batch.case_file import BOXES_KEY, open_case
 from qmedsam.batch.cases import Case, read_case, write_label_map
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.model.manifest import file_sha256
@@ -50,8 +51,8 @@ def case_paths(root: Path, kind: str = "all") -> list[Path]:
     columns = {"2D": (4,), "3D": (6,), "all": (4, 6)}[kind]
     paths = []
     for path in sorted(root.glob("*/*.npz")):
-        with np.load(path, allow_pickle=False) as archive:
-            if archive["boxes"].shape[1] in columns:
+        with open_case(path) as case:
+            if case.header(BOXES_KEY).shape[-1] in columns:
                 paths.append(path)
     if not paths:
         raise FileNotFoundError(f"{root} must hold <Modality>/*.npz of kind {kind}, got none")

@@ -27,7 +27,7 @@ EPILOG = f"""\
 Without a command, options are those of {WITHOUT_NAME}: qmedsam -i cases -o masks.
 Each command has its own help and examples: qmedsam segment --help.
 
-{exit_status.EXPLAINED}"""
+{exit_status.OF_FOLDERS}"""
 
 
 class Command(Protocol):
@@ -36,10 +36,12 @@ class Command(Protocol):
     Attributes:
         HELP: what the command does, in a line.
         EXAMPLES: command lines, one a line.
+        EXIT_STATUS: what its exit statuses mean.
     """
 
     HELP: str
     EXAMPLES: str
+    EXIT_STATUS: str
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Add the options of the command."""
@@ -81,7 +83,7 @@ def build_parser(name: str = WITHOUT_NAME) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"qmedsam {name}",
         description=f"{command.HELP[0].upper()}{command.HELP[1:]}.",
-        epilog=f"examples:\n{command.EXAMPLES}\n\n{exit_status.EXPLAINED}",
+        epilog=f"examples:\n{command.EXAMPLES}\n\n{command.EXIT_STATUS}",
         formatter_class=_HelpFormatter,
     )
     command.add_options(parser)

@@ -3,10 +3,12 @@
 DONE = 0
 SOME_FAILED = 1  # of several cases; the others are done
 NOTHING_RAN = 2
-EXPLAINED = (
-    f"Exit status: {DONE} all is done, {SOME_FAILED} some case failed, {NOTHING_RAN} nothing could "
-    "run; stopped by a\nsignal, 128 and its number."
+# Of commands that run many cases, and of the others.
+OF_FOLDERS = (
+    f"Exit status: {DONE} all cases done, {SOME_FAILED} some case failed, {NOTHING_RAN} nothing "
+    "could run; stopped by a\nsignal, 128 and its number."
 )
+OF_FILES = f"Exit status: {DONE} done, {NOTHING_RAN} nothing could run."
 
 
 def of_signal(number: int) -> int:

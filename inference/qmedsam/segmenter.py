@@ -6,8 +6,6 @@ The command uses it, and so may any Python program.
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,12 +18,13 @@ from .core.prompts import check_pixels
 from .model.network import CompiledNetwork
 from .model.variant import default_model_dir
 from .session import Session, checked
+from .system.closing import ClosedAtTheEnd
 from .system.memory import automatic_box_batch_size
 
 REMEMBERED_SLICES = 32  # of a volume, between two calls of a session; 340 MB
 
 
-class Segmenter:
+class Segmenter(ClosedAtTheEnd):
     """Segments images and volumes by box prompts; several threads take turns.
 
     As a context manager it waits at its end until what was compiled is in the cache.
@@ -67,17 +66,6 @@ class Segmenter:
             box_batch_size=self.settings.box_batch_size
             or automatic_box_batch_size(self.network.precision),
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         network = self.network

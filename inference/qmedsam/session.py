@@ -6,8 +6,6 @@ import logging
 import operator
 from collections.abc import Sequence
 from contextlib import closing
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,11 +24,12 @@ from .core.prompts import (
 )
 from .core.timing import Stopwatch
 from .errors import InvalidCaseError
+from .system.closing import ClosedAtTheEnd
 
 logger = logging.getLogger(__name__)
 
 
-class Session:
+class Session(ClosedAtTheEnd):
     """An image or volume that stays encoded; made by `Segmenter.open`.
 
     Further boxes cost what the decoder takes. Several threads take turns. As a context manager it
@@ -51,17 +50,6 @@ class Session:
         self.pixels = pixels
         self._pipeline = pipeline
         self._memory = memory
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         kind = "volume" if self._is_volume else "image"
@@ -193,7 +181,7 @@ def checked(pixels: NDArray[np.uint8], boxes: ArrayLike) -> Prompts:
             in colour, which a file may hold only as a volume three or four pixels wide.
     """
     prompts = check_prompts(pixels, as_array(boxes))
-    if prompts.is_volume and len(prompts.boxes) and pixels.shape[2] in COLOUR_CHANNELS:
+    if prompts.is_volume and pixels.shape[2] in COLOUR_CHANNELS:
         raise InvalidCaseError(
             f"Boxes (N, 6) need a volume (D, H, W), got an image in colour {pixels.shape}, which "
             "takes boxes (N, 4)"

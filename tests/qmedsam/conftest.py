@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from qmedsam import segmenter
+from qmedsam.core import pipeline
 from qmedsam.model.manifest import Manifest
-from tests.conftest import FakeNetwork
+from tests.conftest import HANGS_AFTER_S, FakeNetwork
 
 
 class FakeCompiledNetwork(FakeNetwork):
@@ -46,3 +51,38 @@ def write_case(path: Path, shape, boxes) -> None:
     """Write a case of random pixels."""
     pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     np.savez_compressed(path, imgs=pixels, boxes=np.asarray(boxes))
+
+
+@pytest.fixture
+def waited(monkeypatch) -> threading.Event:
+    """Set when a thread has to wait for a lock of the pipeline; those inside wait for that."""
+    event = threading.Event()
+
+    class ObservedLock:
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            if not self._lock.acquire(blocking=False):
+                event.set()
+                self._lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self._lock.release()
+
+    monkeypatch.setattr(pipeline, "threading", SimpleNamespace(Lock=ObservedLock))
+    return event
+
+
+@contextmanager
+def alone(inside: threading.Lock, waited: threading.Event) -> Iterator[None]:
+    """Hold a place where one thread may be at a time until another has tried to get there."""
+    is_alone = inside.acquire(blocking=False)
+    if not is_alone:
+        waited.set()  # for the one that is inside
+    assert is_alone, "two threads are inside"
+    try:
+        assert waited.wait(HANGS_AFTER_S), "no other thread came"
+        yield
+    finally:
+        inside.release()

@@ -11,8 +11,9 @@ import pytest
 from qmedsam import InvalidCaseError, Segmenter, Session, Settings
 from qmedsam import segmenter as segmenter_module
 from qmedsam.batch.cases import read_case
+from qmedsam.core import pipeline
 from tests.conftest import EXAMPLES
-from tests.qmedsam.conftest import FakeCompiledNetwork
+from tests.qmedsam.conftest import FakeCompiledNetwork, alone
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
 VOLUME = np.random.default_rng(1).integers(0, 256, (5, 60, 80), dtype=np.uint8)
@@ -185,8 +186,9 @@ def test_boxes_of_a_volume_on_an_image_in_colour_are_refused(segmenter, channels
         segmenter.open(image).logits,
         lambda boxes: segmenter.segment(image, boxes),
     ):
-        with pytest.raises(InvalidCaseError, match="got an image in colour"):
-            call([[1, 1, 0, 9, 9, 1]])
+        for boxes in ([[1, 1, 0, 9, 9, 1]], np.zeros((0, 6))):
+            with pytest.raises(InvalidCaseError, match="got an image in colour"):
+                call(boxes)
 
 
 def test_a_session_says_what_it_holds_and_forgets_it_at_its_end(segmenter):
@@ -223,8 +225,18 @@ def test_logits_of_a_volume_are_refused(segmenter):
         segmenter.open(VOLUME).logits([[5, 5, 0, 50, 40, 2]])
 
 
-def test_threads_take_turns(segmenter):
+def test_threads_take_turns(monkeypatch, waited):
+    monkeypatch.setattr(segmenter_module, "CompiledNetwork", FakeCompiledNetwork)
+    segmenter, inside, decode = Segmenter(), threading.Lock(), pipeline.decode_objects
+    waited.set()  # nobody else comes yet
     expected = {count: segmenter.segment(IMAGE, OVERLAPPING[:count]) for count in (1, 2)}
+    waited.clear()
+
+    def decode_alone(*arguments, **options):
+        with alone(inside, waited):
+            yield from decode(*arguments, **options)
+
+    monkeypatch.setattr(pipeline, "decode_objects", decode_alone)
     session, found = segmenter.open(IMAGE), []
 
     def segment(count):

@@ -6,7 +6,6 @@ without the volume. What is wrong with a file is said by an `InvalidCaseError`; 
 
 from __future__ import annotations
 
-import errno
 import io
 import struct
 import zipfile
@@ -26,9 +25,7 @@ from .archive import ArrayHeader, check_directory, read_array, read_header, read
 # Members of a case: pixels, boxes, truth, what was found, and the size of a voxel.
 PIXELS_KEY, BOXES_KEY, GTS_KEY, SEGS_KEY, SPACING_KEY = "imgs", "boxes", "gts", "segs", "spacing"
 NAMED_MEMBERS = 10  # of an archive, in a message
-LARGEST_ARRAY = 1 << 62  # bytes; for those who bound it otherwise
-# Errors that every reader of a file meets; None is of one that is no archive.
-OF_THE_FILE = (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP)
+UNBOUNDED = 1 << 62  # bytes; for files of one's own, to train on and to score
 # What NumPy and zipfile raise on a file that is broken in one way or another.
 READ_ERRORS = (
     OSError,
@@ -71,7 +68,7 @@ class CaseFile:
         with self._reading(key) as member:
             return read_header(self._stream, self._archive, member)
 
-    def array(self, key: str, most_bytes: int = LARGEST_ARRAY) -> NDArray[Any]:
+    def array(self, key: str, most_bytes: int = UNBOUNDED) -> NDArray[Any]:
         """Read an array, which cannot be written to.
 
         Args:

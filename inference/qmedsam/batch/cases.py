@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from ..system.memory import largest_array_bytes, largest_label_map_bytes
 from .archive import archive_of
 from .case_file import (
     BOXES_KEY,
-    OF_THE_FILE,
     PIXELS_KEY,
     READ_ERRORS,
     SEGS_KEY,
@@ -31,6 +31,8 @@ from .case_file import (
 
 CASE_SUFFIX = ".npz"
 MOST_BOX_BYTES = 1 << 24  # more than the most boxes take in any number type
+# Errors that every reader of a file meets; None is of one that is no archive.
+OF_THE_FILE = (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP)
 INFO_KEY = "info"  # what a file of another format was, for people to read
 
 

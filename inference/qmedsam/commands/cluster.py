@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from ..cluster import LOCAL
 from ..errors import UsageError
+from ..exit_status import OF_FOLDERS
 from ..options import add_model_options, at_least, read_settings
 from ..system.files import make_writable
 from ..system.signals import stop_on_signals
@@ -22,6 +23,7 @@ EXAMPLES = """\
   qmedsam cluster -i /shared/cases -o /shared/masks --address auto --resume
   qmedsam cluster -i s3://bucket/cases -o s3://bucket/masks --address head:6379"""
 EXTRA = "cluster"
+EXIT_STATUS = OF_FOLDERS
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -55,11 +57,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Segment all cases and report."""
-    started = time.perf_counter()
     with needs_extra(EXTRA):  # not at the top, for the help is there without it
         from ..cluster import driver
         from ..cluster.storage import absolute_storage
         from ..cluster.worker import Job
+    started = time.perf_counter()  # behind the import of Ray, which takes seconds
     logging.getLogger(driver.__package__).setLevel(
         logging.ERROR if arguments.quiet else logging.INFO
     )

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import UsageError
-from ..exit_status import DONE
+from ..exit_status import DONE, OF_FILES
 from .extras import needs_extra
 from .scan_options import EXTRA, add_scan_options, read_boxed_scan
 
@@ -18,6 +18,7 @@ EXAMPLES = """\
   qmedsam convert brain.nii.gz --boxes boxes.csv -o cases/brain.npz
   qmedsam convert brain.nii.gz --labels masks/brain.npz -o labels.nii.gz
   qmedsam convert cases/brain.npz --write-boxes boxes.json -o brain.nii.gz"""
+EXIT_STATUS = OF_FILES
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

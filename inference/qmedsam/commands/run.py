@@ -19,6 +19,7 @@ from ..batch.run import Outputs, ReadAhead, run_batch
 from ..batch.shards import Shard, cases_of_shard
 from ..batch.summary import RunSummary
 from ..errors import UsageError
+from ..exit_status import OF_FOLDERS
 from ..options import add_model_options, read_settings
 from ..segmenter import Segmenter
 from ..system.files import make_writable, printable
@@ -32,6 +33,7 @@ EXAMPLES = """\
   qmedsam run -i cases -o masks
   qmedsam -i cases -o masks --overlay-dir pictures --report report.json
   qmedsam run -i cases -o masks --shard 0/16 --resume"""
+EXIT_STATUS = OF_FOLDERS
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -53,9 +55,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="I/N",
         help="run the I-th of N parts of the folder, from 0, of about equal work; for job arrays",
     )
-    volume = parser.add_mutually_exclusive_group()
-    volume.add_argument("--verbose", action="store_true", help="say what is done")
-    volume.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    verbosity = parser.add_mutually_exclusive_group()
+    verbosity.add_argument("--verbose", action="store_true", help="say what is done")
+    verbosity.add_argument("--quiet", action="store_true", help="say nothing but errors")
 
 
 def execute(arguments: argparse.Namespace) -> int:

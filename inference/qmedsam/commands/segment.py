@@ -9,7 +9,7 @@ from pathlib import Path
 from ..batch.overlay import draw_overlay, encode_png
 from ..core.prompts import check_prompts
 from ..errors import UsageError
-from ..exit_status import DONE
+from ..exit_status import DONE, OF_FILES
 from ..options import add_model_options, read_settings
 from ..segmenter import Segmenter
 from ..system.files import write_bytes
@@ -24,6 +24,7 @@ EXAMPLES = """\
   qmedsam segment brain.nii.gz --boxes boxes.csv -o labels.nii.gz
   qmedsam segment ct_series --window lung --box 10,20,1,60,90,4 -o labels.dcm
   qmedsam segment brain.nii.gz --box 10,20,60,90 --slice 3 --slices 1,4 -o labels.nii.gz"""
+EXIT_STATUS = OF_FILES
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

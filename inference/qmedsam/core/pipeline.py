@@ -51,7 +51,7 @@ class Network(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DecodedObject:
     """An object on a slice, as it leaves the decoder.
 
@@ -159,7 +159,8 @@ class Pipeline:
     ) -> Generator[DecodedObject]:
         """Yield each object on each slice of checked prompts; see `decode_objects`.
 
-        Others wait until the generator is exhausted or closed.
+        Others wait until the generator is exhausted or closed: whoever does not go to its end
+        closes it, and nobody calls this pipeline again in between.
 
         Args:
             pixels: an image or a volume, checked.

@@ -1,4 +1,4 @@
-"""Deflate and CRC-32 by ISA-L where it is installed, else by zlib: the same bytes, sooner."""
+"""Deflate and CRC-32 by ISA-L where it is installed, else by zlib: the same contents, sooner."""
 
 from __future__ import annotations
 

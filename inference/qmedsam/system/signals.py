@@ -36,9 +36,8 @@ def stop_on_signals() -> Iterator[None]:
         raise Stopped(number)
 
     def end(number: int, frame: FrameType | None) -> None:
-        os._exit(
-            exit_status.of_signal(number)
-        )  # of a container's first process the default is to go on
+        # Of a container's first process the default would be to go on.
+        os._exit(exit_status.of_signal(number))
 
     if threading.current_thread() is not threading.main_thread():  # which alone may handle them
         yield

@@ -119,7 +119,7 @@ def test_what_is_done_is_kept(worker):
     assert not worker().run(NAMES[0]).is_kept
 
 
-def test_a_bad_case_is_reported_and_leaves_nothing(worker):
+def test_an_invalid_case_is_reported_and_leaves_nothing(worker):
     memory = fsspec.filesystem("memory")
     memory.pipe("/cases/bad.npz", b"no archive")
     assert "must be a .npz archive" in worker().run("bad.npz").error

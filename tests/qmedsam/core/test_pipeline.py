@@ -27,6 +27,7 @@ from qmedsam.core.propagation import (
 )
 from qmedsam.core.timing import Stopwatch
 from tests.conftest import HANGS_AFTER_S
+from tests.qmedsam.conftest import alone
 from tests.qmedsam.core.conftest import WanderingNetwork, random_boxes, random_volume, segment
 
 
@@ -247,24 +248,25 @@ def test_what_is_yielded_lies_in_its_crop(fake_network):
         assert one.patch is one.patch  # drawn once
 
 
-def test_one_call_at_a_time_enters_the_network(fake_network, monkeypatch):
+def test_one_call_at_a_time_enters_the_network(fake_network, monkeypatch, waited):
+    """All calls but the first, before which there is nothing to decode, wait for another thread."""
     inside = threading.Lock()
 
-    def alone(call):
+    def entering(call):
         def called(*arguments):
-            assert inside.acquire(blocking=False)
-            try:
+            if not fake_network.encoded:
                 return call(*arguments)
-            finally:
-                inside.release()
+            with alone(inside, waited):
+                return call(*arguments)
 
         return called
 
     for name in ("encode", "decode"):
-        monkeypatch.setattr(fake_network, name, alone(getattr(fake_network, name)))
+        monkeypatch.setattr(fake_network, name, entering(getattr(fake_network, name)))
     boxes = random_boxes(3, 8)
     segment(fake_network, random_volume(8), boxes[:, [0, 1, 3, 4]], fixed_visits(boxes, range(3)))
     assert len(fake_network.encoded) > 3
+    assert waited.is_set()
 
 
 def test_what_goes_wrong_in_the_encoder_is_raised(fake_network, monkeypatch):
