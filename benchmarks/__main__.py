@@ -19,12 +19,10 @@ MEASUREMENTS = {
     "cluster": "one and two workers of `qmedsam cluster`, and two of which one is killed",
     "curves": "time and memory by the number of boxes and of slices",
     "engines": "PyTorch, ONNX Runtime and OpenVINO on one image with one box",
-    "layers": "milliseconds by kind of layer",
-    "limits": "the largest cases under a memory limit and a CPU quota",
+    "layers": "milliseconds by kind of layer, and multiply-accumulates",
     "models": "DSC and NSD by modality of exported models",
     "nncf-int8": "make the peer: int8 by NNCF's post-training quantization",
     "start": "a fresh process with one small image, with a cache of compiled models and without",
-    "threads": "the encoder by number of threads, and the processor's peak",
     "time-cases": "the challenge's timing loop: a container for each case",
     "volume-prompt": "DSC and NSD by the rule that prompts the slices of a volume",
 }

@@ -32,9 +32,7 @@ from benchmarks.report.speed_tables import (
     curves_section,
     engines_section,
     layers_section,
-    limits_section,
     start_section,
-    threads_section,
 )
 from qmedsam.system.files import write_bytes
 
@@ -56,9 +54,7 @@ SECTIONS: dict[str, Callable[[Entry], list[str]]] = {
     "start": start_section,
     "engines": engines_section,
     "curves": curves_section,
-    "threads": threads_section,
     "layers": layers_section,
-    "limits": limits_section,
 }
 
 

@@ -200,60 +200,17 @@ def layers_section(record: Entry) -> list[str]:
         rows = [[kind, f"{value:.1f}"] for kind, value in taken.items()]
         rows.append(["sum", f"{sum(taken.values()):.1f}"])
         parts.append(markdown_table([part, "ms"], rows))
+    work = ""
+    if gmac := record.get("gmac"):
+        work = (
+            f" The encoder takes {gmac['encoder']:.1f} billion multiply-accumulates, the decoder "
+            f"{gmac['decoder']:.2f}."
+        )
     return [
         "## Layers",
         "Where the time of the int8 model goes, by OpenVINO's profile, which costs time itself: "
         "one image, and one box with the whole embedding for its crop. The encoder also computes "
-        "what the decoder reads of an image.",
+        "what the decoder reads of an image." + work,
         *parts,
         provenance(record, f"Other layers in {record['precision']}."),
-    ]
-
-
-def threads_section(record: Entry) -> list[str]:
-    """Return the section on threads and the processor's limit."""
-    rows = [
-        [
-            row["precision"],
-            str(row["threads"]),
-            f"{1000 * row['encoder_s']:.0f} ms",
-            f"{row['gmac_per_s']:.0f}",
-            f"{row['peak_gmac_per_s']:.0f}",
-            f"{100 * row['gmac_per_s'] / row['peak_gmac_per_s']:.0f} %",
-        ]
-        for row in record["rows"]
-    ]
-    header = ["encoder", "threads", "time", "GMAC/s", "peak, GMAC/s", "share of the peak"]
-    return [
-        "## Threads and the limit",
-        f"The encoder takes {record['rows'][0]['gmac']:.1f} billion multiply-accumulates for an "
-        "image. The peak is that of large matrix products in the same precision, measured with "
-        "OpenVINO in the same run; in int8 it includes rounding what goes in and comes out.",
-        markdown_table(header, rows),
-        provenance(record),
-    ]
-
-
-def limits_section(record: Entry) -> list[str]:
-    """Return the section on memory limits and CPU quotas."""
-    rows = [
-        [
-            row["case"],
-            f"{row['limit_mb']:.0f} MB",
-            "all" if row["cores"] is None else f"{row['cores']:g}",
-            f"{row['s']:.1f} s",
-            f"{row['peak_mb']:.0f} MB",
-            str(row["threads"]),
-            str(row["box_batch_size"]),
-        ]
-        for row in record["rows"]
-    ]
-    header = ["case", "memory limit", "cores", "time", "peak memory", "threads", "box batch size"]
-    return [
-        "## Limits",
-        "The largest cases under limits that a control group enforces, as those of a container: "
-        "memory, files that are read included, and time of the processor. No cache of compiled "
-        "models.",
-        markdown_table(header, rows),
-        provenance(record),
     ]

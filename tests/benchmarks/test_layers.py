@@ -1,10 +1,19 @@
-"""A profile by kind of layer."""
+"""A profile by kind of layer, and multiply-accumulates by hand."""
 
 from __future__ import annotations
 
+import numpy as np
+import openvino
 import pytest
+from openvino import opset13 as ops
 
-from benchmarks.layers import INT8, layer_kind, model_milliseconds
+from benchmarks.layers import (
+    INT8,
+    layer_kind,
+    model_milliseconds,
+    model_multiply_accumulates,
+    multiply_accumulates,
+)
 from qmedsam.model.variant import default_model_dir
 
 
@@ -37,3 +46,60 @@ def test_all_kinds_of_layers_of_a_model_are_counted():
 )
 def test_a_layer_is_named_by_its_node_and_kernel(node_type, exec_type, is_attention, kind):
     assert layer_kind(node_type, exec_type, is_attention=is_attention) == kind
+
+
+def model_of(build, *shapes) -> openvino.Model:
+    inputs = [ops.parameter(shape, np.float32) for shape in shapes]
+    return openvino.Model([build(*inputs)], inputs, "made")
+
+
+def weights(*shape):
+    return ops.constant(np.zeros(shape, dtype=np.float32))
+
+
+PAD = ([1, 1], [1, 1], [1, 1], [1, 1])  # strides, padding before and after, dilations
+MODELS = {
+    # 4 x 5 pixels and 6 channels, each of 3 channels in 3 x 3
+    "convolution": (
+        lambda x: ops.convolution(x, weights(6, 3, 3, 3), *PAD),
+        [(1, 3, 4, 5)],
+        4 * 5 * 6 * 3 * 9,
+    ),
+    "depth-wise": (
+        lambda x: ops.group_convolution(x, weights(6, 1, 1, 3, 3), *PAD),
+        [(1, 6, 4, 5)],
+        4 * 5 * 6 * 9,
+    ),
+    "linear": (
+        lambda x: ops.matmul(x, weights(8, 3), False, True),
+        [(2, 7, 3)],
+        2 * 7 * 8 * 3,
+    ),
+    # 7 queries of 3 channels on 8 keys, and values of 5 channels
+    "attention": (
+        lambda q, k, v: ops.scaled_dot_product_attention(q, k, v),
+        [(2, 7, 3), (2, 8, 3), (2, 8, 5)],
+        2 * 7 * 8 * (3 + 5),
+    ),
+    "transposed": (
+        lambda x, y: ops.matmul(x, y, True, False),
+        [(2, 3, 7), (2, 3, 8)],
+        2 * 7 * 8 * 3,
+    ),
+}
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(("build", "shapes", "expected"), MODELS.values(), ids=MODELS)
+def test_multiply_accumulates_of_one_layer(build, shapes, expected):
+    assert multiply_accumulates(model_of(build, *shapes)) == expected
+
+
+@pytest.mark.model
+def test_a_case_takes_as_many_in_int8_as_in_float():
+    plain, int8 = (
+        model_multiply_accumulates(default_model_dir(name)) for name in ("float", "int8")
+    )
+    assert plain["encoder"] == pytest.approx(37.9e9, rel=0.02)
+    assert plain["decoder"] == pytest.approx(0.85e9, rel=0.02)
+    assert int8 == pytest.approx(plain, rel=0.01)

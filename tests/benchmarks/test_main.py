@@ -19,7 +19,7 @@ RUN_WITHOUT = (
     f"import runpy, sys; sys.modules.update(dict.fromkeys({ABSENT!r})); "
     "runpy.run_module('benchmarks', run_name='__main__', alter_sys=True)"
 )
-RUNTIME_ONLY = ("time-cases", "start", "curves", "limits", "layers", "threads")
+RUNTIME_ONLY = ("time-cases", "start", "curves", "layers")
 
 
 @pytest.mark.parametrize("name", [*MEASUREMENTS, *REPORTS])

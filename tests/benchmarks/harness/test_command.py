@@ -54,7 +54,6 @@ def test_a_missing_folder_is_a_sentence_and_status_2(words, message, tmp_path, c
         "layers --model-dir elsewhere",
         "layers --precision f32",
         "models --model a=models --data elsewhere",
-        "threads --threads 1",
         "volume-prompt --data elsewhere",
     ],
 )
