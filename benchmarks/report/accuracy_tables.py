@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from benchmarks.report.provenance import Entry, provenance
-from training.scoring.score_tables import MEANS, markdown_table, percent
+from benchmarks.report.section import Entry, section
+from training.scoring.score_tables import MEAN_OF_MODALITIES, MEANS, markdown_table, percent
 
 SCORES = (
     ("DSC", "correct", "dsc"),
@@ -18,14 +18,13 @@ def summary_section(accuracy: Entry, models: Entry) -> list[str]:
     """Return the section that has the baseline beside the models: DSC, and the mean NSD."""
     (title, baseline), *_ = accuracy["methods"].items()
     columns = {title: baseline, **models["methods"]}
-    rows = [
-        [name, str(entry["cases"]), *_percents(columns, "correct", "dsc", name)]
-        for name, entry in baseline["modalities"].items()
-    ]
-    rows.append(["mean of modalities", "", *_percents(columns, "correct", "dsc")])
     changes = worst_changes({**models["methods"], **columns})
-    rows.append(["worst against float", "", *(changes.get(name, "") for name in columns)])
-    rows.append(["mean NSD, the challenge's", "", *_percents(columns, "official", "nsd")])
+    rows = [
+        *_modality_rows(columns, "correct", "dsc"),
+        _mean_row(columns, MEAN_OF_MODALITIES, "correct", "dsc"),
+        ["worst against float", "", *(changes.get(name, "") for name in columns)],
+        _mean_row(columns, MEAN_OF_MODALITIES, "official", "nsd", "mean NSD, the challenge's"),
+    ]
     return [
         "## In short: accuracy",
         "Mean DSC by modality, percent, on 95 images and volumes of the validation split that this "
@@ -47,8 +46,8 @@ def summary_section(accuracy: Entry, models: Entry) -> list[str]:
 def accuracy_section(record: Entry) -> list[str]:
     """Return the section on accuracy: Table 7."""
     methods = record["methods"]
-    return [
-        "## Accuracy (Table 7)",
+    return section(
+        "Accuracy (Table 7)",
         "Validation split of real cases of eleven modalities, whole images and volumes, volumes by "
         "the default prompt; percent. The baseline is the published PyTorch pipeline, one box at a "
         "time, with propagation through volumes. The challenge's NSD takes an image for a slab of "
@@ -57,64 +56,65 @@ def accuracy_section(record: Entry) -> list[str]:
         *scores_by_modality(methods),
         *_worst(methods),
         *_worst(dict(list(methods.items())[1:])),
-        provenance(record),
-    ]
+        record=record,
+    )
 
 
 def volume_prompt_section(record: Entry) -> list[str]:
     """Return the section on the rules that prompt the slices of a volume."""
-    return [
-        "## Volume prompt",
+    return section(
+        "Volume prompt",
         "Which box prompts a slice: the object's own (`fixed`), from the middle slice outward the "
         "box of the neighbour's mask (`propagate`), or that limited by the own box (`hybrid`). "
         "`fixed` is best on average and the default; on CT, where one structure changes its shape "
         "slowly, `hybrid` is better.",
         *scores_by_modality(record["methods"]),
-        provenance(record, f"Precision {record['precision']}."),
-    ]
+        record=record,
+        note=f"Precision {record['precision']}.",
+    )
 
 
 def models_section(record: Entry) -> list[str]:
     """Return the section on models that were quantized in different ways."""
     methods = record["methods"]
-    return [
-        "## Quantization",
+    return section(
+        "Quantization",
         "The service with models quantized in different ways. `paper` is QMedSAM's scheme, 8 bits "
         "per tensor, symmetric, in encoder and decoder; `deploy` is what ships, 8 bits in the "
         "encoder, weights per channel, activations with a zero point.",
         *scores_by_modality(methods),
         *_worst(methods),
         *trained_steps(record["training"]),
-        provenance(record, f"Other layers in {record['precision']}."),
-    ]
+        record=record,
+        note=f"Other layers in {record['precision']}.",
+    )
 
 
 def scores_by_modality(methods: Mapping[str, Entry]) -> list[str]:
     """Return a table of each score: modalities down, methods across."""
-    first = next(iter(methods.values()))
     parts = []
     for title, mode, metric in SCORES:
-        rows = [
-            [name, str(entry["cases"]), *_percents(methods, mode, metric, name)]
-            for name, entry in first["modalities"].items()
-        ]
-        for mean in MEANS:
-            values = [percent(found[mean][mode][metric]) for found in methods.values()]
-            rows.append([mean.replace("_", " "), "", *values])
+        rows = _modality_rows(methods, mode, metric)
+        rows += [_mean_row(methods, mean, mode, metric) for mean in MEANS]
         parts += [f"**{title}**", markdown_table(["modality", "cases", *methods], rows)]
     return parts
 
 
-def _percents(
-    methods: Mapping[str, Entry], mode: str, metric: str, modality: str | None = None
-) -> list[str]:
-    """Return a score of each method, of a modality or averaged over all."""
+def _modality_rows(methods: Mapping[str, Entry], mode: str, metric: str) -> list[list[str]]:
+    """Return a score of each method, a row for each modality of the first."""
+    columns = [found["modalities"] for found in methods.values()]
     return [
-        percent(
-            (found["modalities"][modality] if modality else found[MEANS[0]])[mode][metric],
-        )
-        for found in methods.values()
+        [name, str(entry["cases"]), *(percent(column[name][mode][metric]) for column in columns)]
+        for name, entry in columns[0].items()
     ]
+
+
+def _mean_row(
+    methods: Mapping[str, Entry], mean: str, mode: str, metric: str, title: str | None = None
+) -> list[str]:
+    """Return a score of each method, averaged over all."""
+    values = [percent(found[mean][mode][metric]) for found in methods.values()]
+    return [title or mean.replace("_", " "), "", *values]
 
 
 def trained_steps(training: Mapping[str, Sequence[Entry]]) -> list[str]:

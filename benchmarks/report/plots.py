@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from matplotlib.figure import Figure
 
+from benchmarks.report.section import Entry
 from training.scoring.score_tables import draw_bars, percentage
 
-Entry = Mapping[str, Any]
 ENGINE_COLOURS = {"PyTorch": "tab:red", "ONNX Runtime": "tab:gray", "OpenVINO": "tab:blue"}
 
 

@@ -26,7 +26,7 @@ from benchmarks.report.accuracy_tables import (
     volume_prompt_section,
 )
 from benchmarks.report.plots import accuracy_plot, cases_plot, curves_plot, engines_plot
-from benchmarks.report.provenance import Entry
+from benchmarks.report.section import Entry
 from benchmarks.report.speed_tables import (
     cases_section,
     curves_section,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.report.provenance import Entry, provenance
+from benchmarks.report.section import Entry, provenance
 from qmedsam.batch.cost import BOX_S, CASE_S, SLICE_S, VOXEL_S
 from training.scoring.score_tables import markdown_table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from benchmarks.report.plots import speed_up
-from benchmarks.report.provenance import Entry, provenance
+from benchmarks.report.section import Entry, section
 from training.scoring.score_tables import MEMORY_EXCEEDED, markdown_table
 
 # What the paper measured on an i7-8750H, Tables 5 and 6, by network, engine and whether quantized.
@@ -28,8 +28,7 @@ OURS = "QAT int8, other layers in bf16"  # as a user gets it on the processor th
 
 def engines_section(record: Entry) -> list[str]:
     """Return the section on engines: Tables 5 and 6."""
-    sections = [
-        "## Engines (Table 5)",
+    text = (
         "One image and one box; medians over all runs, with the range of the whole. The speed-up "
         'is against PyTorch in f32. "As exported" are the graphs of the ONNX files, which NNCF '
         'quantizes, too; "as served" is the same float network as it ships, whose decoder is given '
@@ -37,8 +36,9 @@ def engines_section(record: Entry) -> list[str]:
         "unless it says QAT, which is `models/int8`; the last column is how many times as long a "
         "row takes as that with its other layers in bf16. For ONNX Runtime NNCF "
         "quantized the ONNX graph, without SmoothQuant and from fewer images: that row is for "
-        "speed. The paper's seconds are of another machine, its int8 is by QAT.",
-    ]
+        "speed. The paper's seconds are of another machine, its int8 is by QAT."
+    )
+    tables = []
     for network in dict.fromkeys(row["network"] for row in record["rows"]):
         rows = [row for row in record["rows"] if row["network"] == network]
         base = rows[0]["whole"]["median_s"]
@@ -49,9 +49,9 @@ def engines_section(record: Entry) -> list[str]:
         header = ["engine", "precision", "encoder", "decoder", "whole", "speed-up", "runs", "paper"]
         header.append("against `models/int8`")
         cells = [[*_engine_cells(row, base), _paper(row), *_against(row, ours)] for row in rows]
-        sections += [f"### {network}{weights}", markdown_table(header, cells)]
-    text = f"{record['threads']} threads, {record['rounds']} rounds of fresh processes."
-    return [*sections, provenance(record, text)]
+        tables += [f"### {network}{weights}", markdown_table(header, cells)]
+    note = f"{record['threads']} threads, {record['rounds']} rounds of fresh processes."
+    return section("Engines (Table 5)", text, *tables, record=record, note=note)
 
 
 def _engine_cells(row: Entry, base_s: float) -> list[str]:
@@ -85,14 +85,15 @@ def start_section(record: Entry) -> list[str]:
         [row["service"], f"{row['cold_s']:.2f} s", f"{row['cached_s']:.2f} s"]
         for row in record["rows"]
     ]
-    return [
-        "## One small image",
+    return section(
+        "One small image",
         "An image of 256x256 with one box in a fresh process, whole wall time, without a cache of "
         "compiled models and with one. `f32` and `bf16` are the float model, `int8` is the int8 "
         "model as a user gets it here.",
         markdown_table(["service", "no cache", "cache"], rows),
-        provenance(record, f"Medians of {record['runs']} runs."),
-    ]
+        record=record,
+        note=f"Medians of {record['runs']} runs.",
+    )
 
 
 def cases_section(record: Entry) -> list[str]:
@@ -124,8 +125,8 @@ def cases_section(record: Entry) -> list[str]:
         if any("int8" in name for name in services)
         else ""
     )
-    return [
-        "## Cases (Table 8)",
+    return section(
+        "Cases (Table 8)",
         "Each case alone in a fresh process, whole wall time, no cache of compiled models, at most "
         "8 GiB (MLE: memory limit exceeded); images are real ones brought to the size of the "
         "paper's cases, and objects cover as many slices as the paper's baseline times imply. "
@@ -138,8 +139,9 @@ def cases_section(record: Entry) -> list[str]:
         _span_table(cases, services, baseline),
         "Peak resident memory:",
         markdown_table(["case", *methods], peaks),
-        provenance(record, text),
-    ]
+        record=record,
+        note=text,
+    )
 
 
 def _span_table(cases: list[Entry], services: list[str], baseline: str) -> str:
@@ -182,15 +184,16 @@ def curves_section(record: Entry) -> list[str]:
             for point in points:
                 rows[-1] += [f"{point['s']:.2f} s", f"{point['peak_mb']:.0f} MB"]
         parts.append(markdown_table(header, rows))
-    return [
-        "## More boxes and more slices",
+    return section(
+        "More boxes and more slices",
         "The int8 model on a mammogram of 2604x1726 tiled with boxes, which are smaller the more "
         "there are, and on a CT of 512x512 slices with one object on all of them. Whole wall time "
         "and peak memory of fresh processes without a cache of compiled models, with the layers "
         "that are not in int8 in f32 and in bf16.",
         *parts,
-        provenance(record, f"Medians of {record['runs']} runs."),
-    ]
+        record=record,
+        note=f"Medians of {record['runs']} runs.",
+    )
 
 
 def layers_section(record: Entry) -> list[str]:
@@ -206,11 +209,12 @@ def layers_section(record: Entry) -> list[str]:
             f" The encoder takes {gmac['encoder']:.1f} billion multiply-accumulates, the decoder "
             f"{gmac['decoder']:.2f}."
         )
-    return [
-        "## Layers",
+    return section(
+        "Layers",
         "Where the time of the int8 model goes, by OpenVINO's profile, which costs time itself: "
         "one image, and one box with the whole embedding for its crop. The encoder also computes "
         "what the decoder reads of an image." + work,
         *parts,
-        provenance(record, f"Other layers in {record['precision']}."),
-    ]
+        record=record,
+        note=f"Other layers in {record['precision']}.",
+    )

@@ -1,4 +1,4 @@
-"""The line under a table that says where its figures are from."""
+"""A section of a page: its heading, what was measured, tables, and where their figures are from."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def provenance(record: Entry, text: str = "") -> str:
         f"{machine['processor']} ({features}), {machine['memory_gb']} GB, Python "
         f"{machine['python']}, {packages}. {text}*".replace(". *", ".*")
     )
+
+
+def section(title: str, text: str, *parts: str, record: Entry, note: str = "") -> list[str]:
+    """Return the paragraphs of a section; the last is the provenance of its record."""
+    return [f"## {title}", text, *parts, provenance(record, note)]
