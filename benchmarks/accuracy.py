@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.harness.case_scores import measure_methods
 from benchmarks.harness.command import Command
 from benchmarks.harness.methods import baseline_method, service_method
-from benchmarks.harness.options import add_path
+from benchmarks.harness.options import add_choices, add_path
 from benchmarks.harness.peers import (
     NNCF_DIR,
     NNCF_TITLE,
@@ -72,13 +72,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what is compared."""
     add_data_options(parser)
     add_path(parser, "--checkpoint", DEFAULT_PATH, "weights")
-    parser.add_argument(
-        "--precision",
-        nargs="+",
-        choices=PRECISIONS,
-        default=list(PRECISIONS),
-        help="of the layers that are not in int8 (default: both)",
-    )
+    add_choices(parser, "--precision", PRECISIONS, "of the layers that are not in int8")
 
 
 def run(arguments: argparse.Namespace) -> int:

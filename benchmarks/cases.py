@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.harness.command import Command
 from benchmarks.harness.measured import Measured, Run, measure
 from benchmarks.harness.methods import BASELINE_TITLE
-from benchmarks.harness.options import add_count, add_path, add_seconds
+from benchmarks.harness.options import add_choices, add_count, add_path, add_seconds
 from benchmarks.harness.process import SERVICES, run_fresh, run_predict_script
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from benchmarks.harness.table8 import SPECS, CaseSpec, build_case
@@ -88,13 +88,7 @@ def measure_case(
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what is measured, and how often."""
     add_path(parser, "--data", DEFAULT_DATA, "of real images")
-    parser.add_argument(
-        "--service",
-        nargs="+",
-        choices=list(SERVICES),
-        default=list(SERVICES),
-        help="float in f32 or bf16, or the int8 model (default: all)",
-    )
+    add_choices(parser, "--service", SERVICES, "float in f32 or bf16, or the int8 model")
     add_count(parser, "--runs", 3, "most, of each case and method")
     add_seconds(parser, "--budget", 40, "no further run of a case begins after so long")
     add_count(parser, "--most-slices", 6, "of each object that the baseline walks")

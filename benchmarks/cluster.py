@@ -24,7 +24,7 @@ from typing import Any
 import ray as ray_module
 
 from benchmarks.harness.command import Command
-from benchmarks.harness.measured import RunError
+from benchmarks.harness.measured import RunError, check_status
 from benchmarks.harness.options import add_count, add_path
 from benchmarks.harness.process import ROOT, run_predict_script
 from benchmarks.harness.record import RESULTS_DIR, write_record
@@ -200,8 +200,7 @@ def measure(data: Path, count: int) -> dict[str, Any]:
         works = dict(zip([path.name for path in paths], read_works(paths), strict=True))
         headers_s = time.perf_counter() - begun
         folder = run_predict_script(inputs, direct, options=["--quiet"], cache=scratch / CACHE)
-        if folder.status:
-            raise RunError(f"The folder command ended with status {folder.status}")
+        check_status(folder)
         expected = contents(direct)
         one, report = run_cluster(inputs, scratch, 1, expected)
         two, _ = run_cluster(inputs, scratch, 2, expected)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.harness.command import Command
 from benchmarks.harness.measured import check_status
-from benchmarks.harness.options import add_count, add_path
+from benchmarks.harness.options import add_choices, add_count, add_path
 from benchmarks.harness.process import run_predict_script
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from benchmarks.harness.table8 import resample_volume
@@ -101,13 +101,8 @@ def measure_curves(
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the data, precisions and how often."""
     add_path(parser, "--data", DEFAULT_DATA, "of real cases")
-    parser.add_argument(
-        "--precision",
-        nargs="+",
-        choices=PRECISIONS,
-        default=["f32", "bf16"],
-        help="of the layers that are not in int8 (default: f32 and bf16)",
-    )
+    text = "of the layers that are not in int8"
+    add_choices(parser, "--precision", PRECISIONS, text, default=("f32", "bf16"))
     add_count(parser, "--runs", 3)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.command import Command
-from benchmarks.harness.options import add_count, add_path
+from benchmarks.harness.options import add_choices, add_count, add_path
 from benchmarks.harness.peers import (
     NNCF_DIR,
     NNCF_TITLE,
@@ -34,7 +34,7 @@ from benchmarks.harness.peers import (
     is_made_from,
 )
 from benchmarks.harness.record import RESULTS_DIR, write_record
-from benchmarks.harness.timed_engine import Task, torch_network
+from benchmarks.harness.timed_engine import PARTS, Task, torch_network
 from benchmarks.nncf_int8 import DEFAULT_CALIBRATION, calibration_samples, quantize_model
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.model.manifest import file_sha256, read_manifest
@@ -56,7 +56,6 @@ TORCH_PRECISIONS = {
     "bf16 (autocast)": "bf16",
     "int8 (dynamic, linear layers)": "int8",
 }
-PARTS = ("encoder", "decoder", "whole")
 
 
 @dataclass(frozen=True)
@@ -84,16 +83,10 @@ def network_rows(network: str, folders: dict[str, Path], checkpoint: Path | None
         folders: of the models that exist, by their titles.
         checkpoint: for PyTorch.
     """
-    weights = str(checkpoint or "")
-    made = [
-        Row(
-            NETWORKS[network],
-            "PyTorch",
-            words,
-            Task("pytorch", precision, network, checkpoint=weights),
-        )
-        for words, precision in TORCH_PRECISIONS.items()
-    ]
+    made = []
+    for words, precision in TORCH_PRECISIONS.items():
+        task = Task("pytorch", precision, network, checkpoint=str(checkpoint or ""))
+        made.append(Row(NETWORKS[network], "PyTorch", words, task))
     for name, folder in folders.items():
         if has_onnx(folder) and name != OURS:  # whose ONNX files are those of the plain one
             words = "f32" if name == PLAIN_TITLE else name
@@ -177,13 +170,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the networks, and how often each row runs."""
-    parser.add_argument(
-        "--network",
-        nargs="+",
-        choices=list(NETWORKS),
-        default=list(NETWORKS),
-        help="(default: both)",
-    )
+    add_choices(parser, "--network", NETWORKS, "that are timed")
     parser.add_argument(
         "--medsam-checkpoint", type=Path, help="medsam_vit_b.pth (default: random weights)"
     )
@@ -204,9 +191,8 @@ def run(arguments: argparse.Namespace) -> int:
     for network in arguments.network:
         checkpoint = arguments.medsam_checkpoint if network == "medsam" else None
         folders = prepare_models(network, checkpoint, arguments.calibration)
-        for folder in folders.values():
-            if not has_onnx(folder) and folder == OWN_INT8_DIR:
-                logger.warning("No row of ONNX Runtime: %s has no ONNX files", folder)
+        if OWN_INT8_DIR in folders.values() and not has_onnx(OWN_INT8_DIR):
+            logger.warning("No row of ONNX Runtime: %s has no ONNX files", OWN_INT8_DIR)
         rows.extend(network_rows(network, folders, checkpoint))
     timed = time_rows(rows, rounds=arguments.rounds, threads=arguments.threads, runs=arguments.runs)
     for row in timed:
@@ -214,16 +200,13 @@ def run(arguments: argparse.Namespace) -> int:
             f"{row['network']:10} {row['engine']:12} {row['precision']:30} "
             + "  ".join(f"{part} {1000 * row[part]['median_s']:.0f} ms" for part in PARTS)
         )
-    medsam_weights = "published" if arguments.medsam_checkpoint else "random"
-    write_record(
-        arguments.json,
-        {
-            "threads": arguments.threads,
-            "rounds": arguments.rounds,
-            "medsam_weights": medsam_weights,
-            "rows": timed,
-        },
-    )
+    results = {
+        "threads": arguments.threads,
+        "rounds": arguments.rounds,
+        "medsam_weights": "published" if arguments.medsam_checkpoint else "random",
+        "rows": timed,
+    }
+    write_record(arguments.json, results)
     return 0
 
 

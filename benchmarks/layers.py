@@ -26,6 +26,10 @@ from qmedsam.model.variant import default_model_dir
 WARM_UPS = 3
 BOX = (30.0, 40.0, 150.0, 200.0)  # xyxy, of the model frame
 # The plugin's kinds of nodes, in a user's words; a kernel's precision decides where both exist.
+MOVING = (
+    *("Transpose", "Reorder", "Pad", "Slice", "Split", "Concatenation", "Concat"),
+    *("GatherND", "Tile"),
+)
 KINDS = {
     "Convolution": "convolutions",
     "GroupConvolution": "depth-wise convolutions",
@@ -34,15 +38,7 @@ KINDS = {
     "FullyConnectedQuantizedLegacy": "linear layers",
     "MatMul": "products of two activations",
     "MVN": "normalization",
-    "Transpose": "moving values",
-    "Reorder": "moving values",
-    "Pad": "moving values",
-    "Slice": "moving values",
-    "Split": "moving values",
-    "Concatenation": "moving values",
-    "Concat": "moving values",
-    "GatherND": "moving values",
-    "Tile": "moving values",
+    **dict.fromkeys(MOVING, "moving values"),
 }
 ELEMENTWISE, ATTENTION = "element by element", "fused attention"
 INT8 = ", int8"  # behind a kind

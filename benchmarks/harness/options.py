@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 
 from qmedsam.options import at_least
@@ -26,6 +27,20 @@ def add_seconds(parser: argparse.ArgumentParser, name: str, default: float, text
     """Add an option that bounds how long something goes on."""
     words = f"{text} (default: %(default)s s)"
     parser.add_argument(name, type=float, default=default, metavar="S", help=words)
+
+
+def add_choices(
+    parser: argparse.ArgumentParser,
+    name: str,
+    choices: Collection[str],
+    text: str,
+    *,
+    default: Collection[str] | None = None,
+) -> None:
+    """Add an option that takes some of several; without a `default` that is all."""
+    chosen = list(choices if default is None else default)
+    words = f"{text} (default: {' '.join(chosen)})"
+    parser.add_argument(name, nargs="+", choices=list(choices), default=chosen, help=words)
 
 
 def add_precision(parser: argparse.ArgumentParser, default: str) -> None:

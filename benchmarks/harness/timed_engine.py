@@ -45,6 +45,7 @@ PRECISIONS = {
     "onnxruntime": ("f32",),
     "openvino": ("f32", "bf16"),
 }
+PARTS = ("encoder", "decoder", "whole")
 Array = NDArray[np.float32]
 
 
@@ -184,7 +185,7 @@ def time_engine(engine: Engine, task: Task) -> dict[str, list[float]]:
     generator = np.random.default_rng(SEED)
     image = generator.random((1, 3, task.image_size, task.image_size), dtype=np.float32)
     boxes = np.array([[0.2, 0.3, 0.7, 0.8]], dtype=np.float32) * task.image_size
-    seconds: dict[str, list[float]] = {"encoder": [], "decoder": [], "whole": []}
+    seconds: dict[str, list[float]] = {part: [] for part in PARTS}
     started = time.perf_counter()
     for run in range(-task.warmups, task.runs):
         if run >= 3 and time.perf_counter() - started > task.budget_s:
