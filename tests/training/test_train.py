@@ -36,7 +36,7 @@ from training.loop.state import load_trained, read_document
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("small_lite_medsam")]
 
 # Three modalities of two slices, two a step: 3 steps an epoch, 9 in 3 epochs.
-SLICES, EPOCHS, STEPS = 2, 3, 9
+STEPS = 9
 SECOND_STAGE = [
     'name="second"',
     'quantized=["image_encoder","mask_decoder"]',
@@ -202,6 +202,14 @@ def test_a_second_stage_begins_with_the_best_of_the_first(workplace, whole, here
     assert best.quantized == BOTH
     assert [account["recipe"]["name"] for account in best.history] == ["small", "second"]
     assert all(row["distillation"] == 0 for row in rows(workplace / "second" / "steps.csv"))
+
+
+def test_the_rate_is_the_schedule_s_also_where_ranges_alone_move(workplace, whole, here):
+    frozen = 'frozen=["mask_decoder.token","mask_decoder.pixel"]'
+    changes = [*SECOND_STAGE, *QUICK, frozen, "optimizer.range_rate=0.1"]
+    assert here(command("ranges", "--init", str(whole / "best.pt"), changes=changes)) == 0
+    rates = [row["rate"] for row in rows(workplace / "ranges" / "steps.csv")]
+    assert rates[0] == pytest.approx(0.01)
 
 
 def test_a_network_that_was_quantized_otherwise_is_refused(workplace, whole, here, caplog):
