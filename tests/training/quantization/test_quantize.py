@@ -14,9 +14,9 @@ from brevitas.core.zero_point import ParameterZeroPoint, ZeroZeroPoint  # noqa: 
 from torch import nn  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from tests.training.small_networks import small_tiny_vit  # noqa: E402
+from tests.training.small_networks import narrow_medsam, small_tiny_vit  # noqa: E402
 from training.networks.layers import ConvNorm, MatMul  # noqa: E402
-from training.networks.network import build_lite_medsam, build_medsam  # noqa: E402
+from training.networks.network import build_lite_medsam  # noqa: E402
 from training.quantization.calibration import set_range, set_ranges  # noqa: E402
 from training.quantization.config import QuantConfig  # noqa: E402
 from training.quantization.quantize import (  # noqa: E402
@@ -377,8 +377,8 @@ def test_a_network_quantized_anew_takes_the_ranges_of_another(scheme, monkeypatc
     assert torch.equal(fresh(image), trained(image))
 
 
-def test_medsam_is_quantized_by_the_same_code():
-    network = build_medsam(depth=1).eval()
+def test_medsam_is_quantized_by_the_same_code(monkeypatch):
+    network = narrow_medsam(monkeypatch)
     config = QuantConfig(ranges="percentile")
     image = torch.rand(1, 3, 1024, 1024)
     with torch.no_grad():
