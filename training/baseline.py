@@ -37,6 +37,7 @@ from qmedsam.core.preprocess import (
 )
 from qmedsam.core.prompts import VOLUME_COLUMNS
 from qmedsam.core.propagation import middle_slice, slice_range
+from qmedsam.exit_status import DONE, NOTHING_RAN
 from qmedsam.options import at_least
 from training.checkpoint import DEFAULT_PATH, CheckpointError, load_lite_medsam
 from training.networks.network import PromptableNetwork
@@ -240,10 +241,10 @@ def main(argv: list[str] | None = None) -> int:
         report = [_segment_file(pipeline, path, arguments.output_dir) for path in paths]
     except (CheckpointError, InferenceError, OSError) as error:
         logger.error("%s", error)
-        return 2
+        return NOTHING_RAN
     if arguments.report:
         arguments.report.write_text(json.dumps(report, indent=1) + "\n")
-    return 0
+    return DONE
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from qmedsam.exit_status import DONE, NOTHING_RAN
 from qmedsam.model.manifest import file_sha256
 from training.networks.network import (
     PromptableNetwork,
@@ -146,13 +147,13 @@ def main(argv: list[str] | None = None) -> int:
         counts = count_parameters(load_lite_medsam(arguments.path))
     except CheckpointError as error:
         logger.error("%s", error)
-        return 2
+        return NOTHING_RAN
     logger.info("%s: SHA-256 %s", arguments.path, SHA256)
     logger.info(
         "Image encoder %s, prompt encoder %s, mask decoder %s parameters",
         *(f"{n:,}" for n in (counts.image_encoder, counts.prompt_encoder, counts.mask_decoder)),
     )
-    return 0
+    return DONE
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from qmedsam.batch.cases import read_case, write_label_map
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.config import PRECISIONS, VOLUME_PROMPTS
 from qmedsam.errors import InvalidCaseError
+from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
 from qmedsam.options import at_least
 from training.scoring.metrics import MODES
 from training.scoring.score_tables import (
@@ -36,7 +37,6 @@ from training.scoring.scores import EvaluationError, Pair, ScoredCase, find_pair
 
 logger = logging.getLogger(__name__)
 
-DONE, SOME_FAILED, NOTHING_RAN = 0, 1, 2
 CHART_DPI = 110
 
 

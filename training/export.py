@@ -31,6 +31,7 @@ from qmedsam.core.contract import (
     ENCODER_REST_FILE,
     MANIFEST_FILE,
 )
+from qmedsam.exit_status import DONE, NOTHING_RAN
 from qmedsam.model.manifest import file_sha256
 from qmedsam.model.network import runnable_precisions
 from training.checkpoint import DEFAULT_PATH, CheckpointError
@@ -38,7 +39,7 @@ from training.graphs.check import ExportError, check_export
 from training.graphs.inference_graphs import inference_graphs, plain_graphs
 from training.graphs.lowering import count_quantized_ops
 from training.graphs.onnx_files import OPSET, write_onnx
-from training.loop.state import load_start
+from training.loop.state import add_network_option, load_start
 from training.networks.network import PromptableNetwork
 from training.quantization.config import QuantConfig
 from training.run_time import Op, run_time_ops
@@ -198,12 +199,7 @@ def load_source(name: str, checkpoint: Path) -> Source:
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of `python -m training.export`."""
     parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
-    parser.add_argument(
-        "--network",
-        choices=["lite_medsam", "medsam"],
-        default="lite_medsam",
-        help="which network published weights are of (default: %(default)s)",
-    )
+    add_network_option(parser)
     parser.add_argument(
         "--checkpoint",
         type=Path,
@@ -240,9 +236,9 @@ def main(argv: list[str] | None = None) -> int:
         export_network(source, output_dir, graphs_of)
     except (CheckpointError, ExportError) as error:
         logger.error("%s", error)
-        return 2
+        return NOTHING_RAN
     logger.info("Wrote %s", output_dir)
-    return 0
+    return DONE
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import openvino  # type: ignore[import-untyped]
 from tabulate import tabulate
 
 from qmedsam.core.contract import DECODER_FILE
+from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
 from qmedsam.model.manifest import encoder_paths
 
 QUANTIZED_OPS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"}
@@ -138,11 +139,11 @@ def main(argv: list[str] | None = None) -> int:
     for path in (*encoder_paths(arguments.model_dir), arguments.model_dir / DECODER_FILE):
         if not path.is_file():
             print(f"{path} must be an exported model, is missing", file=sys.stderr)
-            return 2
+            return NOTHING_RAN
         ops = run_time_ops(openvino.Core().read_model(path), arguments.precision)
         print(f"## {path}\n\n{ops_table(ops)}\n")
         all_as_meant = all_as_meant and all(item.is_as_meant for item in ops)
-    return 0 if all_as_meant else 1
+    return DONE if all_as_meant else SOME_FAILED
 
 
 if __name__ == "__main__":

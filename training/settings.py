@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 T = TypeVar("T")
 
 
-class Settings(BaseModel):
+class CheckedSettings(BaseModel):
     """Settings that are checked when they are made and cannot be changed."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -30,7 +30,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[float, float], Field(strict=False), AfterValidator(_lower_end_first)]
 
 
-def explain(error: ValidationError, kind: type[Settings]) -> str:
+def explain(error: ValidationError, kind: type[CheckedSettings]) -> str:
     """Return a sentence on the first wrong setting: its key, what was expected, what came.
 
     Args:
@@ -52,7 +52,7 @@ def explain(error: ValidationError, kind: type[Settings]) -> str:
     return f"{key} {expected}, got {first['input']!r}"
 
 
-def _keys_beside(loc: tuple[int | str, ...], kind: type[Settings]) -> list[str]:
+def _keys_beside(loc: tuple[int | str, ...], kind: type[CheckedSettings]) -> list[str]:
     for name in loc[:-1]:
-        kind = cast(type[Settings], kind.model_fields[str(name)].annotation)
+        kind = cast(type[CheckedSettings], kind.model_fields[str(name)].annotation)
     return list(kind.model_fields)

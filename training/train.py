@@ -12,6 +12,7 @@ import logging
 import sys
 from pathlib import Path
 
+from qmedsam.exit_status import DONE, NOTHING_RAN
 from training.checkpoint import DEFAULT_PATH, CheckpointError
 from training.data.sampler import EpochSampler
 from training.data.volumes import DataError
@@ -19,12 +20,11 @@ from training.loop.beginning import begin, make_dataset, make_teacher
 from training.loop.distributed import Rank, from_first, join_processes, may_meet_those_before
 from training.loop.recipe import RecipeError, read_recipe
 from training.loop.stage import LAST_FILE, Stage
-from training.loop.state import trained_of
+from training.loop.state import add_network_option, trained_of
 from training.loop.validation import validation_slices
 
 logger = logging.getLogger(__name__)
 
-NOTHING_RAN = 2
 UNUSABLE = (CheckpointError, RecipeError, DataError, OSError)
 
 
@@ -113,12 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=DEFAULT_PATH,
         help="what to start from: best.pt of a stage, or published weights (default: %(default)s)",
     )
-    parser.add_argument(
-        "--network",
-        choices=["lite_medsam", "medsam"],
-        default="lite_medsam",
-        help="which network published weights are of (default: %(default)s)",
-    )
+    add_network_option(parser)
     parser.add_argument(
         "--checkpoint",
         type=Path,
@@ -157,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
         except UNUSABLE as error:
             logger.error("%s", error)
             return NOTHING_RAN
-    return 0
+    return DONE
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.networks import tiny_vit
+from training.networks import tiny_vit, vit
 from training.networks.layers import ConvNorm, LayerNorm2d, MatMul
-from training.networks.network import PromptableNetwork
+from training.networks.network import PromptableNetwork, build_medsam
 
 
 class EncoderOnly(nn.Module):
@@ -84,3 +84,10 @@ def small_tiny_vit(monkeypatch) -> tiny_vit.TinyViT:
     for name, value in (sizes | {"WINDOWS": (3, 3, 4, 3)}).items():
         monkeypatch.setattr(tiny_vit, name, value)
     return tiny_vit.TinyViT()
+
+
+def narrow_medsam(monkeypatch) -> PromptableNetwork:
+    """Build MedSAM with one block of an eighth of its channels, for images of 1024 x 1024."""
+    for name, value in {"CHANNELS": 96, "HEADS": 2}.items():
+        monkeypatch.setattr(vit, name, value)
+    return build_medsam(depth=1).eval()

@@ -1,7 +1,8 @@
 """Whole stages with a small network, in processes of their own.
 
 `drive` is the command of training itself, of which a process may be killed, alone or under torchrun
-with its whole machine.
+with its whole machine. `drive_forks` lets torchrun's launcher fork processes, which need not import
+anything then; that takes longer than their training.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import nullcontext
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch.distributed.launcher import LaunchConfig, elastic_launch
 
 from tests.conftest import HANGS_AFTER_S, ROOT
 from tests.training.small_networks import build_small_network, seeded_network
@@ -27,6 +30,7 @@ from training import train
 from training.loop import logbook, stage, state
 from training.loop.state import Trained, read_document, save_document, trained_document
 
+PROCESSES = "N-PROCESSES"  # in arguments, stands for the number of processes
 THEN = "--then"  # between the arguments of two runs of the same processes
 EXACT = "exact"  # name of a recipe that trains in single precision
 NEVER = float("inf")
@@ -102,6 +106,33 @@ def drive(argv: list[str]) -> int:
         return max(train.main(run) for run in runs)
 
 
+def drive_forks(argv: list[str]) -> int:
+    """Train by each number of processes that the environment names, and in this one at last.
+
+    Arguments say where the number goes.
+    """
+    numbers = [int(number) for number in os.environ.get("FORKS", "").split()]
+    statuses = [status for number in numbers for status in fork(number, argv)]
+    return max([*statuses, drive(numbered(argv, 1))])
+
+
+def fork(number: int, argv: list[str]) -> Iterable[int]:
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=number,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        start_method="fork",
+    )
+    return elastic_launch(config, drive)(numbered(argv, number)).values()
+
+
+def numbered(argv: list[str], number: int) -> list[str]:
+    return [argument.replace(PROCESSES, str(number)) for argument in argv]
+
+
 def be_killed():
     """Let this process die at once, and torchrun before it; the others of a machine follow."""
     if "LOCAL_RANK" in os.environ:
@@ -163,9 +194,9 @@ def make_workplace(folder):
     save_document(trained_document(start), folder / "start.pt")
     (folder / "driver.py").write_text(
         "import sys\n"
-        "from tests.training.small_runs import drive\n"
+        "from tests.training.small_runs import drive_forks\n"
         "if __name__ == '__main__':\n"
-        "    sys.exit(drive(sys.argv[1:]))\n"
+        "    sys.exit(drive_forks(sys.argv[1:]))\n"
     )
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,11 +19,10 @@ from qmedsam.core.preprocess import preprocess_image  # noqa: E402
 from qmedsam.model.manifest import read_manifest  # noqa: E402
 from qmedsam.model.network import CompiledNetwork  # noqa: E402
 from qmedsam.model.variant import default_model_dir  # noqa: E402
-from tests.conftest import EXAMPLES, ROOT  # noqa: E402
+from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT  # noqa: E402
+from tests.training.small_networks import narrow_medsam  # noqa: E402
 from training.checkpoint import DEFAULT_PATH, load_lite_medsam  # noqa: E402
 from training.export import Source, export_network  # noqa: E402
-from training.graphs.check import check_export  # noqa: E402
-from training.networks.network import build_medsam  # noqa: E402
 
 pytestmark = [pytest.mark.training, pytest.mark.model]
 
@@ -36,6 +36,22 @@ def network():
     if not (ROOT / DEFAULT_PATH).is_file():
         pytest.skip("run `python -m training.checkpoint fetch` first")
     return load_lite_medsam(ROOT / DEFAULT_PATH)
+
+
+@pytest.fixture(scope="module")
+def command(network, tmp_path_factory):
+    """Start the command, which runs on one core while another test exports on the other."""
+    output_dir = tmp_path_factory.mktemp("export") / "model"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training.export", "--output-dir", str(output_dir)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with process:
+        yield SimpleNamespace(process=process, output_dir=output_dir)
+        process.kill()  # where a test has failed before its end
 
 
 @pytest.fixture(scope="module")
@@ -99,30 +115,28 @@ def test_the_manifest_names_the_published_checkpoint():
         assert "conversion_parameters" not in (folder / f"{part}.xml").read_text(encoding="utf-8")
 
 
-def test_the_command_makes_the_shipped_model_again(network, tmp_path):
-    command = [sys.executable, "-m", "training.export", "--output-dir", str(tmp_path / "model")]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    made, shipped = (
-        CompiledNetwork(folder, Settings(precision="f32"))
-        for folder in (tmp_path / "model", default_model_dir("float"))
-    )
+@pytest.mark.usefixtures("command")
+def test_medsam_goes_through_the_same_export(tmp_path, monkeypatch):
+    medsam = narrow_medsam(monkeypatch)
+    checkpoint = tmp_path / "medsam_vit_b.pth"
+    checkpoint.write_bytes(b"random weights")
+    # Which holds the model to the network before it is put in place.
+    export_network(Source("medsam", medsam, checkpoint), tmp_path / "model")
+    assert read_manifest(tmp_path / "model").image_size == 1024
+
+
+def test_the_command_makes_the_shipped_model_again(command, compiled):
+    said, _ = command.process.communicate(timeout=HANGS_AFTER_S)
+    assert command.process.returncode == 0, said
+    made = CompiledNetwork(command.output_dir, Settings(precision="f32"))
     # Constants are folded by the exporting machine's mathematics, so digests may differ.
-    assert set(made.manifest.sha256) == set(shipped.manifest.sha256)
+    assert set(made.manifest.sha256) == set(compiled.manifest.sha256)
     image, boxes = slices_and_boxes(EXAMPLES / "2DBox_Fundus_retina.npz")
     tensor = preprocess_image(image, 256)
     prompts = ModelFrame(image.shape[:2], 256).boxes_to_model(boxes.astype(np.float32))
-    logits = [model.decode(model.encode(tensor), prompts) for model in (made, shipped)]
+    logits = [model.decode(model.encode(tensor), prompts) for model in (made, compiled)]
     assert np.abs(logits[0] - logits[1]).max() < LOGIT_TOLERANCE
-    assert {path.name for path in (tmp_path / "model").glob("*.onnx")} == {
+    assert {path.name for path in command.output_dir.glob("*.onnx")} == {
         "encoder.onnx",
         "decoder.onnx",
     }
-
-
-def test_medsam_goes_through_the_same_export(tmp_path):
-    medsam = build_medsam(depth=1).eval()
-    checkpoint = tmp_path / "medsam_vit_b.pth"
-    checkpoint.write_bytes(b"random weights")
-    export_network(Source("medsam", medsam, checkpoint), tmp_path / "model")
-    assert read_manifest(tmp_path / "model").image_size == 1024
-    check_export(medsam, tmp_path / "model", is_quantized=False)

@@ -37,18 +37,18 @@ pytestmark = [pytest.mark.training, pytest.mark.model]
 CONFIG = QuantConfig(weight_bits=7, ranges="percentile", smoothing=0, correct_biases=False)
 HISTORY = [{"recipe": "stage 1", "steps": 10}]
 # One block has four linear layers and two ops; patches are one convolution, the neck two.
-ENCODER_PRODUCTS = 3 + 4 + 2
-# Seven attentions of four linear layers and two ops, two perceptrons of two layers, one of
+ENCODER_OPS = 3 + 4 + 2
+# Seven attentions of four linear layers and two ops, two MLPs of two layers, one of
 # three, two transposed convolutions and the op that makes the mask.
-DECODER_PRODUCTS = 7 * (4 + 2) + 2 * 2 + 3 + 2 + 1
+DECODER_OPS = 7 * (4 + 2) + 2 * 2 + 3 + 2 + 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("scheme", "parts", "counts"),
     [
-        ("deploy", ("image_encoder",), (ENCODER_PRODUCTS, 0)),
-        ("paper", PARTS, (ENCODER_PRODUCTS, DECODER_PRODUCTS)),
+        ("deploy", ("image_encoder",), (ENCODER_OPS, 0)),
+        ("paper", PARTS, (ENCODER_OPS, DECODER_OPS)),
     ],
     ids=["deploy, encoder", "paper, encoder and decoder"],
 )
@@ -139,7 +139,7 @@ def set_up(monkeypatch, *, precisions, embedding=0.0, logits=0.0, meant=None):
     )
 
 
-def test_a_float_product_fails_the_export_and_leaves_the_earlier_model(
+def test_a_float_op_fails_the_export_and_leaves_the_earlier_model(
     source, earlier_model, monkeypatch
 ):
     set_up(monkeypatch, precisions=["u8", "f32", "i8"])
@@ -148,14 +148,14 @@ def test_a_float_product_fails_the_export_and_leaves_the_earlier_model(
     assert_untouched(earlier_model)
 
 
-def test_a_product_whose_quantization_was_lost_fails_the_export(source, earlier_model, monkeypatch):
+def test_an_op_whose_quantization_was_lost_fails_the_export(source, earlier_model, monkeypatch):
     set_up(monkeypatch, precisions=["u8", "i8"], meant=3)
     with pytest.raises(ExportError, match=r"must have 3 quantized ops .*, got 2"):
         export_network(source, earlier_model, graphs_as_written)
     assert_untouched(earlier_model)
 
 
-def test_a_product_that_is_not_found_again_fails_the_export(source, earlier_model, monkeypatch):
+def test_an_op_that_is_not_found_again_fails_the_export(source, earlier_model, monkeypatch):
     def find_none(*_):
         raise RuntimeError("Ops are missing from the run-time graph: ['conv']")
 

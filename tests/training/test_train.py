@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -36,7 +37,7 @@ from training.loop.state import load_trained, read_document
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("small_lite_medsam")]
 
 # Three modalities of two slices, two a step: 3 steps an epoch, 9 in 3 epochs.
-SLICES, EPOCHS, STEPS = 2, 3, 9
+STEPS = 9
 SECOND_STAGE = [
     'name="second"',
     'quantized=["image_encoder","mask_decoder"]',
@@ -53,7 +54,22 @@ def workplace(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(workplace):
+def killed_and_resumed(workplace):
+    """The end of a run that is killed and of the one that goes on, beside the tests till then."""
+    # Samples come from a worker here and from the process itself in the other run.
+    arguments = command("killed", changes=["data.workers=1"])
+
+    def kill_and_resume():
+        killed = launch(workplace, arguments, checkpoint_after=4, killed_before=5)
+        shutil.copytree(workplace / "killed", workplace / "as-it-was-killed")
+        return killed, launch(workplace, [*arguments, "--resume"])
+
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(kill_and_resume)
+
+
+@pytest.fixture(scope="module")
+def whole(workplace, killed_and_resumed):
     """A run that nothing interrupts, in a process of its own."""
     status, said = launch(workplace, command("whole"))
     assert status == 0, said
@@ -170,15 +186,15 @@ def test_the_start_is_kept_as_it_was_calibrated(whole, workplace):
     assert moved == {"image_encoder.2.bias"}
 
 
-def test_a_killed_run_goes_on_with_the_losses_it_would_have_had(workplace, whole):
-    # Samples come from a worker here and from the process itself in the other run.
-    arguments = command("killed", changes=["data.workers=1"])
-    status, _ = launch(workplace, arguments, checkpoint_after=4, killed_before=5)
-    assert status == -signal.SIGKILL
-    killed = workplace / "killed"
+def test_a_killed_run_goes_on_with_the_losses_it_would_have_had(
+    workplace, whole, killed_and_resumed
+):
+    (status_of_killed, _), (status, said) = killed_and_resumed.result()
+    assert status_of_killed == -signal.SIGKILL
+    killed = workplace / "as-it-was-killed"
     assert read_document(killed / "last.pt")["progress"]["step"] == 4  # in the middle of an epoch
     assert [row["step"] for row in rows(killed / "steps.csv")] == [0, 1, 2, 3, 4]
-    status, said = launch(workplace, [*arguments, "--resume"])
+    killed = workplace / "killed"
     assert status == 0, said
     assert "Resuming after step 4 of 9" in said
     assert rows(killed / "steps.csv") == rows(whole / "steps.csv")
@@ -202,6 +218,14 @@ def test_a_second_stage_begins_with_the_best_of_the_first(workplace, whole, here
     assert best.quantized == BOTH
     assert [account["recipe"]["name"] for account in best.history] == ["small", "second"]
     assert all(row["distillation"] == 0 for row in rows(workplace / "second" / "steps.csv"))
+
+
+def test_the_rate_is_the_schedule_s_also_where_ranges_alone_move(workplace, whole, here):
+    frozen = 'frozen=["mask_decoder.token","mask_decoder.pixel"]'
+    changes = [*SECOND_STAGE, *QUICK, frozen, "optimizer.range_rate=0.1"]
+    assert here(command("ranges", "--init", str(whole / "best.pt"), changes=changes)) == 0
+    rates = [row["rate"] for row in rows(workplace / "ranges" / "steps.csv")]
+    assert rates[0] == pytest.approx(0.01)
 
 
 def test_a_network_that_was_quantized_otherwise_is_refused(workplace, whole, here, caplog):

@@ -12,6 +12,7 @@ pytest.importorskip("torch", reason="training/requirements.txt is not installed"
 
 from tests.training.small_runs import (
     EXACT,
+    PROCESSES,
     THEN,
     begin,
     command,
@@ -50,19 +51,13 @@ def workplace(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained_by(workplace):
-    """Train by a number of processes, `usual-N` and `exact-N`."""
-
-    @functools.cache
-    def train(processes):
-        usual, exact = workplace / f"usual-{processes}", workplace / f"exact-{processes}"
-        arguments = [*command(usual, changes=USUAL), THEN]
-        arguments += command(exact, changes=IN_SINGLE_PRECISION)
-        torchrun = ["--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-        status, said = launch(workplace, arguments, torchrun=torchrun)
-        assert status == 0, said
-        return usual, exact
-
-    return train
+    """Train by one, two and four processes; what says into which folders, `usual` and `exact`."""
+    usual, exact = (f"{workplace}/{name}-{PROCESSES}" for name in ("usual", "exact"))
+    arguments = [*command(usual, changes=USUAL), THEN]
+    arguments += command(exact, changes=IN_SINGLE_PRECISION)
+    status, said = launch(workplace, arguments, forks="2 4")
+    assert status == 0, said
+    return lambda number: (workplace / f"usual-{number}", workplace / f"exact-{number}")
 
 
 def losses(folder, *names) -> list[float]:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator
 
 from qmedsam.core.geometry import Boxes, ModelFrame, clip_boxes
 from qmedsam.core.preprocess import without_alpha
-from training.settings import Probability, Range, Settings
+from training.settings import CheckedSettings, Probability, Range
 
 Image = NDArray[np.uint8]
 
@@ -36,7 +36,7 @@ def _above_zero(factors: tuple[float, float]) -> tuple[float, float]:
     return factors
 
 
-class Augmentation(Settings):
+class Augmentation(CheckedSettings):
     """What may happen to a slice.
 
     Attributes:

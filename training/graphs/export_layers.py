@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from training.networks.layers import LayerNorm2d
 from training.networks.tiny_vit import (
     Attention,
-    Stage,
+    BasicLayer,
     TinyViT,
     TinyViTBlock,
     attend_in_windows,
@@ -117,8 +117,8 @@ class ExportBlock(nn.Module):
         return x + self.mlp(x)
 
 
-class ExportStage(nn.Module):
-    """A `Stage` of `ExportBlock`s, which adds half the bias of the convolution before it.
+class ExportBasicLayer(nn.Module):
+    """A `BasicLayer` of `ExportBlock`s, which adds half the bias of the convolution before it.
 
     Args:
         trained: of tokens.
@@ -129,7 +129,7 @@ class ExportStage(nn.Module):
     bias: Tensor
     blocks: nn.ModuleList
 
-    def __init__(self, trained: Stage, bias: Tensor, quant: nn.Module) -> None:
+    def __init__(self, trained: BasicLayer, bias: Tensor, quant: nn.Module) -> None:
         super().__init__()
         self.quant = quant
         self.register_buffer("bias", bias)
@@ -138,7 +138,7 @@ class ExportStage(nn.Module):
         self.downsample = trained.downsample
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute (B, C, H, W) as the trained stage does."""
+        """Compute (B, C, H, W) as the trained layer does."""
         hw = (x.shape[2], x.shape[3])
         x = to_tokens(x) + self.bias  # (B, H * W, C)
         for block in self.blocks:
@@ -173,17 +173,17 @@ class ExportNeck(nn.Module):
 
 
 def use_export_layers(encoder: TinyViT) -> None:
-    """Replace the stages of tokens and the neck, in place; batch normalization must be folded."""
+    """Replace the layers of tokens and the neck, in place; batch normalization must be folded."""
     layers: Any = encoder.layers
     neck: Any = encoder.neck
     for index in range(1, len(layers)):
         merging = layers[index - 1].downsample
         merging.conv3, bias = with_half_bias(merging.conv3)
-        stage = layers[index]
-        owner, name = (neck, "0") if stage.downsample is None else (stage.downsample, "conv1")
+        layer = layers[index]
+        owner, name = (neck, "0") if layer.downsample is None else (layer.downsample, "conv1")
         following = getattr(owner, name)
         setattr(owner, name, bare_layer(following))
-        layers[index] = ExportStage(stage, bias, _input_quant(following))
+        layers[index] = ExportBasicLayer(layer, bias, _input_quant(following))
     encoder.neck = ExportNeck(neck)  # type: ignore[assignment]
 
 
@@ -241,9 +241,9 @@ def _input_quant(layer: Any) -> nn.Module:
     return Quantize(layer.input_quant) if _is_quantized(layer) else nn.Identity()
 
 
-def _factor_quants(product: nn.Module) -> tuple[nn.Module, nn.Module]:
-    if isinstance(product, QuantMatMul):
-        return product.left, product.right
+def _factor_quants(op: nn.Module) -> tuple[nn.Module, nn.Module]:
+    if isinstance(op, QuantMatMul):
+        return op.left, op.right
     return nn.Identity(), nn.Identity()
 
 

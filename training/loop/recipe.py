@@ -19,7 +19,7 @@ from pydantic import (
 from training.data.augment import Augmentation
 from training.data.sampler import SLICE_RULE_TEXT, is_slice_rule
 from training.quantization.config import Part, QuantConfig
-from training.settings import List, Settings, explain
+from training.settings import CheckedSettings, List, explain
 
 OptimizerName = Literal["sgd", "adamw"]
 
@@ -34,7 +34,7 @@ def _slice_rule(value: object) -> object:
     return value
 
 
-class DataSettings(Settings):
+class DataSettings(CheckedSettings):
     """Which slices an epoch shows.
 
     Attributes:
@@ -71,7 +71,7 @@ class DataSettings(Settings):
         return each or self.batch_size
 
 
-class LossSettings(Settings):
+class LossSettings(CheckedSettings):
     """Weights of the parts of the loss; see `training.loop.losses`.
 
     Attributes:
@@ -84,7 +84,7 @@ class LossSettings(Settings):
     focal_gamma: NonNegativeFloat = 2.0
 
 
-class OptimizerSettings(Settings):
+class OptimizerSettings(CheckedSettings):
     """How weights move.
 
     Attributes:
@@ -108,7 +108,7 @@ class OptimizerSettings(Settings):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class ScheduleSettings(Settings):
+class ScheduleSettings(CheckedSettings):
     """The learning rate over the epochs, Section 3.3 and Table 3 of the paper.
 
     Attributes:
@@ -126,7 +126,7 @@ class ScheduleSettings(Settings):
         return self.warmup_epochs + self.annealing_epochs - 1
 
 
-class ValidationSettings(Settings):
+class ValidationSettings(CheckedSettings):
     """What every epoch is validated on: all images, some slices of each volume.
 
     Attributes:
@@ -138,7 +138,7 @@ class ValidationSettings(Settings):
     objects_per_image: PositiveInt = 8
 
 
-class Recipe(Settings):
+class Recipe(CheckedSettings):
     """One stage of training.
 
     Attributes:

@@ -33,6 +33,7 @@ from training.loop.optimization import (
     build_scheduler,
     choose_trained,
     damp_shared_ranges,
+    rate_share,
 )
 from training.loop.recipe import LossSettings, Recipe
 from training.loop.state import Trained, save_document, trained_document
@@ -220,7 +221,7 @@ class Stage:
         return any(row["epoch"] == epoch for row in rows)
 
     def _step(self, samples: Sequence[Sample]) -> dict[str, float]:
-        (rate, *_) = self.scheduler.get_last_lr()
+        share = rate_share(self.progress.step, self.steps, self.recipe.schedule)
         entropy = self.recipe.seed, self.progress.step, self.rank.number
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
         with self._autocast():
@@ -241,7 +242,7 @@ class Stage:
         self.progress.images += len(samples) * self.rank.world_size
         values = mean_over_processes(parts.detach()).tolist()
         named = dict(zip(LOSS_PARTS, values, strict=True))
-        return {**named, "rate": float(rate)}
+        return {**named, "rate": self.recipe.optimizer.learning_rate * share}
 
     def _validate(self, book: Logbook | None, epoch: int) -> None:
         """Score the network, all processes together; keep it where no epoch before was better."""
@@ -268,6 +269,10 @@ class Stage:
         )
 
     def _save(self, name: str, scores: dict[str, float] | None = None) -> None:
+        """Write the network with its scores or, without, all that is needed to go on.
+
+        The state of the EMA has the whole network, also what is frozen and buffers.
+        """
         account = {
             "recipe": self.recipe.model_dump(),
             "steps": self.progress.step,

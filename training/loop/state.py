@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,16 @@ class Trained:
     quant: QuantConfig | None
     history: list[dict[str, Any]]
     source_sha256: str | None
+
+
+def add_network_option(parser: argparse.ArgumentParser) -> None:
+    """Let a command be told which network the published weights are of that it loads."""
+    parser.add_argument(
+        "--network",
+        choices=list(BUILDERS),
+        default="lite_medsam",
+        help="which network published weights are of (default: %(default)s)",
+    )
 
 
 def load_start(name: str, path: Path) -> Trained:

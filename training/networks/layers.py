@@ -1,7 +1,7 @@
 """Building blocks shared by the networks.
 
-Every product that a quantized network replaces (convolution, linear, product of two activations)
-is a module of its own, so that one definition serves float and quantized: a conversion walks the
+Every op that a quantized network replaces (convolution, linear, matrix op of two activations) is
+a module of its own, so that one definition serves float and quantized: a conversion walks the
 modules and swaps them. Parameter names follow the published checkpoints, which load strictly.
 """
 

@@ -56,7 +56,7 @@ class MBConv(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Change the width and, by `stride`, the resolution between two stages."""
+    """Change the width and, by `stride`, the resolution between two layers."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class TinyViTBlock(nn.Module):
         return x + self.mlp(x)
 
 
-class Stage(nn.Module):
+class BasicLayer(nn.Module):
     """The blocks of one resolution and the merging that ends it, (B, C, H, W) in and out."""
 
     def __init__(self, blocks: list[nn.Module], downsample: PatchMerging | None) -> None:
@@ -175,7 +175,7 @@ class TinyViT(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.patch_embed = PatchEmbed(WIDTHS[0])
-        self.layers = nn.ModuleList(_stage(i) for i in range(len(WIDTHS)))
+        self.layers = nn.ModuleList(_basic_layer(i) for i in range(len(WIDTHS)))
         self.neck = nn.Sequential(
             nn.Conv2d(WIDTHS[-1], EMBEDDING_CHANNELS, 1, bias=False),
             LayerNorm2d(EMBEDDING_CHANNELS),
@@ -186,8 +186,8 @@ class TinyViT(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Encode (B, 3, 256, 256), values 0 to 1, as image_embedding (B, 256, 64, 64)."""
         x = self.patch_embed(image)  # (B, 64, 256, 256)
-        for stage in self.layers:
-            x = stage(x)
+        for layer in self.layers:
+            x = layer(x)
         return self.neck(x)  # (B, 256, 64, 64)
 
 
@@ -215,15 +215,15 @@ def attend_in_windows(attention: WindowAttention, x: Tensor, window: int) -> Ten
     return joined[:, :height, :width].flatten(1, 2)
 
 
-def _stage(index: int) -> Stage:
+def _basic_layer(index: int) -> BasicLayer:
     width = WIDTHS[index]
     if index == 0:
         blocks: list[nn.Module] = [MBConv(width) for _ in range(DEPTHS[0])]
     else:
         blocks = [TinyViTBlock(width, HEADS[index], WINDOWS[index]) for _ in range(DEPTHS[index])]
     if index == len(MERGE_STRIDES):
-        return Stage(blocks, None)
-    return Stage(blocks, PatchMerging(width, WIDTHS[index + 1], MERGE_STRIDES[index]))
+        return BasicLayer(blocks, None)
+    return BasicLayer(blocks, PatchMerging(width, WIDTHS[index + 1], MERGE_STRIDES[index]))
 
 
 def _distance_index(window: int) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from training.settings import Settings
+from training.settings import CheckedSettings
 
 Scheme = Literal["paper", "deploy"]
 RangeMethod = Literal["mse", "percentile"]
@@ -23,7 +23,7 @@ FEWEST_BITS, MOST_BITS = 2, 8
 Bits = Annotated[int, Field(ge=FEWEST_BITS, le=MOST_BITS)]
 
 
-class QuantConfig(Settings):
+class QuantConfig(CheckedSettings):
     """Frozen settings of a quantized network.
 
     Attributes:

@@ -1,7 +1,7 @@
-"""The quantized network: every product of encoder and decoder replaced by Brevitas' layers.
+"""The quantized network: every op of encoder and decoder replaced by Brevitas' layers.
 
 The definition of the network stays the float one; `quantize_network` walks it and swaps its
-convolutions, linear layers and products of activations. Norms, softmax, biases, residual sums
+convolutions, linear layers and matrix ops of two activations. Norms, softmax, biases, residual sums
 and the prompt encoder stay float. Ranges are empty until `calibration` sets them.
 """
 
@@ -32,8 +32,8 @@ from training.quantization.config import PARTS, QuantConfig
 from training.quantization.fake_quant import FusedIntQuant
 from training.quantization.hard_swish import place_hard_swish
 
-# The product of the softmax with the values, whose left side lies in 0 to 1.
-SOFTMAX_PRODUCT = "mix"
+# The op of the softmax with the values, whose left side lies in 0 to 1.
+SOFTMAX_OP = "mix"
 # The depth-wise convolution behind an expansion and its GELU.
 EXPANDED_DEPTHWISE = "conv2"
 
@@ -44,7 +44,7 @@ class Quantizers:
 
     Attributes:
         layer_input: in front of convolutions and linear layers.
-        factor: of a product of two activations.
+        factor: of a matrix op of two activations.
         softmax: of the weights of an attention.
         weight: of convolutions and linear layers.
         per_channel_depthwise: whether each channel that enters a depth-wise convolution behind
@@ -98,7 +98,7 @@ def quantizers(config: QuantConfig) -> Quantizers:
 def quantize_network(
     network: PromptableNetwork, config: QuantConfig, parts: Sequence[str] = PARTS
 ) -> None:
-    """Swap the products of parts of a network, in place, for quantized ones.
+    """Swap the ops of parts of a network, in place, for quantized ones.
 
     Args:
         network: whose parts are float; their batch normalization is folded first where the scheme
@@ -113,7 +113,7 @@ def quantize_network(
             fold_batch_norm(module)
         if config.activation == "hard_swish" and part == "image_encoder":
             place_hard_swish(module)
-        _swap_products(module, quant, set(network.mask_decoder.unused_parts()))
+        _swap_ops(module, quant, set(network.mask_decoder.unused_parts()))
         for proxy in activation_quantizers(module).values():
             proxy.skip_create_quant_tensor = True  # plain tensors between the layers
     network.eval()  # a batch normalization that is left keeps its statistics
@@ -139,20 +139,20 @@ def quantizer_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
         yield from proxy.parameters()
 
 
-def _swap_products(module: nn.Module, quant: Quantizers, left_out: set[nn.Module]) -> None:
+def _swap_ops(module: nn.Module, quant: Quantizers, left_out: set[nn.Module]) -> None:
     for name, child in module.named_children():
         if child in left_out:
             continue
         swapped = _quantized(name, child, quant)
         if swapped is None:
-            _swap_products(child, quant, left_out)
+            _swap_ops(child, quant, left_out)
         else:
             setattr(module, name, swapped)
 
 
 def _quantized(name: str, child: nn.Module, quant: Quantizers) -> nn.Module | None:
     if isinstance(child, MatMul):
-        left = quant.softmax if name == SOFTMAX_PRODUCT else quant.factor
+        left = quant.softmax if name == SOFTMAX_OP else quant.factor
         return QuantMatMul(left, quant.factor)
     options: dict[str, Any] = {
         "input_quant": quant.layer_input,

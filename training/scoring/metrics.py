@@ -34,7 +34,7 @@ OFFICIAL_DSC_GATE = 0.2
 
 Mask = NDArray[np.bool_]
 LabelMap = NDArray[np.integer]
-Window = tuple[slice, ...]
+Extent = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ def score_case(
         )
     spacing, is_slab = _geometry(truth.ndim, spacing_mm, mode)
     scores = []
-    for label, window in _windows(truth, predicted, mode).items():
-        masks = truth[window] == label, predicted[window] == label
+    for label, extent in _joint_extents(truth, predicted, mode).items():
+        masks = truth[extent] == label, predicted[extent] == label
         truth_surface, surface = (mask[..., None] if is_slab else mask for mask in masks)
         scores.append(LabelScore(label, dsc(*masks), nsd(truth_surface, surface, spacing)))
     if not scores:
@@ -143,7 +143,7 @@ def _geometry(
     return (spacing[::-1] if mode == "official" else spacing), False
 
 
-def _windows(truth: LabelMap, predicted: LabelMap, mode: Mode) -> dict[int, Window]:
+def _joint_extents(truth: LabelMap, predicted: LabelMap, mode: Mode) -> dict[int, Extent]:
     """Return where each label of the mode lies in truth and prediction together."""
     of_truth, of_predicted = _extents(truth), _extents(predicted)
     labels = sorted(of_truth | of_predicted)
@@ -152,12 +152,12 @@ def _windows(truth: LabelMap, predicted: LabelMap, mode: Mode) -> dict[int, Wind
     return {label: _union(of_truth.get(label), of_predicted.get(label)) for label in labels}
 
 
-def _extents(label_map: LabelMap) -> dict[int, Window]:
+def _extents(label_map: LabelMap) -> dict[int, Extent]:
     found = ndimage.find_objects(label_map)
-    return {label: window for label, window in enumerate(found, start=1) if window is not None}
+    return {label: extent for label, extent in enumerate(found, start=1) if extent is not None}
 
 
-def _union(one: Window | None, other: Window | None) -> Window:
+def _union(one: Extent | None, other: Extent | None) -> Extent:
     if one is None or other is None:
         return one or other or ()
     return tuple(

@@ -158,13 +158,13 @@ def test_a_draw_gives_the_same_sample_whenever_it_is_made(root):
     assert len({sample.boxes.tobytes() for sample in first}) > 1
 
 
-def in_a_fresh_process(function, *arguments):
-    """Call a function where no OpenVINO runs.
+def in_a_fresh_process(function, *calls):
+    """Call a function with each of some arguments where no OpenVINO runs.
 
     The loader's handler for the end of a worker and OpenVINO's threads end a process together.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
+        return [each.result() for each in [pool.submit(function, *call) for call in calls]]
 
 
 def epoch(root, workers, start_batch=0):
@@ -178,7 +178,7 @@ def epoch(root, workers, start_batch=0):
 
 def test_workers_make_the_same_samples_also_after_a_resumption(root):
     alone = epoch(root, 0)
-    shared, resumed = (in_a_fresh_process(epoch, root, 2, start) for start in (0, 3))
+    shared, resumed = in_a_fresh_process(epoch, (root, 2, 0), (root, 2, 3))
     assert [len(batch) for batch in alone] == [2, 2, 2, 2]
     assert [len(batch) for batch in resumed] == [2]
     for a, b in zip(alone + alone[3:], shared + resumed, strict=True):

@@ -17,8 +17,8 @@ from torch import nn  # noqa: E402
 
 from tests.training.small_networks import EncoderOnly, small_tiny_vit  # noqa: E402
 from training.graphs.export_layers import (  # noqa: E402
+    ExportBasicLayer,
     ExportBlock,
-    ExportStage,
     Quantize,
     SplitAttention,
     bare_layer,
@@ -28,8 +28,8 @@ from training.graphs.export_layers import (  # noqa: E402
 from training.networks.layers import fold_batch_norm  # noqa: E402
 from training.networks.tiny_vit import (  # noqa: E402
     Attention,
+    BasicLayer,
     PatchMerging,
-    Stage,
     TinyViTBlock,
     attend_in_windows,
 )
@@ -114,18 +114,18 @@ def test_a_block_for_export_computes_what_the_trained_one_does(is_quantized):
     assert torch.equal(block(x, (HEIGHT, WIDTH)), expected)
 
 
-def test_a_stage_for_export_adds_the_bias_that_the_convolution_before_it_lacks(is_quantized):
+def test_a_layer_for_export_adds_the_bias_that_the_convolution_before_it_lacks(is_quantized):
     # Fractions that subtraction and addition bring back exactly.
     x = fractions(torch.randn(1, CHANNELS, HEIGHT, WIDTH))
     bias = fractions(torch.randn(CHANNELS))
     blocks = [TinyViTBlock(CHANNELS, HEADS, WINDOW) for _ in range(2)]
-    stage = Stage(blocks, PatchMerging(CHANNELS, 8, stride=2))
-    prepared(stage, lambda: stage(x), is_quantized=is_quantized)
-    expected = stage(x)
-    first = stage.downsample.conv1
+    layer = BasicLayer(blocks, PatchMerging(CHANNELS, 8, stride=2))
+    prepared(layer, lambda: layer(x), is_quantized=is_quantized)
+    expected = layer(x)
+    first = layer.downsample.conv1
     quant = Quantize(first.input_quant) if is_quantized else nn.Identity()
-    stage.downsample.conv1 = bare_layer(first)
-    exported = ExportStage(stage, bias, quant)
+    layer.downsample.conv1 = bare_layer(first)
+    exported = ExportBasicLayer(layer, bias, quant)
     assert_same(exported(x - bias[:, None, None]), expected)
     assert expected.shape == (1, 8, 3, 2)
 
@@ -136,11 +136,11 @@ def encoder(monkeypatch, is_quantized):
     return prepared(made, lambda: made(image), is_quantized=is_quantized)
 
 
-def test_each_stage_of_an_encoder_for_export_computes_what_the_trained_one_does(encoder):
+def test_each_layer_of_an_encoder_for_export_computes_what_the_trained_one_does(encoder):
     exported = copy.deepcopy(encoder)
     use_export_layers(exported)
-    kinds = [type(stage) for stage in exported.layers]
-    assert kinds == [Stage, ExportStage, ExportStage, ExportStage]
+    kinds = [type(layer) for layer in exported.layers]
+    assert kinds == [BasicLayer, ExportBasicLayer, ExportBasicLayer, ExportBasicLayer]
     x = encoder.patch_embed(torch.rand(1, 3, 20, 20))
     assert torch.equal(exported.patch_embed.seq[0].weight, encoder.patch_embed.seq[0].weight)
     for index, (ours, theirs) in enumerate(zip(exported.layers, encoder.layers, strict=True)):
@@ -153,7 +153,7 @@ def test_each_stage_of_an_encoder_for_export_computes_what_the_trained_one_does(
         expected = theirs(x)
         if index < 3:
             found = found + exported.layers[index + 1].bias[:, None, None]
-        else:  # which the last stage has rounded for the neck already
+        else:  # which the last layer has rounded for the neck already
             found, expected = exported.neck(found), encoder.neck(expected)
         assert_same(found, expected)
         x = theirs(x)

@@ -404,7 +404,7 @@ def test_hard_swish_takes_the_place_of_gelu_where_the_settings_say_so(monkeypatc
         error = relative_error(network(*images[0]), expected)
     kinds = [type(module) for module in network.image_encoder.modules()]
     # One of the patches, two of the block, two of each merging; the block's third and one of each
-    # perceptron stay.
+    # MLP stay.
     assert kinds.count(nn.Hardswish) == 1 + 2 + 3 * 2
     assert kinds.count(nn.GELU) == 1 + 3
     assert 0 < error < 0.05

@@ -173,7 +173,7 @@ def test_each_channel_is_sampled_from_all_images():
     assert not first._forward_hooks
 
 
-def test_perceptrons_keep_gelu():
+def test_mlps_keep_gelu():
     block = TinyViTBlock(8, 2, 3).eval()
     encoder = nn.Sequential(block)
     x = torch.randn(1, 9, 8)

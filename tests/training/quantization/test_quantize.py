@@ -1,4 +1,4 @@
-"""Which products are quantized, and to which values: the two schemes, by module and by operand."""
+"""Which ops are quantized, and to which values: the two schemes, by module and by operand."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from brevitas.core.zero_point import ParameterZeroPoint, ZeroZeroPoint  # noqa: 
 from torch import nn  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from tests.training.small_networks import small_tiny_vit  # noqa: E402
+from tests.training.small_networks import narrow_medsam, small_tiny_vit  # noqa: E402
 from training.networks.layers import ConvNorm, MatMul  # noqa: E402
-from training.networks.network import build_lite_medsam, build_medsam  # noqa: E402
+from training.networks.network import build_lite_medsam  # noqa: E402
 from training.quantization.calibration import set_range, set_ranges  # noqa: E402
 from training.quantization.config import QuantConfig  # noqa: E402
 from training.quantization.quantize import (  # noqa: E402
@@ -38,11 +38,11 @@ QUANTIZED_AS = {
 LAYERS = (qnn.QuantConv2d, qnn.QuantConvTranspose2d, qnn.QuantLinear)
 # Counted in the definition of the network: two convolutions of the patches, three in each of the
 # two first blocks and the three mergings, one in each of the ten others, two in the neck; four
-# linear layers and two products in each of the ten.
-ENCODER_PRODUCTS = {nn.Conv2d: 2 + 2 * 3 + 3 * 3 + 10 + 2, nn.Linear: 40, MatMul: 20}
-# Seven attentions of four linear layers and two products; two perceptrons; one of three layers
-# that makes the mask's weights, and their product with the upscaled pixels.
-DECODER_PRODUCTS = {nn.ConvTranspose2d: 2, nn.Linear: 7 * 4 + 2 * 2 + 3, MatMul: 7 * 2 + 1}
+# linear layers and two matrix ops in each of the ten.
+ENCODER_OPS = {nn.Conv2d: 2 + 2 * 3 + 3 * 3 + 10 + 2, nn.Linear: 40, MatMul: 20}
+# Seven attentions of four linear layers and two matrix ops; two MLPs; one of three layers
+# that makes the mask's weights, and their op with the upscaled pixels.
+DECODER_OPS = {nn.ConvTranspose2d: 2, nn.Linear: 7 * 4 + 2 * 2 + 3, MatMul: 7 * 2 + 1}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def network(networks, request):
     return networks[request.param]
 
 
-def products_of(network, part):
+def ops_of(network, part):
     """Types by names, without what the one mask does not need; `c` is gone once folded."""
     left_out = {
         module for unused in network.mask_decoder.unused_parts() for module in unused.modules()
@@ -79,13 +79,13 @@ def products_of(network, part):
 
 @pytest.mark.parametrize(
     ("part", "expected"),
-    [("image_encoder", ENCODER_PRODUCTS), ("mask_decoder", DECODER_PRODUCTS)],
+    [("image_encoder", ENCODER_OPS), ("mask_decoder", DECODER_OPS)],
     ids=["encoder", "decoder"],
 )
-def test_every_product_is_quantized(float_network, network, part, expected):
-    before = products_of(float_network, part)
+def test_every_op_is_quantized(float_network, network, part, expected):
+    before = ops_of(float_network, part)
     assert Counter(before.values()) == expected
-    assert products_of(network, part) == {name: QUANTIZED_AS[kind] for name, kind in before.items()}
+    assert ops_of(network, part) == {name: QUANTIZED_AS[kind] for name, kind in before.items()}
     factors = 2 * expected[MatMul]
     layers = sum(expected.values()) - expected[MatMul]
     assert len(activation_quantizers(getattr(network, part))) == factors + layers
@@ -97,7 +97,7 @@ def test_weights_and_biases_are_those_of_the_float_network(float_network, networ
         assert torch.equal(state[name], value), name
 
 
-def test_norms_soft_max_and_the_prompt_encoder_stay_float(float_network, networks):
+def test_norms_softmax_and_the_prompt_encoder_stay_float(float_network, networks):
     def kinds(network):
         return Counter(
             type(module)
@@ -138,7 +138,7 @@ def test_the_paper_quantizes_activations_signed_and_per_tensor(networks):
         assert quant.msb_clamp_bit_width_impl() == 8, name
 
 
-def test_deploy_has_zero_points_in_front_of_layers_and_none_in_front_of_products(networks):
+def test_deploy_has_zero_points_in_front_of_layers_and_none_in_front_of_matrix_ops(networks):
     network = networks["deploy"]
     kinds = Counter()
     for name, module in network.named_modules():
@@ -163,10 +163,10 @@ def test_deploy_has_zero_points_in_front_of_layers_and_none_in_front_of_products
             assert right.is_signed, name
             for proxy in (left, right):
                 assert isinstance(tensor_quant(proxy).zero_point_impl, ZeroZeroPoint), name
-            kinds["after soft-max" if follows_softmax else "signed"] += 1
+            kinds["after softmax" if follows_softmax else "signed"] += 1
     # Two blocks and three mergings have a depth-wise convolution behind an expansion.
-    layers = sum(ENCODER_PRODUCTS.values()) - 20 + sum(DECODER_PRODUCTS.values()) - 15
-    expected = {"per channel": 5, "per tensor": layers - 5, "after soft-max": 17, "signed": 18}
+    layers = sum(ENCODER_OPS.values()) - 20 + sum(DECODER_OPS.values()) - 15
+    expected = {"per channel": 5, "per tensor": layers - 5, "after softmax": 17, "signed": 18}
     assert kinds == expected
 
 
@@ -214,7 +214,7 @@ class SmallNetwork(nn.Module):
         super().__init__()
         self.image_encoder = encoder
         self.mask_decoder = nn.Module()
-        self.mask_decoder.product = nn.Linear(4, 4)
+        self.mask_decoder.linear = nn.Linear(4, 4)
         self.mask_decoder.unused_parts = list
         self.eval()
 
@@ -230,9 +230,9 @@ def small_network(layers):
 
 
 class Operands(TorchDispatchMode):
-    """Keeps both sides of each convolution and matrix product that is computed."""
+    """Keeps both sides of each convolution and matrix op that is computed."""
 
-    PRODUCTS = {  # noqa: RUF012
+    OPS = {  # noqa: RUF012
         torch.ops.aten.convolution.default: (0, 1),
         torch.ops.aten.addmm.default: (1, 2),
         torch.ops.aten.mm.default: (0, 1),
@@ -244,8 +244,8 @@ class Operands(TorchDispatchMode):
         self.found = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function in self.PRODUCTS:
-            left, right = (args[i].clone() for i in self.PRODUCTS[function])
+        if function in self.OPS:
+            left, right = (args[i].clone() for i in self.OPS[function])
             is_depthwise = function is torch.ops.aten.convolution.default and args[8] > 1
             self.found.append((function, left, right, is_depthwise))
         return function(*args, **(kwargs or {}))
@@ -377,14 +377,14 @@ def test_a_network_quantized_anew_takes_the_ranges_of_another(scheme, monkeypatc
     assert torch.equal(fresh(image), trained(image))
 
 
-def test_medsam_is_quantized_by_the_same_code():
-    network = build_medsam(depth=1).eval()
+def test_medsam_is_quantized_by_the_same_code(monkeypatch):
+    network = narrow_medsam(monkeypatch)
     config = QuantConfig(ranges="percentile")
     image = torch.rand(1, 3, 1024, 1024)
     with torch.no_grad():
         expected = network.encode(image)
         quantize_network(network, config)
-        counts = Counter(products_of(network, "image_encoder").values())
+        counts = Counter(ops_of(network, "image_encoder").values())
         assert counts == {qnn.QuantConv2d: 3, qnn.QuantLinear: 4, QuantMatMul: 2}
         set_ranges(network.image_encoder, config, lambda: network.encode(image))
         embedding = network.encode(image)

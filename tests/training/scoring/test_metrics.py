@@ -183,8 +183,10 @@ def official_slowly(truth, predicted, spacing_xyz) -> tuple[float, float]:
 
 
 def surface_dice_slowly(truth, predicted, spacing) -> float:
+    occupied = (truth | predicted).nonzero()  # around which a volume is mostly empty
+    box = tuple(slice(places.min(), places.max() + 1) for places in occupied)
     points, areas = zip(
-        *(surface_points(mask, spacing) for mask in (truth, predicted)), strict=True
+        *(surface_points(mask[box], spacing) for mask in (truth, predicted)), strict=True
     )
     if not (len(points[0]) and len(points[1])):
         return 0.0
