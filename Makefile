@@ -38,16 +38,19 @@ demo: .venv/runtime
 	@echo "Pictures: demo/overlays/*.png"
 	@echo "Report:   demo/report.json"
 
+# Two processes, a file in one of them: many tests wait for a process of their own or use one core.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
+
 # Types are read again here, where torch, Ray and highdicom are installed.
 test: check $(CHECKPOINT)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 test-slow: .venv/tests $(CHECKPOINT)
 	$(BIN)/python -m pytest -m slow
 
 test-service: .venv/service
-	$(BIN)/python -m pytest -m "not slow" tests/qmedsam tests/packaging
+	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) tests/qmedsam tests/packaging
 
 container-test: .venv/runtime
 	bash tests/container/run.sh
