@@ -11,6 +11,7 @@ import importlib
 import sys
 
 from benchmarks.harness.command import Command
+from qmedsam.exit_status import NOTHING_RAN
 
 # Its name, which its module has with underscores, and what it measures.
 MEASUREMENTS = {
@@ -59,7 +60,16 @@ def main(argv: list[str] | None = None) -> int:
     """Run what the first word names."""
     words = sys.argv[1:] if argv is None else argv
     arguments = build_parser().parse_args(words[:1])
-    return load(arguments.name).main(words[1:])
+    try:
+        command = load(arguments.name)
+    except ModuleNotFoundError as error:
+        print(
+            f"{arguments.name} needs more libraries: pip install -r benchmarks/requirements.txt "
+            f"({error})",
+            file=sys.stderr,
+        )
+        return NOTHING_RAN
+    return command.main(words[1:])
 
 
 if __name__ == "__main__":

@@ -74,3 +74,18 @@ def test_the_timing_loop_runs_without_what_training_needs(tmp_path):
     (case,) = record["cases"]
     assert (case["name"], case["is_written"], case["status"]) == (name, True, 0)
     assert case["seconds"] > 0
+
+
+def test_a_library_that_is_missing_is_named():
+    code = (
+        "import sys; sys.modules['surface_distance'] = None; "
+        "from benchmarks.__main__ import main; sys.exit(main(['accuracy', '--help']))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    said = "accuracy needs more libraries: pip install -r benchmarks/requirements.txt"
+    assert said in run.stderr
+    assert "surface_distance" in run.stderr
+    assert "Traceback" not in run.stderr
