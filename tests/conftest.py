@@ -30,7 +30,7 @@ HANGS_AFTER_S = 900
 class FakeNetwork:
     """Draws each box as its mask and counts its calls.
 
-    The logit of a low-resolution pixel is positive from the first to the last pixel of the box. The
+    The logit of a low-resolution pixel is positive where its centre is inside the box. The
     embedding carries the mean of the image, so that a test can tell slices apart.
     """
 
@@ -67,7 +67,7 @@ class FakeNetwork:
             np.minimum(pixels - x0, x1 - pixels),
             np.minimum(pixels[:, None] - y0, y1 - pixels[:, None]),
         )
-        return np.clip(inside + 0.5, -1, 1).astype(np.float32)
+        return np.clip(inside, -1, 1).astype(np.float32)
 
 
 def segment_slices(network, slices, *, boxes, visits, follow=follow_mask, **options) -> LabelMap:

@@ -260,8 +260,7 @@ def _random_part(
     length: int, kept: tuple[int, int], factor: float, generator: np.random.Generator
 ) -> slice:
     """Choose a part of an axis that holds the pixels from the first to the last of `kept`."""
-    first, last = kept[0], min(kept[1], length - 1)  # a box may end at the border itself
-    first = min(first, last)
+    first, last = kept
     size = max(round(length / factor), last - first + 1)
     start = int(generator.integers(max(0, last + 1 - size), min(first, length - size) + 1))
     return slice(start, start + size)

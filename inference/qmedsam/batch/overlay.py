@@ -70,7 +70,7 @@ def draw_image_overlay(
     scale = min(LONGEST_SIDE_PX / max(height, width), max(1, SHORTEST_SIDE_PX / min(height, width)))
     picture = _resize(as_rgb(pixels), scale, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     labels = _resize(label_map, scale, cv2.INTER_NEAREST)
-    _draw_objects(picture, labels, boxes * np.float32(scale), objects)
+    _draw_objects(picture, labels, _resize_boxes(boxes, scale), objects)
     return picture
 
 
@@ -151,7 +151,7 @@ def _draw_tile(
     scale = side_px / max(image.shape)
     picture = _resize(as_rgb(image), scale, cv2.INTER_LINEAR)
     shown = _resize(labels, scale, cv2.INTER_NEAREST)
-    _draw_objects(picture, shown, boxes_2d(boxes) * np.float32(scale), objects)
+    _draw_objects(picture, shown, _resize_boxes(boxes_2d(boxes), scale), objects)
     tile = np.zeros((side_px, side_px, 3), dtype=np.uint8)
     tile[: picture.shape[0], : picture.shape[1]] = picture
     return tile
@@ -180,6 +180,13 @@ def _draw_object(picture: Picture, mask: NDArray[np.bool_], *, box: Box, color: 
     filled = mask[top : bottom + 1, left : right + 1].astype(np.uint8)
     contours, _ = cv2.findContours(filled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, contours, -1, color, thickness, cv2.LINE_AA, offset=(left, top))
+
+
+def _resize_boxes(boxes: Boxes, scale: float) -> Boxes:
+    """Return the first and last pixels of (N, 4) boxes in a resized picture."""
+    one = np.float32(1)
+    low, high = boxes[:, :2], boxes[:, 2:] + one
+    return np.concatenate([low * np.float32(scale), high * np.float32(scale) - one], axis=1)
 
 
 def _resize(image: NDArray[Value], scale: float, interpolation: int) -> NDArray[Value]:

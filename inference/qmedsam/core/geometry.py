@@ -1,6 +1,7 @@
 """Sizes and boxes between the original image and the model frame; pure arithmetic.
 
-Sizes are (height, width). Boxes are xyxy in pixels; the integer coordinate i names pixel i.
+Sizes are (height, width). Boxes are xyxy and name their first and last pixel: a box is the area from
+`low - 0.5` to `high + 0.5`, where pixel i reaches from i - 0.5 to i + 0.5.
 """
 
 from __future__ import annotations
@@ -43,27 +44,23 @@ class ModelFrame:
     def boxes_to_model(self, boxes: Boxes) -> Boxes:
         """Map (N, 4) boxes, or one (4,), of the original image to the model frame.
 
-        A coordinate names a pixel, so that centres of pixels are mapped to centres; see
-        docs/decisions.md.
+        The network takes corners, so that the edges of the area are mapped; where an image is
+        enlarged they lie far from the centres of its pixels (docs/decisions.md).
         """
-        half = np.float32(0.5)
-        return ((boxes + half) * np.float32(self.scale) - half).astype(np.float32)
-
-    def mask_box_to_model(self, box: Box) -> Box:
-        """Map the (4,) box of a mask, first and last pixel, to the pixels of the model frame.
-
-        Unlike a drawn box it covers its last pixel whole, which is many pixels of the model frame
-        where the image is enlarged; mapping centres would shrink the box from slice to slice.
-        """
-        scale = np.float32(self.scale)
-        low, high = box[:2] * scale, (box[2:] + np.float32(1)) * scale - np.float32(1)
-        return np.concatenate([low, np.maximum(low, high)]).astype(np.float32)
+        scale, half = np.float32(self.scale), np.float32(0.5)
+        low, high = boxes[..., :2], boxes[..., 2:] + np.float32(1)
+        return (np.concatenate([low, high], axis=-1) * scale - half).astype(np.float32)
 
 
 def clip_boxes(boxes: Boxes, hw: tuple[int, int]) -> Boxes:
-    """Move the coordinates of (N, 4) boxes that lie outside an image of size `hw` to its border."""
+    """Move coordinates that lie outside an image of size `hw` to its first or last pixel.
+
+    Args:
+        boxes: (N, 4), or one (4,).
+        hw: of the image.
+    """
     height, width = hw
-    highest = np.array([width, height, width, height], dtype=np.float32)
+    highest = np.array([width, height, width, height], dtype=np.float32) - np.float32(1)
     return np.clip(boxes, np.float32(0), highest)
 
 

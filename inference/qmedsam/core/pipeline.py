@@ -100,7 +100,6 @@ def decode_objects(
         crop_of: the part of the embedding to decode for a box.
     """
     frame = ModelFrame((slices[0].shape[0], slices[0].shape[1]), network.image_size)
-    own_prompts = frame.boxes_to_model(schedule.boxes)
     found: dict[tuple[int, int], Box] = {}  # by object and slice
     turns = _Turns(network, stopwatch)
 
@@ -117,7 +116,8 @@ def decode_objects(
 
     with closing(encoded_visits(slices, schedule.visits, encode)) as visits:
         for visit, encoded in visits:
-            prompts = _prompts(visit, own_prompts, found=found, schedule=schedule, frame=frame)
+            boxes = _boxes(visit, found=found, schedule=schedule, frame=frame)
+            prompts = frame.boxes_to_model(boxes)
             crops = [crop_of(prompt, network.image_size) for prompt in prompts]
             decoded = _decode(turns, encoded, prompts, crops=crops, box_batch_size=box_batch_size)
             for row, low_res_logits in decoded:
@@ -224,21 +224,16 @@ def volume_shape(pixels: NDArray[np.uint8], prompts: Prompts) -> tuple[int, int,
     return depth, height, width
 
 
-def _prompts(
-    visit: Visit,
-    own_prompts: Boxes,
-    *,
-    found: dict[tuple[int, int], Box],
-    schedule: Schedule,
-    frame: ModelFrame,
+def _boxes(
+    visit: Visit, *, found: dict[tuple[int, int], Box], schedule: Schedule, frame: ModelFrame
 ) -> Boxes:
-    """Return the (N, 4) prompts of a visit in the model frame."""
-    prompts = own_prompts[list(visit.objects)]
+    """Return the (N, 4) boxes that prompt the objects of a visit, in the original image."""
+    boxes = schedule.boxes[list(visit.objects)]
     for row, index in enumerate(visit.objects):
         neighbour = found.get((index, visit.z - visit.step)) if visit.step else None
         if neighbour is not None:
-            prompts[row] = schedule.follow(neighbour, prompts[row], frame)
-    return prompts
+            boxes[row] = schedule.follow(neighbour, boxes[row], frame)
+    return boxes
 
 
 class _Turns:

@@ -86,27 +86,26 @@ def propagation_visits(
     ]
 
 
-def follow_mask(mask_box: Box, own_prompt: Box, frame: ModelFrame) -> Box:
-    """Return the prompt that follows a neighbour's mask: its box, grown, wherever that leads.
+def follow_mask(mask_box: Box, own_box: Box, frame: ModelFrame) -> Box:
+    """Return the box that follows a neighbour's mask: the mask's, grown, wherever that leads.
 
     Args:
-        mask_box: (4,), of the mask, pixels of the original image.
-        own_prompt: (4,), the object's own box in the model frame.
-        frame: of the slices.
+        mask_box: (4,), of the mask, pixels of the original image as all boxes here.
+        own_box: (4,), the object's own.
+        frame: of the slices, which says how large a pixel of the model frame is.
 
     Returns:
-        (4,), model frame.
+        (4,), inside the image.
     """
-    grown = grow_box(frame.mask_box_to_model(mask_box), PROPAGATION_MARGIN_PX)
-    return clip_boxes(grown, (frame.image_size, frame.image_size))
+    return clip_boxes(grow_box(mask_box, PROPAGATION_MARGIN_PX / frame.scale), frame.original_hw)
 
 
-def follow_mask_within_box(mask_box: Box, own_prompt: Box, frame: ModelFrame) -> Box:
-    """Return the prompt of `follow_mask` limited by the own box; that box where nothing is left."""
-    followed = follow_mask(mask_box, own_prompt, frame)
-    low = np.maximum(followed[:2], own_prompt[:2])
-    high = np.minimum(followed[2:], own_prompt[2:])
-    return np.concatenate([low, high]) if np.all(low < high) else own_prompt
+def follow_mask_within_box(mask_box: Box, own_box: Box, frame: ModelFrame) -> Box:
+    """Return the box of `follow_mask` limited by the own box; that box where nothing is left."""
+    followed = follow_mask(mask_box, own_box, frame)
+    low = np.maximum(followed[:2], own_box[:2])
+    high = np.minimum(followed[2:], own_box[2:])
+    return np.concatenate([low, high]) if np.all(low <= high) else own_box
 
 
 # The visits of each volume prompt, and what becomes of a neighbour's mask where there is one.
@@ -124,7 +123,7 @@ class Schedule:
     Attributes:
         boxes: (N, 4), xyxy, pixels of the original image; row i is label i + 1.
         visits: which objects to decode on which slice, in order.
-        follow: how a neighbour's mask becomes a prompt, in visits that follow one.
+        follow: how a neighbour's mask becomes a box, in visits that follow one.
     """
 
     boxes: Boxes

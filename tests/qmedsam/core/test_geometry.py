@@ -24,31 +24,26 @@ def test_the_long_side_fills_the_model_frame(original_hw, resized_hw):
     assert ModelFrame(original_hw, 256).resized_hw == resized_hw
 
 
-def test_boxes_map_centres_of_pixels_to_centres():
-    boxes = np.array([[0, 10, 511, 21]], dtype=np.float32)
-    halved = ModelFrame((100, 512), 256).boxes_to_model(boxes)
-    np.testing.assert_array_equal(halved, [[-0.25, 4.75, 255.25, 10.25]])
-    doubled = ModelFrame((100, 128), 256).boxes_to_model(boxes)
-    np.testing.assert_array_equal(doubled, [[0.5, 20.5, 1022.5, 42.5]])
+def test_boxes_map_the_edges_of_their_first_and_last_pixels():
+    box = np.array([[3, 0, 3, 9]], dtype=np.float32)
+    # Pixel 3 of an image enlarged eightfold is the model pixels 24 to 31, whose edges these are.
+    enlarged = ModelFrame((32, 32), 256).boxes_to_model(box)
+    np.testing.assert_array_equal(enlarged, [[23.5, -0.5, 31.5, 79.5]])
+    same = ModelFrame((100, 256), 256).boxes_to_model(box)
+    np.testing.assert_array_equal(same, [[2.5, -0.5, 3.5, 9.5]])
+    reduced = ModelFrame((1024, 1024), 256).boxes_to_model(box)
+    np.testing.assert_array_equal(reduced, [[0.25, -0.5, 0.5, 2.0]])
 
 
-def test_boxes_stay_where_the_image_keeps_its_size():
-    boxes = np.array([[3, 10, 200, 21]], dtype=np.float32)
-    np.testing.assert_array_equal(ModelFrame((100, 256), 256).boxes_to_model(boxes), boxes)
+def test_the_box_of_a_whole_image_covers_the_resized_image():
+    frame = ModelFrame((16, 64), 256)
+    box = frame.boxes_to_model(np.array([0, 0, 63, 15], dtype=np.float32))
+    np.testing.assert_array_equal(box, [-0.5, -0.5, 255.5, 63.5])
 
 
-def test_the_box_of_a_mask_covers_its_pixels():
-    box = np.array([3, 0, 3, 9], dtype=np.float32)
-    # Pixel 3 of an image enlarged eightfold is the model pixels 24 to 31.
-    enlarged = ModelFrame((32, 32), 256).mask_box_to_model(box)
-    np.testing.assert_array_equal(enlarged, [24, 0, 31, 79])
-    reduced = ModelFrame((1024, 1024), 256).mask_box_to_model(box)
-    np.testing.assert_array_equal(reduced, [0.75, 0, 0.75, 1.5])
-
-
-def test_clip_boxes_moves_coordinates_to_the_border():
+def test_clip_boxes_moves_coordinates_to_the_first_or_last_pixel():
     boxes = np.array([[-5, 3, 40, 99]], dtype=np.float32)
-    np.testing.assert_array_equal(clip_boxes(boxes, (50, 30)), [[0, 3, 30, 50]])
+    np.testing.assert_array_equal(clip_boxes(boxes, (50, 30)), [[0, 3, 29, 49]])
 
 
 def test_grow_box_moves_each_side_outwards():

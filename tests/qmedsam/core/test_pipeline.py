@@ -72,10 +72,17 @@ def test_box_batch_size_does_not_change_the_result(fake_network, visits_of, box_
 
 
 def test_objects_of_a_slice_whose_crops_are_alike_are_decoded_in_one_call(fake_network):
-    boxes = np.array([[1, 1, 0, 20, 20, 6], [5, 5, 1, 24, 23, 5]], dtype=np.float32)
+    boxes = np.array([[1, 1, 0, 20, 20, 6], [2, 2, 1, 21, 20, 5]], dtype=np.float32)
     visits = fixed_visits(boxes, range(len(boxes)))
     segment(fake_network, random_volume(7), boxes[:, [0, 1, 3, 4]], visits)
     assert [len(batch) for batch in fake_network.decoded] == [len(v.objects) for v in visits]
+
+
+def edges_in_model(boxes, frame):
+    """Return where the edges of the first and last pixels of (N, 4) boxes lie."""
+    return ((boxes + np.float32([0, 0, 1, 1])) * np.float32(frame.scale) - np.float32(0.5)).astype(
+        np.float32
+    )
 
 
 def propagate_slowly(network, volume, boxes, *, is_limited):
@@ -83,33 +90,33 @@ def propagate_slowly(network, volume, boxes, *, is_limited):
     label_map = np.zeros(volume.shape, dtype=np.uint8)
     frame = ModelFrame(volume.shape[1:], 256)
 
-    def mask_of(z, prompt):
+    def mask_of(z, box):
+        prompts = edges_in_model(box[None], frame)
         embedding = network.encode(preprocess_image(volume[z], 256))
-        patch = logits_to_patch(network.draw(embedding, prompt[None])[0], frame)
+        patch = logits_to_patch(network.draw(embedding, prompts)[0], frame)
         return patch.whole(volume.shape[1:])
 
-    def prompt_from(mask, own):
+    def box_from(mask, own):
         rows, columns = np.nonzero(mask)
         if rows.size == 0:
             return own
-        # All model pixels that the first and the last pixel of the mask cover.
-        box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-        box = box * frame.scale - [0, 0, 1, 1]
-        box += PROPAGATION_MARGIN_PX * np.array([-1, -1, 1, 1])
-        box = np.clip(box, 0, 256).astype(np.float32)
+        box = np.array([columns.min(), rows.min(), columns.max(), rows.max()], dtype=np.float32)
+        box += np.float32(PROPAGATION_MARGIN_PX / frame.scale) * np.float32([-1, -1, 1, 1])
+        height, width = mask.shape
+        box = np.clip(box, 0, np.float32([width - 1, height - 1, width - 1, height - 1]))
         if not is_limited:
             return box
         box = np.array([max(box[0], own[0]), max(box[1], own[1]), *np.minimum(box[2:], own[2:])])
-        return box if box[0] < box[2] and box[1] < box[3] else own
+        return box if box[0] <= box[2] and box[1] <= box[3] else own
 
     for label, (x0, y0, z0, x1, y1, z1) in enumerate(boxes, start=1):
-        own = ((np.array([x0, y0, x1, y1]) + 0.5) * frame.scale - 0.5).astype(np.float32)
+        own = np.array([x0, y0, x1, y1], dtype=np.float32)
         middle = (int(z0) + int(z1)) // 2
         masks = {middle: mask_of(middle, own)}
         for z in range(middle + 1, int(z1) + 1):
-            masks[z] = mask_of(z, prompt_from(masks[z - 1], own))
+            masks[z] = mask_of(z, box_from(masks[z - 1], own))
         for z in range(middle - 1, int(z0) - 1, -1):
-            masks[z] = mask_of(z, prompt_from(masks[z + 1], own))
+            masks[z] = mask_of(z, box_from(masks[z + 1], own))
         for z, mask in masks.items():
             label_map[z][mask] = label
     return label_map
@@ -120,7 +127,7 @@ def segment_slowly(network, volume, boxes):
     label_map = np.zeros(volume.shape, dtype=np.uint8)
     frame = ModelFrame(volume.shape[1:], 256)
     for label, (x0, y0, z0, x1, y1, z1) in enumerate(boxes, start=1):
-        own = ((np.array([[x0, y0, x1, y1]]) + 0.5) * frame.scale - 0.5).astype(np.float32)
+        own = edges_in_model(np.array([[x0, y0, x1, y1]], dtype=np.float32), frame)
         for z in range(int(z0), int(z1) + 1):
             embedding = network.encode(preprocess_image(volume[z], 256))
             patch = logits_to_patch(network.draw(embedding, own)[0], frame)

@@ -78,7 +78,19 @@ def as_box(*values: float) -> np.ndarray:
 
 def test_a_followed_mask_grows_by_the_margin_up_to_the_border():
     followed = follow_mask(as_box(10, 1, 20, 255), as_box(0, 0, 5, 5), FRAME)
-    assert followed.tolist() == [7, 0, 23, 256]
+    assert followed.tolist() == [7, 0, 23, 255]
+
+
+def test_the_margin_is_in_pixels_of_the_model_frame():
+    reduced = ModelFrame((512, 512), 256)
+    followed = follow_mask(as_box(100, 100, 200, 200), as_box(0, 0, 5, 5), reduced)
+    assert followed.tolist() == [94, 94, 206, 206]
+
+
+def test_a_mask_of_one_pixel_on_the_edge_of_the_own_box_is_followed():
+    narrow = as_box(13, 10, 13, 50)
+    followed = follow_mask_within_box(as_box(10, 20, 10, 20), narrow, FRAME)
+    assert followed.tolist() == [13, 17, 13, 23]
 
 
 @pytest.mark.parametrize(

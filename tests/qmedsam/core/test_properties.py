@@ -87,7 +87,7 @@ def test_boxes_inside_an_image_stay_inside_the_resized_image(height, width, boxe
     frame = ModelFrame((height, width), 256)
     mapped = frame.boxes_to_model(clip_boxes(np.sort(boxes, axis=1), (height, width)))
     resized_height, resized_width = frame.resized_hw
-    half_a_pixel = frame.scale  # half of an original pixel, and rounding of the resized size
-    assert mapped[:, [0, 2]].max(initial=0) <= resized_width + half_a_pixel
-    assert mapped[:, [1, 3]].max(initial=0) <= resized_height + half_a_pixel
-    assert mapped.min(initial=0) >= -half_a_pixel
+    rounding = 1.0  # half a pixel of the resized size, and half a pixel beyond the last centre
+    assert mapped[:, [0, 2]].max(initial=0) <= resized_width + rounding
+    assert mapped[:, [1, 3]].max(initial=0) <= resized_height + rounding
+    assert mapped.min(initial=0) >= -0.5

@@ -184,9 +184,9 @@ def test_the_files_box_is_not_shifted_and_both_are_clipped(generator):
     own = Augmentation(own_box=1, box_shift_px=(5, 5))
     assert prompt_boxes(make_scene(), own, frame, generator).tolist() == [[0, 1, 3, 2]]
     scene = make_scene(file_box=(-3, 1, 99, 2))
-    assert prompt_boxes(scene, own, frame, generator).tolist() == [[0, 1, 6, 2]]
+    assert prompt_boxes(scene, own, frame, generator).tolist() == [[0, 1, 5, 2]]
     moved = Augmentation(own_box=0, box_shift_px=(50, 50))
-    assert prompt_boxes(scene, moved, frame, generator).tolist() == [[0, 0, 6, 4]]
+    assert prompt_boxes(scene, moved, frame, generator).tolist() == [[0, 0, 5, 3]]
 
 
 def test_each_object_chooses_its_own_box(generator):

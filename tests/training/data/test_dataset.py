@@ -68,9 +68,10 @@ def test_an_image_becomes_a_sample_as_inference_would_see_it(root):
     with np.load(root / "US" / "a.npz") as archive:
         np.testing.assert_array_equal(sample.image, preprocess_image(archive["imgs"], SIZE)[0])
     assert sample.teacher_image is sample.image
-    assert sample.boxes.tolist() == [[20, 10, 59, 29], [100, 50, 119, 89], [200, 100, 249, 109]]
+    first_and_last = sample.boxes + [0.5, 0.5, -0.5, -0.5]
+    assert first_and_last.tolist() == [[20, 10, 59, 29], [100, 50, 119, 89], [200, 100, 249, 109]]
     assert sample.masks.shape == (3, 256, 256)
-    assert [mask_to_box(mask > 0).tolist() for mask in sample.masks] == sample.boxes.tolist()
+    assert [mask_to_box(mask > 0).tolist() for mask in sample.masks] == first_and_last.tolist()
     assert sample.masks.sum(axis=(1, 2)).tolist() == [800, 800, 500]
     assert {array.dtype for array in (sample.image, sample.boxes, sample.masks)} == {
         np.dtype(np.float32)
@@ -82,25 +83,25 @@ def test_a_slice_of_a_volume_is_prompted_by_its_mask_or_the_whole_object(root):
     tight = make_dataset(root)[Draw("CT", 1, 0, 0)]
     assert tight.key == "CT/Lung/b.npz#2"
     assert tight.image.shape == (3, SIZE, SIZE)
-    assert tight.boxes.tolist() == [[33.5, 65.5, 93.5, 77.5]]
+    assert tight.boxes.tolist() == [[31.5, 63.5, 95.5, 79.5]]
     assert mask_to_box(tight.masks[0] > 0).tolist() == [32, 64, 95, 79]
     own = Augmentation(flip_horizontal=0, flip_vertical=0, own_box=1)
     whole = make_dataset(root, own)[Draw("CT", 1, 0, 0)]
-    assert whole.boxes.tolist() == [[33.5, 65.5, 93.5, 125.5]]
+    assert whole.boxes.tolist() == [[31.5, 63.5, 95.5, 127.5]]
 
 
 def test_a_large_model_frame_has_masks_of_the_same_size(root):
     sample = make_dataset(root, image_size=1024)[Draw("CT", 0, 0, 0)]
     assert sample.image.shape == (3, 1024, 1024)
     assert sample.masks.shape == (1, 256, 256)
-    assert sample.boxes.tolist() == [[135.5, 263.5, 375.5, 503.5]]
+    assert sample.boxes.tolist() == [[127.5, 255.5, 383.5, 511.5]]
 
 
 def test_objects_are_chosen_at_random_and_at_most_so_many(root):
     dataset = make_dataset(root, objects_per_image=2)
     chosen = [dataset[Draw("US", 0, 0, position)].boxes[:, 0].tolist() for position in range(30)]
     assert {len(boxes) for boxes in chosen} == {2}
-    assert {x for boxes in chosen for x in boxes} == {20, 100, 200}
+    assert {x for boxes in chosen for x in boxes} == {19.5, 99.5, 199.5}
 
 
 @pytest.mark.parametrize("draw", [Draw("US", 0, 0, 0), Draw("CT", 0, 0, 0)], ids=["2D", "3D"])
@@ -141,9 +142,7 @@ def test_a_zoomed_sample_keeps_its_objects_whole(root):
         assert sample.geometry == "free"
         width, height = (box[2:] - box[:2] + 1).tolist()
         assert width == pytest.approx(height, abs=2)
-        scale = width / 16  # model pixels of one original pixel
-        inset = (scale - 1) / 2  # to the centres of the outermost original pixels
-        expected = box + np.array([inset, inset, -inset, -inset])
+        expected = box + np.array([-0.5, -0.5, 0.5, 0.5])  # to the edges of its pixels
         assert sample.boxes[0] == pytest.approx(expected, abs=1.5)
         widths.append(width)
     assert min(widths) < 60 < 100 < max(widths)
@@ -233,7 +232,7 @@ def test_boxes_of_vanished_objects_are_left_out(tmp_path):
     boxes = [[0, 0, 0, 0], [100, 100, 199, 199]]
     save(tmp_path / "US" / "a.npz", np.zeros_like(labels), labels, boxes)
     sample = make_dataset(tmp_path)[Draw("US", 0, 0, 0)]
-    assert sample.boxes.tolist() == [[24.625, 24.625, 49.375, 49.375]]
+    assert sample.boxes.tolist() == [[24.5, 24.5, 49.5, 49.5]]
     assert sample.masks.shape == (1, 256, 256)
 
 

@@ -78,6 +78,11 @@ def read(root, slices_per_volume=4, objects_per_image=8):
     return validation_slices(root, build_index(root), settings, SIZE)
 
 
+def edges_of(boxes):
+    """Return where the edges of the first and last pixels lie, where the image keeps its size."""
+    return np.array(boxes, dtype=np.float32) + np.float32([-0.5, -0.5, 0.5, 0.5])
+
+
 def slice_of(modality, case, *hits):
     """A slice of 256x256 with objects that are drawn as they are, or elsewhere."""
     boxes, masks = [], []
@@ -90,7 +95,7 @@ def slice_of(modality, case, *hits):
         case,
         ModelFrame((SIZE, SIZE), SIZE),
         np.zeros((1, 3, SIZE, SIZE), dtype=np.float32),
-        np.array(boxes, dtype=np.float32),
+        edges_of(boxes),
         tuple(masks),
     )
 
@@ -117,7 +122,7 @@ def test_a_missed_object_counts_nothing_and_half_a_mask_two_thirds():
     missed = slice_of("US", "a", True, False)
     assert validate(BoxNetwork(), [missed], nullcontext()) == {"US": pytest.approx(0.5)}
     half = slice_of("US", "a", True)
-    half.boxes[0, 2] = 19  # ten of twenty columns: 2 * 100 / (100 + 200)
+    half.boxes[0, 2] = 19.5  # ten of twenty columns: 2 * 100 / (100 + 200)
     assert validate(BoxNetwork(), [half], nullcontext()) == {"US": pytest.approx(2 / 3)}
 
 
@@ -194,7 +199,7 @@ def test_objects_are_chosen_evenly(tmp_path):
     save_image(tmp_path / "US" / "a.npz", (SIZE, SIZE), boxes)
     (item,) = read(tmp_path, objects_per_image=3)
     # The middles of three parts of twelve: 2, 6 and 10 from the first on.
-    assert item.boxes.tolist() == [boxes[2], boxes[6], boxes[10]]
+    assert item.boxes.tolist() == edges_of([boxes[2], boxes[6], boxes[10]]).tolist()
     assert [mask.sum() for mask in item.masks] == [13 * 6, 17 * 6, 21 * 6]
 
 
@@ -216,8 +221,8 @@ def test_a_slice_is_prompted_by_the_box_of_the_volume(tmp_path):
     labels[1, 16:20, 8:12] = 1
     save(tmp_path / "CT" / "a.npz", labels, labels, [[8, 16, 0, 23, 31, 1]])
     large, small = read(tmp_path)
-    # Pixels are four times as large in the model frame: (8 + 1/2) * 4 - 1/2.
-    assert large.boxes.tolist() == small.boxes.tolist() == [[33.5, 65.5, 93.5, 125.5]]
+    # Pixels are four times as large in the model frame: 8 * 4 - 1/2 to (23 + 1) * 4 - 1/2.
+    assert large.boxes.tolist() == small.boxes.tolist() == [[31.5, 63.5, 95.5, 127.5]]
     assert small.frame == ModelFrame((64, 64), SIZE)
     assert (large.masks[0].sum(), small.masks[0].sum()) == (256, 16)
     assert large.masks[0].shape == (64, 64)
