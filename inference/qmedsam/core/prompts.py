@@ -12,6 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InvalidCaseError
 from .geometry import Boxes
+from .notes import (
+    CLIPPED,
+    OUTSIDE,
+    PUT_IN_ORDER,
+    ROUNDED,
+    described_extent,
+    named_boxes,
+    notes_of,
+)
 
 COLOUR_CHANNELS = (3, 4)
 IMAGE_CHANNELS = (1, *COLOUR_CHANNELS)
@@ -68,7 +77,7 @@ def check_prompts(
     shown = rows if written is None else written.astype(np.float64)
     broken = np.any(~np.isfinite(rows), axis=1)
     if broken.any():
-        raise InvalidCaseError(f"Boxes must be finite, got {_named(shown, broken)}")
+        raise InvalidCaseError(f"Boxes must be finite, got {named_boxes(shown, broken)}")
     half = rows.shape[1] // 2
     low, high = rows[:, :half], rows[:, half:]
     ordered = np.concatenate([np.minimum(low, high), np.maximum(low, high)], axis=1)
@@ -77,18 +86,17 @@ def check_prompts(
     if is_volume:
         rounded[:, [2, 5]] = np.floor(ordered[:, [2, 5]] + 0.5)
     clipped = _clipped(rounded, pixels.shape)
-    notes = {
-        "Minimum and maximum were swapped in": np.any(low > high, axis=1),
-        "Slices were rounded in": np.any(rounded != ordered, axis=1),
-        f"Nothing of {pixels.shape} is inside": outside,
-        f"Clipped to {pixels.shape} was": np.any(clipped != rounded, axis=1) & ~outside,
+    extent = described_extent(pixels.shape, is_volume=is_volume)
+    kinds = {
+        PUT_IN_ORDER: np.any(low > high, axis=1),
+        ROUNDED: np.any(rounded != ordered, axis=1),
+        OUTSIDE % extent: outside,
+        CLIPPED % extent: np.any(clipped != rounded, axis=1) & ~outside,
     }
     return Prompts(
         boxes=clipped.astype(np.float32),
         objects=tuple(int(i) for i in np.flatnonzero(~outside)),
-        notes=tuple(
-            f"{text} {_named(shown, which)}" for text, which in notes.items() if which.any()
-        ),
+        notes=notes_of(shown, kinds),
     )
 
 
@@ -236,11 +244,3 @@ def _extent(shape: tuple[int, ...], axes: int) -> NDArray[np.int64]:
     if axes == IMAGE_COLUMNS // 2:
         return np.array([shape[1], shape[0]])
     return np.array([shape[2], shape[1], shape[0]])
-
-
-def _named(boxes: NDArray[np.float64], chosen: NDArray[np.bool_]) -> str:
-    """Name the first of the chosen boxes by label, and say how many more there are."""
-    labels = np.flatnonzero(chosen) + 1
-    values = ", ".join(f"{value:g}" for value in boxes[labels[0] - 1])
-    more = f" and {labels.size - 1} more" if labels.size > 1 else ""
-    return f"box {labels[0]} ({values}){more}"

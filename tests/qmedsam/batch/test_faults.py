@@ -212,20 +212,20 @@ VOLUME = np.zeros((3, 40, 60), np.uint8)
 MOST_DECODED = 260  # by the real model: more than 8 bits can count, in several calls
 # Members of a case that is odd, what is warned of, and the labels of its label map.
 ODD = {
-    "swapped-corners": (IMAGE, [[30, 20, 5, 5]], "swapped in box 1", {1}),
-    "beyond-the-border": (IMAGE, [[-9, -9, 99, 99]], "Clipped", {1}),
-    "outside": (IMAGE, [[100, 100, 120, 120], [5, 5, 30, 20]], "inside box 1", {2}),
+    "swapped-corners": (IMAGE, [[30, 20, 5, 5]], "Box 1 (30, 20, 5, 5) was put in order", {1}),
+    "beyond-the-border": (IMAGE, [[-9, -9, 99, 99]], "was clipped", {1}),
+    "outside": (IMAGE, [[100, 100, 120, 120], [5, 5, 30, 20]], "lay outside", {2}),
     "no-area": (IMAGE, [[7, 7, 7, 7]], "", set()),
     "no-boxes": (IMAGE, np.zeros((0, 4)), "", set()),
     "a-thousand-boxes": (IMAGE, [[x % 50, 2, x % 50 + 3, 9] for x in range(1000)], "", {1000}),
-    "boxes-beyond-float32": (IMAGE, [[0, 0, 1e300, 1e300]], "Clipped", {1}),
+    "boxes-beyond-float32": (IMAGE, [[0, 0, 1e300, 1e300]], "was clipped", {1}),
     "thin": (np.ones((1, 1000), np.uint8), [[5, 0, 30, 1]], "", {1}),
     "one-pixel": (np.ones((1, 1), np.uint8), [[0, 0, 0, 0]], "", set()),
     "one-colour": (np.full((40, 60, 3), 9, np.uint8), [[5, 5, 30, 20]], "", {1}),
     "transparent": (np.zeros((40, 60, 4), np.uint8), [[5, 5, 30, 20]], "", {1}),
     "one-slice": (VOLUME[:1], [[5, 5, 0, 30, 20, 0]], "", {1}),
-    "slices-outside": (VOLUME, [[5, 5, 7, 30, 20, 9]], "inside box 1", set()),
-    "slices-swapped": (VOLUME, [[5, 5, 2, 30, 20, 0]], "swapped in box 1", {1}),
+    "slices-outside": (VOLUME, [[5, 5, 7, 30, 20, 9]], "lay outside", set()),
+    "slices-swapped": (VOLUME, [[5, 5, 2, 30, 20, 0]], "was put in order", {1}),
     "column-by-column": (np.asfortranarray(IMAGE), [[5, 5, 30, 20]], "", {1}),
     "not-a-native-order": (IMAGE, np.array([[5, 5, 30, 20]], ">f8"), "", {1}),
 }

@@ -142,9 +142,9 @@ def test_a_corrected_box_is_noted(folders, tmp_path, caplog):
     report = tmp_path / "report.json"
     assert run(folders, "--report", str(report)) == DONE
     assert json.loads(report.read_text())["cases"][0]["notes"] == [
-        "Minimum and maximum were swapped in box 1 (30, 20, 1, 2)"
+        "Box 1 (30, 20, 1, 2) was put in order, minimum first"
     ]
-    assert "case.npz: Minimum and maximum were swapped" in caplog.text
+    assert "case.npz: Box 1 (30, 20, 1, 2) was put in order" in caplog.text
 
 
 def test_a_missing_input_folder_means_nothing_ran(tmp_path, caplog):

@@ -43,7 +43,10 @@ def test_how_labels_were_made_goes_with_them(tmp_path, picture):
 def test_a_corrected_box_is_named_as_it_was_written(tmp_path, nifti, caplog):
     words = ["segment", str(nifti), "--box", "3,4,1,20,25,99", "-o", str(tmp_path / "a.nii")]
     assert main(words) == 0
-    assert "box 1 (3, 4, 1, 20, 25, 99)" in caplog.text
+    assert (
+        "Box 1 (3, 4, 1, 20, 25, 99) reached beyond the volume of 8 slices of 40 x 30 pixels"
+        in caplog.text
+    )
 
 
 def test_a_volume_is_segmented_by_one_command(tmp_path, nifti):

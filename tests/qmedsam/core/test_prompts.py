@@ -63,32 +63,43 @@ def test_one_box_may_come_without_its_axis():
 def test_inverted_boxes_are_swapped_with_a_note():
     prompts = check_prompts(IMAGE, np.array([[1, 2, 3, 4], [30, 4, 3, 2]]))
     np.testing.assert_array_equal(prompts.boxes[1], [3, 2, 30, 4])
-    assert prompts.notes == ("Minimum and maximum were swapped in box 2 (30, 4, 3, 2)",)
+    assert prompts.notes == ("Box 2 (30, 4, 3, 2) was put in order, minimum first",)
     assert prompts.objects == (0, 1)
 
 
 @pytest.mark.parametrize(
-    ("pixels", "box"),
+    ("pixels", "box", "note"),
     [
-        pytest.param(IMAGE, [60, 2, 80, 4], id="right"),
-        pytest.param(IMAGE, [2, -9, 8, -1], id="above"),
-        pytest.param(VOLUME, [1, 2, 8, 3, 4, 9], id="after-the-last-slice"),
-        pytest.param(VOLUME, [1, 2, -9, 3, 4, -1], id="before-the-first-slice"),
+        pytest.param(IMAGE, [60, 2, 80, 4], "(60, 2, 80, 4) lay outside the image", id="right"),
+        pytest.param(IMAGE, [2, -9, 8, -1], "(2, -9, 8, -1) lay outside the image", id="above"),
+        pytest.param(
+            VOLUME,
+            [1, 2, 8, 3, 4, 9],
+            "(1, 2, 8, 3, 4, 9) lay outside the volume of 8 slices",
+            id="after-the-last-slice",
+        ),
+        pytest.param(
+            VOLUME,
+            [1, 2, -9, 3, 4, -1],
+            "(1, 2, -9, 3, 4, -1) lay outside the volume of 8 slices",
+            id="before-the-first-slice",
+        ),
     ],
 )
-def test_a_box_outside_keeps_its_label_without_an_object(pixels, box):
+def test_a_box_outside_keeps_its_label_without_an_object(pixels, box, note):
     good = [1, 1, 5, 5] if len(box) == 4 else [1, 1, 0, 5, 5, 2]
     prompts = check_prompts(pixels, np.array([good, box, good]))
     assert prompts.objects == (0, 2)
     assert len(prompts.boxes) == 3
-    assert prompts.notes[0].startswith(f"Nothing of {pixels.shape} is inside box 2")
-    assert len(prompts.notes) == 1
+    assert prompts.notes == (f"Box 2 {note} of 60 x 50 pixels and left no label",)
 
 
 def test_boxes_beyond_the_border_are_clipped_with_a_note():
     prompts = check_prompts(IMAGE, np.array([[-5, 2, 99, 40]]))
     np.testing.assert_array_equal(prompts.boxes, [[0, 2, 60, 40]])
-    assert prompts.notes == ("Clipped to (50, 60, 3) was box 1 (-5, 2, 99, 40)",)
+    assert prompts.notes == (
+        "Box 1 (-5, 2, 99, 40) reached beyond the image of 60 x 50 pixels and was clipped",
+    )
 
 
 def test_slices_beyond_the_volume_are_clipped_and_rounded():
@@ -103,7 +114,9 @@ def test_slices_beyond_the_volume_are_clipped_and_rounded():
 def test_slices_are_rounded_half_up_with_a_note(z_min, z_max, expected):
     prompts = check_prompts(VOLUME, np.array([[1, 2, z_min, 9, 9, z_max]]))
     np.testing.assert_array_equal(prompts.boxes[0, [2, 5]], expected)
-    assert prompts.notes[0].startswith("Slices were rounded in box 1")
+    assert prompts.notes == (
+        f"Box 1 (1, 2, {z_min:g}, 9, 9, {z_max:g}) was rounded to whole slices",
+    )
     assert prompts.objects == (0,)
 
 
