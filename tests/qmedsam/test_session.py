@@ -100,6 +100,7 @@ def test_masks_of_a_volume_have_its_depth(segmenter):
         (IMAGE / 255, OVERLAPPING, "must be uint8"),
         (IMAGE[0, 0], OVERLAPPING, "must be an image"),
         (IMAGE, [[1, 2, 3]], r"shape \(N, 4\)"),
+        (IMAGE, [[0.1, 0.2, 0.3, 0.4]], "image, 300 x 200, got x and y from 0.1 to 0.4"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(segmenter, pixels, boxes, message):

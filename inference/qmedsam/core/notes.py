@@ -14,6 +14,7 @@ PUT_IN_ORDER = "{was} put in order, minimum first"
 ROUNDED = "{was} rounded to whole slices"
 OUTSIDE = "lay outside the %s and left no label"
 CLIPPED = "reached beyond the %s and {was} clipped"
+CORNER = "{was} taken for 2 x 2 pixels, not for the whole image in normalised coordinates"
 
 
 def named_boxes(written: NDArray[np.float64], chosen: NDArray[np.bool_]) -> str:

@@ -14,6 +14,7 @@ from ..errors import InvalidCaseError
 from .geometry import Boxes
 from .notes import (
     CLIPPED,
+    CORNER,
     OUTSIDE,
     PUT_IN_ORDER,
     ROUNDED,
@@ -26,6 +27,7 @@ COLOUR_CHANNELS = (3, 4)
 IMAGE_CHANNELS = (1, *COLOUR_CHANNELS)
 IMAGE_COLUMNS, VOLUME_COLUMNS = 4, 6
 MOST_BOXES = np.iinfo(np.uint16).max
+CORNER_SIDE = 2  # of what boxes from 0 to 1 can be in pixels
 LONGEST_SIDE = np.iinfo(np.uint16).max  # of an image or volume, in pixels or slices
 
 
@@ -68,7 +70,8 @@ def check_prompts(
         that lies outside is noted, and keeps its label without an object.
 
     Raises:
-        InvalidCaseError: a type or shape is wrong, or a value is not finite.
+        InvalidCaseError: a type or shape is wrong, a value is not finite, or the boxes are
+            normalised.
     """
     check_pixels(pixels)
     rows = _as_rows(pixels, boxes)
@@ -78,6 +81,7 @@ def check_prompts(
     broken = np.any(~np.isfinite(rows), axis=1)
     if broken.any():
         raise InvalidCaseError(f"Boxes must be finite, got {named_boxes(shown, broken)}")
+    corners = _corner_boxes(shown, pixels.shape)
     half = rows.shape[1] // 2
     low, high = rows[:, :half], rows[:, half:]
     ordered = np.concatenate([np.minimum(low, high), np.maximum(low, high)], axis=1)
@@ -88,6 +92,7 @@ def check_prompts(
     clipped = _clipped(rounded, pixels.shape)
     extent = described_extent(pixels.shape, is_volume=is_volume)
     kinds = {
+        CORNER: corners,
         PUT_IN_ORDER: np.any(low > high, axis=1),
         ROUNDED: np.any(rounded != ordered, axis=1),
         OUTSIDE % extent: outside,
@@ -222,6 +227,26 @@ def _check_match(pixels: NDArray[np.uint8], is_volume: bool) -> None:
             f"Boxes (N, 4) need an image (H, W) or (H, W, 3), got {pixels.shape}; "
             "a volume needs boxes (N, 6)"
         )
+
+
+def _corner_boxes(written: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Say which boxes, (0, 0, 1, 1), are of 2 x 2 pixels but read like normalised ones.
+
+    Raises:
+        InvalidCaseError: x and y of all boxes are within 0 to 1 on a larger image, and not all
+            are whole numbers.
+    """
+    half = written.shape[1] // 2
+    flat = written[:, [0, 1, half, half + 1]]
+    width, height = _extent(shape, half)[:2]
+    if max(width, height) <= CORNER_SIDE or not np.all((flat >= 0) & (flat <= 1)):
+        return np.zeros(len(written), dtype=np.bool_)
+    if np.any(flat % 1):
+        raise InvalidCaseError(
+            f"Boxes must be in pixels of the original image, {width} x {height}, got x and y from "
+            f"{flat.min():g} to {flat.max():g}, which read like normalised ones"
+        )
+    return np.asarray(np.all(flat == [0, 0, 1, 1], axis=1), dtype=np.bool_)
 
 
 def _outside(boxes: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:

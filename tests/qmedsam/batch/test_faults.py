@@ -146,6 +146,10 @@ BROKEN = {
     "bool": (npz(imgs=IMAGE > 9, boxes=BOXES), "got bool: multiply by 255"),
     "text-for-pixels": (npz(imgs=np.array(["a"]), boxes=BOXES), "must be uint8"),
     "four-axes": (npz(imgs=np.zeros((2, 3, 4, 3), np.uint8), boxes=BOXES), "or a volume"),
+    "normalised-boxes": (
+        npz(imgs=IMAGE, boxes=[[0.1, 0.2, 0.5, 0.9]]),
+        "original image, 60 x 40, got x and y from 0.1 to 0.9",
+    ),
     "no-pixel": (npz(imgs=np.zeros((0, 4, 3), np.uint8), boxes=BOXES), "or a volume"),
     "nan-box": (npz(imgs=IMAGE, boxes=[[1, 2, np.nan, 4]]), "finite, got box 1"),
     "infinite-box": (npz(imgs=IMAGE, boxes=[[1, 2, np.inf, 4]]), "finite, got box 1"),

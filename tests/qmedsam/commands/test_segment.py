@@ -103,6 +103,10 @@ def test_a_slice_across_the_axial_ones_is_refused(tmp_path, caplog):
         (["segment", "IMAGE", "--box", "1,2,3,4", "--window", "x", "-o", "a.png"], "Window must"),
         (["segment", "none.png", "--box", "1,2,3,4", "-o", "a.png"], "none.png cannot be read"),
         (["segment", "IMAGE", "-o", "a.png"], "There must be a box"),
+        (
+            ["segment", "IMAGE", "--box", "0.1,0.2,0.5,1", "-o", "a.png"],
+            "80 x 60, got x and y from",
+        ),
         (["segment", "IMAGE", "--box", "1,2,3,4", "-o", "IMAGE"], "over what is read"),
         (["segment", "IMAGE", "--window", "file", "--box", "1,2,3,4", "-o", "a.png"], "Only DICOM"),
     ],

@@ -146,3 +146,66 @@ def test_a_box_of_one_slice_is_legal():
 def test_what_cannot_be_meant_is_refused(pixels, boxes, message):
     with pytest.raises(InvalidCaseError, match=message):
         check_prompts(pixels, np.asarray(boxes))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "boxes", "found"),
+    [
+        pytest.param(IMAGE, [[0.2, 0.1, 0.5, 0.75]], "from 0.1 to 0.75", id="one"),
+        pytest.param(IMAGE, [[0, 0, 1, 1], [0, 0, 0.5, 1]], "from 0 to 1", id="some-are-whole"),
+        pytest.param(IMAGE, [[0.5, 0.75, 0.25, 0.5]], "from 0.25 to 0.75", id="swapped"),
+        pytest.param(VOLUME, [[0.2, 0.1, 2, 0.5, 0.75, 7]], "from 0.1 to 0.75", id="volume"),
+        pytest.param(VOLUME, [[0.2, 0.1, 0.2, 0.5, 0.75, 1]], "from 0.1 to 0.75", id="z-too"),
+    ],
+)
+def test_normalised_boxes_are_refused_with_the_range_found(pixels, boxes, found):
+    expected = f"Boxes must be in pixels of the original image, 60 x 50, got x and y {found}, which"
+    with pytest.raises(InvalidCaseError, match=expected):
+        check_prompts(pixels, np.array(boxes))
+
+
+def test_boxes_are_normalised_as_they_were_written():
+    pixels, mirrored = np.array([[58.8, 0.1, 59.5, 0.9]]), np.array([[0.2, 0.1, 0.5, 0.9]])
+    with pytest.raises(InvalidCaseError, match=r"from 0\.1 to 0\.9"):
+        check_prompts(IMAGE, pixels, written=mirrored)
+    assert check_prompts(IMAGE, mirrored, written=pixels).objects == (0,)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "boxes"),
+    [
+        pytest.param(IMAGE, [[0.2, 0.1, 0.5, 0.75], [3, 4, 20, 30]], id="beside-a-larger-box"),
+        pytest.param(IMAGE, [[0, 0, 1, 1], [3, 4, 20, 30]], id="corner-beside-a-larger-box"),
+        pytest.param(IMAGE, [[0.2, 0.1, 0.5, 1.5]], id="above-1"),
+        pytest.param(IMAGE, [[-0.2, 0.1, 0.5, 0.75]], id="below-0"),
+        pytest.param(IMAGE, [[0, 0, 0, 0], [1, 0, 1, 1]], id="whole-numbers"),
+        pytest.param(VOLUME, [[1, 0, 0, 1, 1, 1]], id="whole-numbers-in-a-volume"),
+        pytest.param(IMAGE[:2, :2], [[0, 0.2, 0.5, 1]], id="2-x-2-pixels"),
+        pytest.param(IMAGE[:2, :2], [[0, 0, 1, 1]], id="all-of-2-x-2-pixels"),
+        pytest.param(VOLUME[:, :2, :2], [[0, 0.2, 1, 0.5, 1, 4]], id="slices-of-2-x-2-pixels"),
+    ],
+)
+def test_small_boxes_that_pixels_explain_are_taken(pixels, boxes):
+    prompts = check_prompts(pixels, np.array(boxes))
+    assert len(prompts.objects) == len(boxes)
+    assert not any("normalised" in note for note in prompts.notes)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "boxes", "named"),
+    [
+        pytest.param(IMAGE, [[0, 0, 1, 1]], "Box 1 (0, 0, 1, 1) was", id="image"),
+        pytest.param(IMAGE[:1, :3], [[0, 0, 1, 1]], "Box 1 (0, 0, 1, 1) was", id="3-x-1-pixels"),
+        pytest.param(
+            IMAGE,
+            [[0, 0, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1]],
+            "Box 2 (0, 0, 1, 1) and 1 more were",
+            id="several",
+        ),
+        pytest.param(VOLUME, [[0, 0, 2, 1, 1, 7]], "Box 1 (0, 0, 2, 1, 1, 7) was", id="volume"),
+    ],
+)
+def test_a_box_that_reads_like_the_whole_image_is_noted(pixels, boxes, named):
+    assert check_prompts(pixels, np.array(boxes)).notes[0] == (
+        f"{named} taken for 2 x 2 pixels, not for the whole image in normalised coordinates"
+    )

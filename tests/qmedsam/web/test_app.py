@@ -81,6 +81,20 @@ def test_an_image_is_opened_seen_segmented_and_downloaded(client):
     assert client.post(f"{path}/labels", json=labels).content == content
 
 
+def test_normalised_boxes_are_refused_in_a_sentence(client):
+    for scan, extent in (
+        (opened(client), "80 x 60"),
+        (opened(client, "a.nii", nifti()), "40 x 30"),
+    ):
+        asked = {"box": [0.1, 0.2, 0.5, 0.9], "slice": 3}
+        response = client.post(f"/api/scans/{scan['id']}/contours", json=asked)
+        assert response.status_code == 422
+        assert response.json()["detail"] == (
+            f"Boxes must be in pixels of the original image, {extent}, got x and y from 0.1 to "
+            "0.9, which read like normalised ones"
+        )
+
+
 def test_the_object_that_is_named_later_wins_an_overlap(client):
     path = f"/api/scans/{opened(client)['id']}"
     boxes = ([10, 12, 50, 40], [30, 20, 70, 50])  # that share 40, 30
