@@ -6,6 +6,8 @@ with how many more there are; then it says what became of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,8 @@ ROUNDED = "{was} rounded to whole slices"
 OUTSIDE = "lay outside the %s and left no label"
 CLIPPED = "reached beyond the %s and {was} clipped"
 CORNER = "{was} taken for 2 x 2 pixels, not for the whole image in normalised coordinates"
+EMPTY = "left no label, as nothing was found there"
+COVERED = "left no label, as later boxes cover all that was found there"
 
 
 def named_boxes(written: NDArray[np.float64], chosen: NDArray[np.bool_]) -> str:
@@ -38,6 +42,20 @@ def notes_of(written: NDArray[np.float64], kinds: dict[str, NDArray[np.bool_]]) 
         kinds: by what became of the boxes, of which it is true, (N,).
     """
     return tuple(_note(written, said, chosen) for said, chosen in kinds.items() if chosen.any())
+
+
+def missing_label_notes(
+    written: NDArray[np.float64], *, empty: Sequence[int], covered: Sequence[int]
+) -> tuple[str, ...]:
+    """Return the notes of boxes whose labels are missing from a label map.
+
+    Args:
+        written: (N, 4) or (N, 6), as the user wrote them.
+        empty: rows of the boxes in which nothing was found.
+        covered: rows of those whose masks lie wholly under later ones.
+    """
+    rows = np.arange(len(written))
+    return notes_of(written, {EMPTY: np.isin(rows, empty), COVERED: np.isin(rows, covered)})
 
 
 def described_extent(shape: tuple[int, ...], *, is_volume: bool) -> str:

@@ -37,11 +37,13 @@ class Prompts:
 
     Attributes:
         boxes: (N, 4) xyxy or (N, 6) xyzxyz, float32, minimum first, inside the image or volume.
+        written: the boxes as the user wrote them, for further notes.
         objects: rows of the boxes that touch a pixel; the others have an empty mask.
         notes: what had to be corrected, one sentence each.
     """
 
     boxes: Boxes
+    written: NDArray[np.float64]
     objects: tuple[int, ...]
     notes: tuple[str, ...]
 
@@ -100,6 +102,7 @@ def check_prompts(
     }
     return Prompts(
         boxes=clipped.astype(np.float32),
+        written=shown,
         objects=tuple(int(i) for i in np.flatnonzero(~outside)),
         notes=notes_of(shown, kinds),
     )

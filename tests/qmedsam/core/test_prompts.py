@@ -148,6 +148,12 @@ def test_what_cannot_be_meant_is_refused(pixels, boxes, message):
         check_prompts(pixels, np.asarray(boxes))
 
 
+def test_boxes_are_kept_as_they_were_written():
+    boxes = np.array([[30, 4, 3, 2], [1, 2, 99, 9]])
+    np.testing.assert_array_equal(check_prompts(IMAGE, boxes).written, boxes)
+    np.testing.assert_array_equal(check_prompts(IMAGE, boxes, written=boxes + 1).written, boxes + 1)
+
+
 @pytest.mark.parametrize(
     ("pixels", "boxes", "found"),
     [

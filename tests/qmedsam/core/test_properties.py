@@ -39,7 +39,11 @@ def segment(pixels, boxes, *, rule="fixed", box_batch_size=2):
         assume("normalised" not in str(error))
         raise
     pipeline = Pipeline(FakeNetwork(), volume_prompt=rule, box_batch_size=box_batch_size)
-    return prompts, pipeline.label_map(pixels, prompts)
+    segmentation = pipeline.segment(pixels, prompts)
+    present = set(np.unique(segmentation.label_map).tolist()) - {0}
+    assert segmentation.is_empty == (not present)
+    assert bool(segmentation.notes) == (len(present) < len(prompts.objects))
+    return prompts, segmentation.label_map
 
 
 @settings(max_examples=60, deadline=None)

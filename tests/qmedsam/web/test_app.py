@@ -81,6 +81,15 @@ def test_an_image_is_opened_seen_segmented_and_downloaded(client):
     assert client.post(f"{path}/labels", json=labels).content == content
 
 
+@pytest.mark.usefixtures("blind_to_small_boxes")
+def test_a_box_in_which_nothing_is_found_has_no_outlines(client):
+    for name, content in (("image.png", None), ("scan.nii", nifti())):
+        scan = opened(client, name, content) if content else opened(client)
+        asked = {"box": [3, 4, 5, 6], "slice": 0}
+        found = client.post(f"/api/scans/{scan['id']}/contours", json=asked)
+        assert (found.status_code, found.json()["contours"]) == (200, {})
+
+
 def test_normalised_boxes_are_refused_in_a_sentence(client):
     for scan, extent in (
         (opened(client), "80 x 60"),
