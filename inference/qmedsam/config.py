@@ -32,8 +32,9 @@ class Settings:
         box_batch_size: most boxes in one decoder call; None derives it from the memory limit.
         volume_prompt: `fixed` prompts each slice with the object's own box, `propagate` goes
             outward from the middle slice and prompts with the box of the neighbour's mask, `hybrid`
-            does that within the object's own box. `fixed` scores best on average, `hybrid` on CT
-            (docs/decisions.md).
+            does that within the object's own box. `fixed` and `hybrid` expect the box of the whole
+            object, its largest extent over all slices; `propagate` works with that of the middle
+            one. `fixed` scores best on average, `hybrid` on CT (docs/decisions.md).
         cache_dir: folder for compiled models, which makes the next start quicker; None is off.
     """
 

@@ -17,7 +17,7 @@ from .core.postprocess import LabelMap
 from .core.prompts import check_pixels
 from .model.network import CompiledNetwork
 from .model.variant import default_model_dir
-from .session import Session, checked
+from .session import Session, checked, noted
 from .system.closing import ClosedAtTheEnd
 from .system.memory import automatic_box_batch_size
 
@@ -97,7 +97,7 @@ class Segmenter(ClosedAtTheEnd):
             ModelError: the decoder cannot be run.
         """
         pixels = np.asarray(image_or_volume)
-        return self.pipeline.label_map(pixels, checked(pixels, boxes))
+        return noted(self.pipeline.segment(pixels, checked(pixels, boxes)))
 
     def open(self, image_or_volume: ArrayLike, remembered: int = REMEMBERED_SLICES) -> Session:
         """Take an image or a volume to which boxes are given again and again.

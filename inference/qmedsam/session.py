@@ -22,6 +22,7 @@ from .core.prompts import (
     check_prompts,
     label_map_shape,
 )
+from .core.segmentation import Segmentation
 from .core.timing import Stopwatch
 from .errors import InvalidCaseError
 from .system.closing import ClosedAtTheEnd
@@ -170,7 +171,9 @@ class Session(ClosedAtTheEnd):
             )
 
     def _label_map(self, prompts: Prompts, starts: Sequence[int] | None = None) -> LabelMap:
-        return self._pipeline.label_map(self.pixels, prompts, memory=self._memory, starts=starts)
+        return noted(
+            self._pipeline.segment(self.pixels, prompts, memory=self._memory, starts=starts)
+        )
 
 
 def checked(pixels: NDArray[np.uint8], boxes: ArrayLike) -> Prompts:
@@ -186,9 +189,19 @@ def checked(pixels: NDArray[np.uint8], boxes: ArrayLike) -> Prompts:
             f"Boxes (N, 6) need a volume (D, H, W), got an image in colour {pixels.shape}, which "
             "takes boxes (N, 4)"
         )
-    for note in prompts.notes:
-        logger.warning("%s", note)
+    _warn(prompts.notes)
     return prompts
+
+
+def noted(segmentation: Segmentation) -> LabelMap:
+    """Return the label map of an answer, and log which labels are missing from it."""
+    _warn(segmentation.notes)
+    return segmentation.label_map
+
+
+def _warn(notes: Sequence[str]) -> None:
+    for note in notes:
+        logger.warning("%s", note)
 
 
 def _first_and_last(slices: tuple[int, int]) -> tuple[int, int]:

@@ -40,6 +40,19 @@ def fake_model(monkeypatch) -> type[FakeCompiledNetwork]:
 
 
 @pytest.fixture
+def blind_to_small_boxes(monkeypatch) -> None:
+    """Let the fake find nothing in boxes less than a tenth of the model frame wide."""
+    draw = FakeNetwork.draw
+
+    def draw_large_ones(self, boxes):
+        logits = draw(self, boxes)
+        logits[boxes[:, 2] - boxes[:, 0] < self.image_size / 10] = -1
+        return logits
+
+    monkeypatch.setattr(FakeNetwork, "draw", draw_large_ones)
+
+
+@pytest.fixture
 def folders(tmp_path) -> tuple[Path, Path]:
     """A folder for cases, and the name of one for label maps."""
     inputs = tmp_path / "inputs"

@@ -100,6 +100,7 @@ def test_masks_of_a_volume_have_its_depth(segmenter):
         (IMAGE / 255, OVERLAPPING, "must be uint8"),
         (IMAGE[0, 0], OVERLAPPING, "must be an image"),
         (IMAGE, [[1, 2, 3]], r"shape \(N, 4\)"),
+        (IMAGE, [[0.1, 0.2, 0.3, 0.4]], "image, 300 x 200, got x and y from 0.1 to 0.4"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(segmenter, pixels, boxes, message):
@@ -117,6 +118,37 @@ def test_what_was_boxed_on_a_slice_is_followed_to_others(segmenter):
     areas = [(label_map[z] == 1).sum() for z in (3, 4, 2, 1)]
     assert areas[0] < areas[1]
     assert areas[0] < areas[2] < areas[3]
+
+
+def test_a_label_that_is_missing_is_warned_of(segmenter, caplog, blind_to_small_boxes):
+    inner, outer, small = [60, 60, 120, 120], [20, 30, 200, 150], [250, 10, 255, 15]
+    for segment in (
+        lambda boxes: segmenter.segment(IMAGE, boxes),
+        segmenter.open(IMAGE).segment,
+    ):
+        caplog.clear()
+        assert np.unique(segment([inner, small, outer])).tolist() == [0, 3]
+        assert [entry.getMessage() for entry in caplog.records] == [
+            "Box 2 (250, 10, 255, 15) left no label, as nothing was found there",
+            "Box 1 (60, 60, 120, 120) left no label, as later boxes cover all that was found there",
+        ]
+        assert {entry.levelname for entry in caplog.records} == {"WARNING"}
+
+
+def test_a_label_that_is_missing_after_propagation_is_warned_of(
+    segmenter, caplog, blind_to_small_boxes
+):
+    label_map = segmenter.open(VOLUME).propagate([[9, 9, 12, 12], [20, 20, 60, 50]], 3, (1, 4))
+    assert np.unique(label_map).tolist() == [0, 2]
+    assert [entry.getMessage() for entry in caplog.records] == [
+        "Box 1 (9, 9, 1, 12, 12, 4) left no label, as nothing was found there"
+    ]
+
+
+def test_labels_that_are_all_there_are_not_warned_of(segmenter, caplog):
+    segmenter.segment(IMAGE, OVERLAPPING)
+    segmenter.segment(IMAGE, np.zeros((0, 4)))
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

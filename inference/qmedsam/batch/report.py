@@ -24,9 +24,10 @@ class CaseRecord:
     Attributes:
         name: of the file.
         error: None when all went well; else what was wrong.
-        is_empty: it failed, and a label map of background was written in place of its own.
+        is_empty: the label map that was written is all background: nothing was found, there were
+            no boxes, or the case failed and this stands in place of its own.
         is_kept: its label map is of an earlier run.
-        notes: what was corrected in the input.
+        notes: what was corrected in the input, and which labels are missing from the label map.
         shape: of the pixels.
         boxes: how many.
         slices: how many were needed; each was encoded once, equal ones together.

@@ -23,6 +23,7 @@ from ..config import OnError
 from ..core.postprocess import LabelMap
 from ..core.prompts import Prompts, check_prompts
 from ..core.propagation import fixed_visits
+from ..core.segmentation import Segmentation
 from ..core.timing import Stopwatch
 from ..errors import InvalidCaseError, ModelError, OutputError
 from ..segmenter import Segmenter
@@ -88,7 +89,7 @@ class CaseRun:
         self.record = CaseRecord(path.name)
         self._stopwatch = Stopwatch()
         self._case: Case | None = None
-        self._label_map: LabelMap | None = None
+        self._segmentation: Segmentation | None = None
         self._drawn: _Prompted | None = None  # kept where a picture is wanted
 
     def read(self) -> CaseRun:
@@ -112,16 +113,14 @@ class CaseRun:
         with self._attempt():
             pixels = case.pixels
             prompts = check_prompts(pixels, case.boxes)
-            for note in prompts.notes:
-                logger.warning("%s: %s", self._shown, note)
-            self._label_map = segmenter.pipeline.label_map(
-                pixels, prompts, stopwatch=self._stopwatch
-            )
+            self._note(prompts.notes)
+            segmentation = segmenter.pipeline.segment(pixels, prompts, stopwatch=self._stopwatch)
+            self._note(segmentation.notes)
+            self._segmentation = segmentation
             if self._outputs.overlay_dir is not None:
                 self._drawn = _Prompted(pixels, prompts)
             self.record = replace(
                 self.record,
-                notes=prompts.notes,
                 shape=pixels.shape,
                 boxes=len(prompts.boxes),
                 slices=_needed_slices(prompts),
@@ -130,18 +129,24 @@ class CaseRun:
 
     def write(self) -> CaseRecord:
         """Write what was found and let go of it; return what happened to the case."""
-        label_map, drawn = self._label_map, self._drawn
-        self._label_map = self._drawn = None
-        if label_map is not None:
+        segmentation, drawn = self._segmentation, self._drawn
+        self._segmentation = self._drawn = None
+        if segmentation is not None:
             with self._attempt(), self._stopwatch.step("write"):
-                self._write(label_map)
+                self._write(segmentation.label_map)
+                self.record = replace(self.record, is_empty=segmentation.is_empty)
             picture = self._picture()
             if self.record.error is None and drawn is not None and picture is not None:
-                self._draw(drawn, label_map, picture)
+                self._draw(drawn, segmentation.label_map, picture)
         elif self.record.error is not None and self._outputs.on_error == "empty":
             self._write_empty()
         peak = self.record.peak_memory_bytes or peak_memory_bytes()
         return replace(self.record, seconds=self._stopwatch.seconds, peak_memory_bytes=peak)
+
+    def _note(self, notes: Sequence[str]) -> None:
+        for note in notes:
+            logger.warning("%s: %s", self._shown, note)
+        self.record = replace(self.record, notes=(*self.record.notes, *notes))
 
     def _is_done(self) -> bool:
         picture = self._picture()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..batch.overlay import draw_overlay, encode_png
@@ -78,16 +79,22 @@ def _segment(arguments: argparse.Namespace) -> None:
     else:
         own, starts = boxed.own_boxes_followed(arguments.slice, arguments.slices)
     prompts = check_prompts(scan.pixels, scan.boxes_to_pixels(own), written=own)
-    for text in prompts.notes:
-        logger.warning("%s: %s", arguments.image, text)
+    _warn(arguments.image, prompts.notes)
     segmenter = Segmenter(arguments.model_dir, read_settings(arguments))
-    label_map = segmenter.pipeline.label_map(scan.pixels, prompts, starts=starts)
+    segmentation = segmenter.pipeline.segment(scan.pixels, prompts, starts=starts)
+    _warn(arguments.image, segmentation.notes)
+    label_map = segmentation.label_map
     write_labels(scan, label_map, output, boxed.notes)
     if preview is not None:
         preview.parent.mkdir(parents=True, exist_ok=True)
         picture = draw_overlay(scan.pixels, prompts.boxes, label_map, objects=prompts.objects)
         write_bytes(preview, encode_png(picture))
     segmenter.network.wait()
+
+
+def _warn(path: Path, notes: Sequence[str]) -> None:
+    for note in notes:
+        logger.warning("%s: %s", path, note)
 
 
 def _slices(text: str) -> tuple[int, int]:

@@ -23,10 +23,11 @@ from .crops import Crop, box_batches, crop_around
 from .embeddings import EmbeddingMemory, EncodedImage
 from .encoding import Slices, encoded_visits
 from .geometry import Box, Boxes, ModelFrame
-from .postprocess import LabelCanvas, LabelMap, MaskPatch, logits_to_patch
+from .postprocess import LabelCanvas, MaskPatch, logits_to_patch
 from .preprocess import preprocess_image
 from .prompts import IMAGE_COLUMNS, Prompts
 from .propagation import Schedule, Visit, schedule_of
+from .segmentation import Segmentation, segmentation_of
 from .timing import Stopwatch
 
 CropOf = Callable[[Box, int], Crop]  # of a box and the side of the model frame
@@ -183,7 +184,7 @@ class Pipeline:
                 crop_of=crop_of,
             )
 
-    def label_map(
+    def segment(
         self,
         pixels: NDArray[np.uint8],
         prompts: Prompts,
@@ -191,8 +192,8 @@ class Pipeline:
         stopwatch: Stopwatch | None = None,
         memory: EmbeddingMemory | None = None,
         starts: Sequence[int] | None = None,
-    ) -> LabelMap:
-        """Return the label map (H, W) or (D, H, W) of checked prompts; see `decode`."""
+    ) -> Segmentation:
+        """Return the label map of checked prompts, and what it says of itself; see `decode`."""
         stopwatch = stopwatch or Stopwatch()
         canvas = LabelCanvas(volume_shape(pixels, prompts), len(prompts.boxes))
         decoded = self.decode(pixels, prompts, stopwatch=stopwatch, memory=memory, starts=starts)
@@ -200,7 +201,8 @@ class Pipeline:
             for one in decoded:
                 with stopwatch.step("postprocess"):
                     canvas.paint(one.z, one.patch, one.index + 1)
-        return canvas.label_map if prompts.is_volume else canvas.label_map[0]
+        with stopwatch.step("postprocess"):
+            return segmentation_of(canvas, prompts)
 
     def encode(self, slices: Slices, z: int, memory: EmbeddingMemory) -> None:
         """Encode a slice into the memory, unless it is there."""

@@ -119,11 +119,33 @@ class LabelCanvas:
 
     def __init__(self, shape: tuple[int, int, int], objects: int) -> None:
         self.label_map: LabelMap = np.zeros(shape, dtype=label_dtype(objects))
+        # The extent of each label's masks: first voxel, and the one after the last; zyx.
+        self._starts = np.full((objects + 1, 3), shape, dtype=np.intp)
+        self._stops = np.zeros((objects + 1, 3), dtype=np.intp)
 
     def paint(self, z: int, patch: MaskPatch, label: int) -> None:
         """Draw one mask on slice `z`."""
-        drawn = self.label_map[z][patch.place()]
+        if not patch.mask.any():
+            return
+        rows, columns = patch.place()
+        drawn = self.label_map[z, rows, columns]
         np.copyto(drawn, drawn.dtype.type(label), where=patch.mask & (drawn < label))
+        start, stop = (z, rows.start, columns.start), (z + 1, rows.stop, columns.stop)
+        np.minimum(self._starts[label], start, out=self._starts[label])
+        np.maximum(self._stops[label], stop, out=self._stops[label])
+
+    def has_mask(self, label: int) -> bool:
+        """Say whether a mask of a label was drawn that was not empty."""
+        return bool(self._stops[label, 0])
+
+    def is_visible(self, label: int) -> bool:
+        """Say whether a pixel has a label now: masks of higher ones may cover all of its own.
+
+        The first slice that has one ends the search, which is of the extent of its masks alone.
+        """
+        (first, top, left), (after, bottom, right) = self._starts[label], self._stops[label]
+        extent = self.label_map[first:after, top:bottom, left:right]
+        return any(bool((drawn == label).any()) for drawn in extent)
 
 
 def _inside_padding(frame: ModelFrame) -> tuple[int, int]:

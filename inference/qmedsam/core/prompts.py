@@ -12,11 +12,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InvalidCaseError
 from .geometry import Boxes
+from .notes import (
+    CLIPPED,
+    CORNER,
+    OUTSIDE,
+    PUT_IN_ORDER,
+    ROUNDED,
+    described_extent,
+    named_boxes,
+    notes_of,
+)
 
 COLOUR_CHANNELS = (3, 4)
 IMAGE_CHANNELS = (1, *COLOUR_CHANNELS)
 IMAGE_COLUMNS, VOLUME_COLUMNS = 4, 6
 MOST_BOXES = np.iinfo(np.uint16).max
+CORNER_SIDE = 2  # of what boxes from 0 to 1 can be in pixels
 LONGEST_SIDE = np.iinfo(np.uint16).max  # of an image or volume, in pixels or slices
 
 
@@ -26,11 +37,13 @@ class Prompts:
 
     Attributes:
         boxes: (N, 4) xyxy or (N, 6) xyzxyz, float32, minimum first, inside the image or volume.
+        written: the boxes as the user wrote them, for further notes.
         objects: rows of the boxes that touch a pixel; the others have an empty mask.
         notes: what had to be corrected, one sentence each.
     """
 
     boxes: Boxes
+    written: NDArray[np.float64]
     objects: tuple[int, ...]
     notes: tuple[str, ...]
 
@@ -59,7 +72,8 @@ def check_prompts(
         that lies outside is noted, and keeps its label without an object.
 
     Raises:
-        InvalidCaseError: a type or shape is wrong, or a value is not finite.
+        InvalidCaseError: a type or shape is wrong, a value is not finite, or the boxes are
+            normalised.
     """
     check_pixels(pixels)
     rows = _as_rows(pixels, boxes)
@@ -68,7 +82,8 @@ def check_prompts(
     shown = rows if written is None else written.astype(np.float64)
     broken = np.any(~np.isfinite(rows), axis=1)
     if broken.any():
-        raise InvalidCaseError(f"Boxes must be finite, got {_named(shown, broken)}")
+        raise InvalidCaseError(f"Boxes must be finite, got {named_boxes(shown, broken)}")
+    corners = _corner_boxes(shown, pixels.shape)
     half = rows.shape[1] // 2
     low, high = rows[:, :half], rows[:, half:]
     ordered = np.concatenate([np.minimum(low, high), np.maximum(low, high)], axis=1)
@@ -77,18 +92,19 @@ def check_prompts(
     if is_volume:
         rounded[:, [2, 5]] = np.floor(ordered[:, [2, 5]] + 0.5)
     clipped = _clipped(rounded, pixels.shape)
-    notes = {
-        "Minimum and maximum were swapped in": np.any(low > high, axis=1),
-        "Slices were rounded in": np.any(rounded != ordered, axis=1),
-        f"Nothing of {pixels.shape} is inside": outside,
-        f"Clipped to {pixels.shape} was": np.any(clipped != rounded, axis=1) & ~outside,
+    extent = described_extent(pixels.shape, is_volume=is_volume)
+    kinds = {
+        CORNER: corners,
+        PUT_IN_ORDER: np.any(low > high, axis=1),
+        ROUNDED: np.any(rounded != ordered, axis=1),
+        OUTSIDE % extent: outside,
+        CLIPPED % extent: np.any(clipped != rounded, axis=1) & ~outside,
     }
     return Prompts(
         boxes=clipped.astype(np.float32),
+        written=shown,
         objects=tuple(int(i) for i in np.flatnonzero(~outside)),
-        notes=tuple(
-            f"{text} {_named(shown, which)}" for text, which in notes.items() if which.any()
-        ),
+        notes=notes_of(shown, kinds),
     )
 
 
@@ -216,6 +232,26 @@ def _check_match(pixels: NDArray[np.uint8], is_volume: bool) -> None:
         )
 
 
+def _corner_boxes(written: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Say which boxes, (0, 0, 1, 1), are of 2 x 2 pixels but read like normalised ones.
+
+    Raises:
+        InvalidCaseError: x and y of all boxes are within 0 to 1 on a larger image, and not all
+            are whole numbers.
+    """
+    half = written.shape[1] // 2
+    flat = written[:, [0, 1, half, half + 1]]
+    width, height = _extent(shape, half)[:2]
+    if max(width, height) <= CORNER_SIDE or not np.all((flat >= 0) & (flat <= 1)):
+        return np.zeros(len(written), dtype=np.bool_)
+    if np.any(flat % 1):
+        raise InvalidCaseError(
+            f"Boxes must be in pixels of the original image, {width} x {height}, got x and y from "
+            f"{flat.min():g} to {flat.max():g}, which read like normalised ones"
+        )
+    return np.asarray(np.all(flat == [0, 0, 1, 1], axis=1), dtype=np.bool_)
+
+
 def _outside(boxes: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Say which ordered boxes touch no pixel; pixel i reaches from i - 0.5 to i + 0.5."""
     half = boxes.shape[1] // 2
@@ -236,11 +272,3 @@ def _extent(shape: tuple[int, ...], axes: int) -> NDArray[np.int64]:
     if axes == IMAGE_COLUMNS // 2:
         return np.array([shape[1], shape[0]])
     return np.array([shape[2], shape[1], shape[0]])
-
-
-def _named(boxes: NDArray[np.float64], chosen: NDArray[np.bool_]) -> str:
-    """Name the first of the chosen boxes by label, and say how many more there are."""
-    labels = np.flatnonzero(chosen) + 1
-    values = ", ".join(f"{value:g}" for value in boxes[labels[0] - 1])
-    more = f" and {labels.size - 1} more" if labels.size > 1 else ""
-    return f"box {labels[0]} ({values}){more}"

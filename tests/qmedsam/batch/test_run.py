@@ -25,10 +25,10 @@ class FakeSegmenter:
         self.cases = 0
         self._pipeline = Pipeline(FakeNetwork(), volume_prompt="fixed", box_batch_size=2)
 
-    def label_map(self, pixels, prompts, *, stopwatch):
+    def segment(self, pixels, prompts, *, stopwatch):
         self.on_case(self.cases)
         self.cases += 1
-        return self._pipeline.label_map(pixels, prompts, stopwatch=stopwatch)
+        return self._pipeline.segment(pixels, prompts, stopwatch=stopwatch)
 
 
 @pytest.fixture

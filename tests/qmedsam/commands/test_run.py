@@ -142,9 +142,84 @@ def test_a_corrected_box_is_noted(folders, tmp_path, caplog):
     report = tmp_path / "report.json"
     assert run(folders, "--report", str(report)) == DONE
     assert json.loads(report.read_text())["cases"][0]["notes"] == [
-        "Minimum and maximum were swapped in box 1 (30, 20, 1, 2)"
+        "Box 1 (30, 20, 1, 2) was put in order, minimum first"
     ]
-    assert "case.npz: Minimum and maximum were swapped" in caplog.text
+    assert "case.npz: Box 1 (30, 20, 1, 2) was put in order" in caplog.text
+
+
+SMALL, LARGE, FAR = [20, 10, 22, 12], [10, 5, 30, 20], [40, 25, 42, 27]
+ONE_SLICE = [[x0, y0, 1, x1, y1, 1] for x0, y0, x1, y1 in (LARGE, FAR)]
+FOUND_NOTHING = "left no label, as nothing was found there"
+
+
+@pytest.mark.parametrize(
+    ("shape", "boxes", "notes", "is_empty"),
+    [
+        pytest.param((40, 60), [LARGE], [], False, id="found"),
+        pytest.param((40, 60), np.zeros((0, 4)), [], True, id="no-boxes"),
+        pytest.param(
+            (40, 60), [FAR], [f"Box 1 (40, 25, 42, 27) {FOUND_NOTHING}"], True, id="nothing-found"
+        ),
+        pytest.param(
+            (40, 60),
+            [LARGE, FAR, SMALL],
+            [f"Box 2 (40, 25, 42, 27) and 1 more {FOUND_NOTHING}"],
+            False,
+            id="one-of-three-found",
+        ),
+        pytest.param(
+            (5, 40, 60),
+            ONE_SLICE,
+            [f"Box 2 (40, 25, 1, 42, 27, 1) {FOUND_NOTHING}"],
+            False,
+            id="volume",
+        ),
+        pytest.param(
+            (40, 60),
+            [[90, 90, 99, 99]],
+            ["Box 1 (90, 90, 99, 99) lay outside the image of 60 x 40 pixels and left no label"],
+            True,
+            id="outside",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("blind_to_small_boxes")
+def test_a_label_that_is_missing_is_warned_of_and_noted(
+    folders, tmp_path, caplog, shape, boxes, notes, is_empty
+):
+    write_case(folders[0] / "case.npz", shape, boxes)
+    report = tmp_path / "report.json"
+    assert run(folders, "--report", str(report)) == DONE
+    record = json.loads(report.read_text())["cases"][0]
+    assert (record["notes"], record["is_empty"]) == (notes, is_empty)
+    assert record["error"] is None
+    warnings = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
+    assert warnings == [f"{folders[0] / 'case.npz'}: {note}" for note in notes]
+    assert segs(folders, "case.npz").any() == (not is_empty)
+
+
+def test_a_label_under_a_later_one_is_warned_of_and_noted(folders, tmp_path, caplog):
+    write_case(folders[0] / "case.npz", (40, 60), [SMALL, LARGE])
+    report = tmp_path / "report.json"
+    assert run(folders, "--report", str(report)) == DONE
+    note = "Box 1 (20, 10, 22, 12) left no label, as later boxes cover all that was found there"
+    record = json.loads(report.read_text())["cases"][0]
+    assert (record["notes"], record["is_empty"]) == ([note], False)
+    assert f"case.npz: {note}" in caplog.text
+    np.testing.assert_array_equal(np.unique(segs(folders, "case.npz")), [0, 2])
+
+
+def test_a_label_map_that_is_not_written_is_not_empty(folders, tmp_path, monkeypatch):
+    def fail(path, label_map):
+        raise OSError("no space left")
+
+    write_case(folders[0] / "case.npz", (40, 60), np.zeros((0, 4)))
+    monkeypatch.setattr(batch, "write_label_map", fail)
+    report = tmp_path / "report.json"
+    assert run(folders, "--report", str(report)) == SOME_FAILED
+    record = json.loads(report.read_text())["cases"][0]
+    assert "no space left" in record["error"]
+    assert not record["is_empty"]
 
 
 def test_a_missing_input_folder_means_nothing_ran(tmp_path, caplog):

@@ -43,7 +43,36 @@ def test_how_labels_were_made_goes_with_them(tmp_path, picture):
 def test_a_corrected_box_is_named_as_it_was_written(tmp_path, nifti, caplog):
     words = ["segment", str(nifti), "--box", "3,4,1,20,25,99", "-o", str(tmp_path / "a.nii")]
     assert main(words) == 0
-    assert "box 1 (3, 4, 1, 20, 25, 99)" in caplog.text
+    assert (
+        "Box 1 (3, 4, 1, 20, 25, 99) reached beyond the volume of 8 slices of 40 x 30 pixels"
+        in caplog.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("boxes", "note"),
+    [
+        (["10,10,25,25", "5,5,40,30"], "later boxes cover all that was found there"),
+        (["60,40,62,42", "5,5,40,30"], "nothing was found there"),
+    ],
+    ids=["covered", "nothing-found"],
+)
+@pytest.mark.usefixtures("blind_to_small_boxes")
+def test_a_label_that_is_missing_is_warned_of(tmp_path, picture, caplog, boxes, note):
+    words = [word for box in boxes for word in ("--box", box)]
+    assert main(["segment", str(picture), *words, "-o", str(tmp_path / "labels.png")]) == 0
+    warnings = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
+    written = boxes[0].replace(",", ", ")
+    assert warnings == [f"{picture}: Box 1 ({written}) left no label, as {note}"]
+
+
+def test_a_missing_label_of_a_volume_is_named_as_its_box_was_written(tmp_path, caplog):
+    mirrored = nibabel.Nifti1Image(VOLUME, np.diag([-1.0, 1, 3, 1]))  # x of the file runs left
+    nibabel.save(mirrored, tmp_path / "scan.nii")
+    boxes = ["--box", "25,15,3,27,17,4", "--box", "20,10,1,35,25,6"]
+    words = ["segment", str(tmp_path / "scan.nii"), *boxes, "-o", str(tmp_path / "labels.nii")]
+    assert main(words) == 0
+    assert "Box 1 (25, 15, 3, 27, 17, 4) left no label, as later boxes cover" in caplog.text
 
 
 def test_a_volume_is_segmented_by_one_command(tmp_path, nifti):
@@ -100,6 +129,10 @@ def test_a_slice_across_the_axial_ones_is_refused(tmp_path, caplog):
         (["segment", "IMAGE", "--box", "1,2,3,4", "--window", "x", "-o", "a.png"], "Window must"),
         (["segment", "none.png", "--box", "1,2,3,4", "-o", "a.png"], "none.png cannot be read"),
         (["segment", "IMAGE", "-o", "a.png"], "There must be a box"),
+        (
+            ["segment", "IMAGE", "--box", "0.1,0.2,0.5,1", "-o", "a.png"],
+            "80 x 60, got x and y from",
+        ),
         (["segment", "IMAGE", "--box", "1,2,3,4", "-o", "IMAGE"], "over what is read"),
         (["segment", "IMAGE", "--window", "file", "--box", "1,2,3,4", "-o", "a.png"], "Only DICOM"),
     ],

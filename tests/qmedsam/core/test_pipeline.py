@@ -171,7 +171,7 @@ def test_the_stopwatch_takes_every_step(fake_network):
     stopwatch = Stopwatch()
     pipeline = Pipeline(fake_network, volume_prompt="fixed", box_batch_size=4)
     image = np.zeros((64, 64), np.uint8)
-    pipeline.label_map(image, check_prompts(image, np.array([[1, 1, 9, 9]])), stopwatch=stopwatch)
+    pipeline.segment(image, check_prompts(image, np.array([[1, 1, 9, 9]])), stopwatch=stopwatch)
     took = {step for step, seconds in stopwatch.seconds.items() if seconds > 0}
     assert took == {"preprocess", "encode", "decode", "postprocess"}
 

@@ -152,6 +152,45 @@ def test_label_65535_is_drawn():
     canvas = LabelCanvas((1, 1, 1), 65535)
     canvas.paint(0, MaskPatch(np.ones((1, 1), dtype=bool), 0, 0), 65535)
     assert canvas.label_map[0, 0, 0] == 65535
+    assert canvas.is_visible(65535)
+
+
+def test_a_label_without_a_mask_is_not_visible():
+    canvas = LabelCanvas((2, 3, 3), 3)
+    canvas.paint(0, EMPTY_PATCH, 1)
+    canvas.paint(1, MaskPatch(np.zeros((2, 2), dtype=bool), 0, 0), 2)
+    assert [canvas.has_mask(label) for label in (1, 2, 3)] == [False] * 3
+    assert [canvas.is_visible(label) for label in (1, 2, 3)] == [False] * 3
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)], ids=["ascending", "descending"])
+def test_a_label_is_visible_until_higher_ones_cover_the_last_of_its_pixels(order):
+    small = {1: mask_of(["#"]), 2: mask_of(["###", "###"])}
+    canvas = LabelCanvas((2, 3, 3), 2)
+    for label in order:
+        canvas.paint(0, MaskPatch(small[label], 0, 0), label)
+    assert canvas.has_mask(1)
+    assert not canvas.is_visible(1)
+    assert canvas.is_visible(2)
+    canvas.paint(1, MaskPatch(small[1], 2, 2), 1)  # on the other slice
+    assert canvas.is_visible(1)
+
+
+def test_visible_labels_are_those_that_a_look_at_every_pixel_finds():
+    generator = np.random.default_rng(3)
+    hidden = 0
+    for _ in range(50):
+        canvas = LabelCanvas((2, 6, 6), 9)
+        for label in generator.permutation(np.repeat(np.arange(1, 10), 2)):
+            height, width = generator.integers(0, 5, 2)
+            mask = generator.random((height, width)) < 0.6
+            place = int(generator.integers(0, 7 - height)), int(generator.integers(0, 7 - width))
+            canvas.paint(int(generator.integers(2)), MaskPatch(mask, *place), int(label))
+        for label in range(1, 10):
+            is_there = bool((canvas.label_map == label).any())
+            assert canvas.is_visible(label) == is_there
+            hidden += canvas.has_mask(label) and not is_there
+    assert hidden > 0
 
 
 def test_nothing_is_drawn_where_no_logit_is_positive():

@@ -63,32 +63,43 @@ def test_one_box_may_come_without_its_axis():
 def test_inverted_boxes_are_swapped_with_a_note():
     prompts = check_prompts(IMAGE, np.array([[1, 2, 3, 4], [30, 4, 3, 2]]))
     np.testing.assert_array_equal(prompts.boxes[1], [3, 2, 30, 4])
-    assert prompts.notes == ("Minimum and maximum were swapped in box 2 (30, 4, 3, 2)",)
+    assert prompts.notes == ("Box 2 (30, 4, 3, 2) was put in order, minimum first",)
     assert prompts.objects == (0, 1)
 
 
 @pytest.mark.parametrize(
-    ("pixels", "box"),
+    ("pixels", "box", "note"),
     [
-        pytest.param(IMAGE, [60, 2, 80, 4], id="right"),
-        pytest.param(IMAGE, [2, -9, 8, -1], id="above"),
-        pytest.param(VOLUME, [1, 2, 8, 3, 4, 9], id="after-the-last-slice"),
-        pytest.param(VOLUME, [1, 2, -9, 3, 4, -1], id="before-the-first-slice"),
+        pytest.param(IMAGE, [60, 2, 80, 4], "(60, 2, 80, 4) lay outside the image", id="right"),
+        pytest.param(IMAGE, [2, -9, 8, -1], "(2, -9, 8, -1) lay outside the image", id="above"),
+        pytest.param(
+            VOLUME,
+            [1, 2, 8, 3, 4, 9],
+            "(1, 2, 8, 3, 4, 9) lay outside the volume of 8 slices",
+            id="after-the-last-slice",
+        ),
+        pytest.param(
+            VOLUME,
+            [1, 2, -9, 3, 4, -1],
+            "(1, 2, -9, 3, 4, -1) lay outside the volume of 8 slices",
+            id="before-the-first-slice",
+        ),
     ],
 )
-def test_a_box_outside_keeps_its_label_without_an_object(pixels, box):
+def test_a_box_outside_keeps_its_label_without_an_object(pixels, box, note):
     good = [1, 1, 5, 5] if len(box) == 4 else [1, 1, 0, 5, 5, 2]
     prompts = check_prompts(pixels, np.array([good, box, good]))
     assert prompts.objects == (0, 2)
     assert len(prompts.boxes) == 3
-    assert prompts.notes[0].startswith(f"Nothing of {pixels.shape} is inside box 2")
-    assert len(prompts.notes) == 1
+    assert prompts.notes == (f"Box 2 {note} of 60 x 50 pixels and left no label",)
 
 
 def test_boxes_beyond_the_border_are_clipped_with_a_note():
     prompts = check_prompts(IMAGE, np.array([[-5, 2, 99, 40]]))
     np.testing.assert_array_equal(prompts.boxes, [[0, 2, 60, 40]])
-    assert prompts.notes == ("Clipped to (50, 60, 3) was box 1 (-5, 2, 99, 40)",)
+    assert prompts.notes == (
+        "Box 1 (-5, 2, 99, 40) reached beyond the image of 60 x 50 pixels and was clipped",
+    )
 
 
 def test_slices_beyond_the_volume_are_clipped_and_rounded():
@@ -103,7 +114,9 @@ def test_slices_beyond_the_volume_are_clipped_and_rounded():
 def test_slices_are_rounded_half_up_with_a_note(z_min, z_max, expected):
     prompts = check_prompts(VOLUME, np.array([[1, 2, z_min, 9, 9, z_max]]))
     np.testing.assert_array_equal(prompts.boxes[0, [2, 5]], expected)
-    assert prompts.notes[0].startswith("Slices were rounded in box 1")
+    assert prompts.notes == (
+        f"Box 1 (1, 2, {z_min:g}, 9, 9, {z_max:g}) was rounded to whole slices",
+    )
     assert prompts.objects == (0,)
 
 
@@ -133,3 +146,72 @@ def test_a_box_of_one_slice_is_legal():
 def test_what_cannot_be_meant_is_refused(pixels, boxes, message):
     with pytest.raises(InvalidCaseError, match=message):
         check_prompts(pixels, np.asarray(boxes))
+
+
+def test_boxes_are_kept_as_they_were_written():
+    boxes = np.array([[30, 4, 3, 2], [1, 2, 99, 9]])
+    np.testing.assert_array_equal(check_prompts(IMAGE, boxes).written, boxes)
+    np.testing.assert_array_equal(check_prompts(IMAGE, boxes, written=boxes + 1).written, boxes + 1)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "boxes", "found"),
+    [
+        pytest.param(IMAGE, [[0.2, 0.1, 0.5, 0.75]], "from 0.1 to 0.75", id="one"),
+        pytest.param(IMAGE, [[0, 0, 1, 1], [0, 0, 0.5, 1]], "from 0 to 1", id="some-are-whole"),
+        pytest.param(IMAGE, [[0.5, 0.75, 0.25, 0.5]], "from 0.25 to 0.75", id="swapped"),
+        pytest.param(VOLUME, [[0.2, 0.1, 2, 0.5, 0.75, 7]], "from 0.1 to 0.75", id="volume"),
+        pytest.param(VOLUME, [[0.2, 0.1, 0.2, 0.5, 0.75, 1]], "from 0.1 to 0.75", id="z-too"),
+    ],
+)
+def test_normalised_boxes_are_refused_with_the_range_found(pixels, boxes, found):
+    expected = f"Boxes must be in pixels of the original image, 60 x 50, got x and y {found}, which"
+    with pytest.raises(InvalidCaseError, match=expected):
+        check_prompts(pixels, np.array(boxes))
+
+
+def test_boxes_are_normalised_as_they_were_written():
+    pixels, mirrored = np.array([[58.8, 0.1, 59.5, 0.9]]), np.array([[0.2, 0.1, 0.5, 0.9]])
+    with pytest.raises(InvalidCaseError, match=r"from 0\.1 to 0\.9"):
+        check_prompts(IMAGE, pixels, written=mirrored)
+    assert check_prompts(IMAGE, mirrored, written=pixels).objects == (0,)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "boxes"),
+    [
+        pytest.param(IMAGE, [[0.2, 0.1, 0.5, 0.75], [3, 4, 20, 30]], id="beside-a-larger-box"),
+        pytest.param(IMAGE, [[0, 0, 1, 1], [3, 4, 20, 30]], id="corner-beside-a-larger-box"),
+        pytest.param(IMAGE, [[0.2, 0.1, 0.5, 1.5]], id="above-1"),
+        pytest.param(IMAGE, [[-0.2, 0.1, 0.5, 0.75]], id="below-0"),
+        pytest.param(IMAGE, [[0, 0, 0, 0], [1, 0, 1, 1]], id="whole-numbers"),
+        pytest.param(VOLUME, [[1, 0, 0, 1, 1, 1]], id="whole-numbers-in-a-volume"),
+        pytest.param(IMAGE[:2, :2], [[0, 0.2, 0.5, 1]], id="2-x-2-pixels"),
+        pytest.param(IMAGE[:2, :2], [[0, 0, 1, 1]], id="all-of-2-x-2-pixels"),
+        pytest.param(VOLUME[:, :2, :2], [[0, 0.2, 1, 0.5, 1, 4]], id="slices-of-2-x-2-pixels"),
+    ],
+)
+def test_small_boxes_that_pixels_explain_are_taken(pixels, boxes):
+    prompts = check_prompts(pixels, np.array(boxes))
+    assert len(prompts.objects) == len(boxes)
+    assert not any("normalised" in note for note in prompts.notes)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "boxes", "named"),
+    [
+        pytest.param(IMAGE, [[0, 0, 1, 1]], "Box 1 (0, 0, 1, 1) was", id="image"),
+        pytest.param(IMAGE[:1, :3], [[0, 0, 1, 1]], "Box 1 (0, 0, 1, 1) was", id="3-x-1-pixels"),
+        pytest.param(
+            IMAGE,
+            [[0, 0, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1]],
+            "Box 2 (0, 0, 1, 1) and 1 more were",
+            id="several",
+        ),
+        pytest.param(VOLUME, [[0, 0, 2, 1, 1, 7]], "Box 1 (0, 0, 2, 1, 1, 7) was", id="volume"),
+    ],
+)
+def test_a_box_that_reads_like_the_whole_image_is_noted(pixels, boxes, named):
+    assert check_prompts(pixels, np.array(boxes)).notes[0] == (
+        f"{named} taken for 2 x 2 pixels, not for the whole image in normalised coordinates"
+    )

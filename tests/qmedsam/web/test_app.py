@@ -81,6 +81,29 @@ def test_an_image_is_opened_seen_segmented_and_downloaded(client):
     assert client.post(f"{path}/labels", json=labels).content == content
 
 
+@pytest.mark.usefixtures("blind_to_small_boxes")
+def test_a_box_in_which_nothing_is_found_has_no_outlines(client):
+    for name, content in (("image.png", None), ("scan.nii", nifti())):
+        scan = opened(client, name, content) if content else opened(client)
+        asked = {"box": [3, 4, 5, 6], "slice": 0}
+        found = client.post(f"/api/scans/{scan['id']}/contours", json=asked)
+        assert (found.status_code, found.json()["contours"]) == (200, {})
+
+
+def test_normalised_boxes_are_refused_in_a_sentence(client):
+    for scan, extent in (
+        (opened(client), "80 x 60"),
+        (opened(client, "a.nii", nifti()), "40 x 30"),
+    ):
+        asked = {"box": [0.1, 0.2, 0.5, 0.9], "slice": 3}
+        response = client.post(f"/api/scans/{scan['id']}/contours", json=asked)
+        assert response.status_code == 422
+        assert response.json()["detail"] == (
+            f"Boxes must be in pixels of the original image, {extent}, got x and y from 0.1 to "
+            "0.9, which read like normalised ones"
+        )
+
+
 def test_the_object_that_is_named_later_wins_an_overlap(client):
     path = f"/api/scans/{opened(client)['id']}"
     boxes = ([10, 12, 50, 40], [30, 20, 70, 50])  # that share 40, 30

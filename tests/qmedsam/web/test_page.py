@@ -264,6 +264,14 @@ def test_a_box_is_given_by_numbers(page, tmp_path):
     expect(status(page)).to_have_text(re.compile(r"Object 1 on [23] slices"))
 
 
+def test_a_box_in_which_nothing_is_found_is_said(page, tmp_path):
+    open_brain(page, tmp_path, ".npz")
+    for label, value in zip(("x0", "y0", "x1", "y1"), (400, 400, 440, 440), strict=True):
+        page.get_by_label(label).fill(str(value))
+    page.get_by_role("button", name="Segment").click()
+    expect(status(page)).to_have_text("Nothing was found in that box.")
+
+
 def test_a_drawn_box_is_framed_round_its_pixels(page, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.full((64, 64), 90, np.uint8))
     page.locator("#file").set_input_files(tmp_path / "a.png")
