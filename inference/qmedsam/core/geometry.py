@@ -1,7 +1,7 @@
 """Sizes and boxes between the original image and the model frame; pure arithmetic.
 
-Sizes are (height, width). Boxes are xyxy and name their first and last pixel: a box is the area from
-`low - 0.5` to `high + 0.5`, where pixel i reaches from i - 0.5 to i + 0.5.
+Sizes are (height, width). Boxes are xyxy and name their first and last pixel. Pixel i reaches from
+i - 0.5 to i + 0.5, so that a box is the area from `low - 0.5` to `high + 0.5`.
 """
 
 from __future__ import annotations

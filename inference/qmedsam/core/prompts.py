@@ -91,14 +91,15 @@ def check_prompts(
     rounded = ordered.copy()
     if is_volume:
         rounded[:, [2, 5]] = np.floor(ordered[:, [2, 5]] + 0.5)
-    clipped = _clipped(rounded, pixels.shape)
+    named = _border_as_last_pixel(rounded, pixels.shape)
+    clipped = _clipped(named, pixels.shape)
     extent = described_extent(pixels.shape, is_volume=is_volume)
     kinds = {
         CORNER: corners,
         PUT_IN_ORDER: np.any(low > high, axis=1),
         ROUNDED: np.any(rounded != ordered, axis=1),
         OUTSIDE % extent: outside,
-        CLIPPED % extent: np.any(clipped != rounded, axis=1) & ~outside,
+        CLIPPED % extent: np.any(clipped != named, axis=1) & ~outside,
     }
     return Prompts(
         boxes=clipped.astype(np.float32),
@@ -261,10 +262,21 @@ def _outside(boxes: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.b
 
 
 def _clipped(boxes: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Clip z to the last slice, x and y to the extent, which many tools write for the border."""
+    """Move coordinates that lie outside to the first or last pixel."""
+    last = _extent(shape, boxes.shape[1] // 2) - 1
+    return np.clip(boxes, 0, np.concatenate([last, last]))
+
+
+def _border_as_last_pixel(
+    boxes: NDArray[np.float64], shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Take a highest x or y that names the border itself, as many tools have it, for a pixel."""
     half = boxes.shape[1] // 2
-    highest = _extent(shape, half) - np.array([0, 0, 1])[:half]
-    return np.clip(boxes, 0, np.concatenate([highest, highest]))
+    border = _extent(shape, half)[:2]
+    named = boxes.copy()
+    highest = named[:, half : half + 2]
+    highest[...] = np.where((highest > border - 1) & (highest <= border), border - 1, highest)
+    return named
 
 
 def _extent(shape: tuple[int, ...], axes: int) -> NDArray[np.int64]:

@@ -50,7 +50,7 @@ def test_no_box_is_a_legal_prompt(pixels, boxes, is_volume):
 
 def test_a_number_beyond_float32_is_clipped_like_any_other():
     np.testing.assert_array_equal(
-        check_prompts(IMAGE, np.array([[1, 2, 1e300, 4]])).boxes, [[1, 2, 60, 4]]
+        check_prompts(IMAGE, np.array([[1, 2, 1e300, 4]])).boxes, [[1, 2, 59, 4]]
     )
 
 
@@ -96,10 +96,16 @@ def test_a_box_outside_keeps_its_label_without_an_object(pixels, box, note):
 
 def test_boxes_beyond_the_border_are_clipped_with_a_note():
     prompts = check_prompts(IMAGE, np.array([[-5, 2, 99, 40]]))
-    np.testing.assert_array_equal(prompts.boxes, [[0, 2, 60, 40]])
+    np.testing.assert_array_equal(prompts.boxes, [[0, 2, 59, 40]])
     assert prompts.notes == (
         "Box 1 (-5, 2, 99, 40) reached beyond the image of 60 x 50 pixels and was clipped",
     )
+
+
+def test_a_highest_coordinate_on_the_border_itself_is_the_last_pixel_without_a_note():
+    prompts = check_prompts(IMAGE, np.array([[5, 2, 60, 50], [5, 2, 59.5, 49]]))
+    np.testing.assert_array_equal(prompts.boxes, [[5, 2, 59, 49], [5, 2, 59, 49]])
+    assert prompts.notes == ()
 
 
 def test_slices_beyond_the_volume_are_clipped_and_rounded():

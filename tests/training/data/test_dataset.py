@@ -68,7 +68,7 @@ def test_an_image_becomes_a_sample_as_inference_would_see_it(root):
     with np.load(root / "US" / "a.npz") as archive:
         np.testing.assert_array_equal(sample.image, preprocess_image(archive["imgs"], SIZE)[0])
     assert sample.teacher_image is sample.image
-    first_and_last = sample.boxes + [0.5, 0.5, -0.5, -0.5]
+    first_and_last = sample.boxes + np.float32([0.5, 0.5, -0.5, -0.5])
     assert first_and_last.tolist() == [[20, 10, 59, 29], [100, 50, 119, 89], [200, 100, 249, 109]]
     assert sample.masks.shape == (3, 256, 256)
     assert [mask_to_box(mask > 0).tolist() for mask in sample.masks] == first_and_last.tolist()
