@@ -92,12 +92,12 @@ def _outputs(
     boxes = example_boxes(generator, EXAMPLE_BOXES, size)
     compiled = CompiledNetwork(model_dir, Settings(precision="f32"))
     encoded = compiled.encode(image)
-    logits = compiled.decode(encoded, boxes)
+    values, logits = encoded.values, compiled.decode(encoded, boxes)
     with torch.no_grad():
         own_embedding = network.encode(torch.from_numpy(image))
         own_logits = network.decode(own_embedding, torch.from_numpy(boxes))
-    if IMAGE_EMBEDDING_NAME in encoded:  # the decoder is quantized and reads nothing else
-        return (encoded[IMAGE_EMBEDDING_NAME], logits), (own_embedding.numpy(), own_logits.numpy())
+    if IMAGE_EMBEDDING_NAME in values:  # the decoder is quantized and reads nothing else
+        return (values[IMAGE_EMBEDDING_NAME], logits), (own_embedding.numpy(), own_logits.numpy())
     with torch.no_grad():
         own_pixels = ImageTerms(network)(to_tokens(own_embedding))[0]
-    return (encoded[PIXELS_NAME], logits), (own_pixels.numpy(), own_logits.numpy())
+    return (values[PIXELS_NAME], logits), (own_pixels.numpy(), own_logits.numpy())

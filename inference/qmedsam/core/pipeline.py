@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import VolumePrompt
+from .contract import Grid, stride_of
 from .crops import Crop, box_batches, crop_around
 from .embeddings import EmbeddingMemory, EncodedImage
 from .encoding import Slices, encoded_visits
@@ -29,7 +30,7 @@ from .prompts import IMAGE_COLUMNS, Prompts
 from .propagation import Schedule, Visit, schedule_of
 from .timing import Stopwatch
 
-CropOf = Callable[[Box, int], Crop]  # of a box and the side of the model frame
+CropOf = Callable[[Box, Grid, int], Crop]  # of a box, a grid and the stride of the embedding
 
 
 class Network(Protocol):
@@ -41,7 +42,7 @@ class Network(Protocol):
         ...
 
     def encode(self, image: NDArray[np.float32]) -> EncodedImage:
-        """Encode (1, 3, S, S)."""
+        """Encode (1, 3, h, w) of a grid."""
         ...
 
     def decode(
@@ -100,6 +101,7 @@ def decode_objects(
         crop_of: the part of the embedding to decode for a box.
     """
     frame = ModelFrame((slices[0].shape[0], slices[0].shape[1]), network.image_size)
+    stride = stride_of(network.image_size)
     own_prompts = frame.boxes_to_model(schedule.boxes)
     found: dict[tuple[int, int], Box] = {}  # by object and slice
     turns = _Turns(network, stopwatch)
@@ -118,7 +120,7 @@ def decode_objects(
     with closing(encoded_visits(slices, schedule.visits, encode)) as visits:
         for visit, encoded in visits:
             prompts = _prompts(visit, own_prompts, found=found, schedule=schedule, frame=frame)
-            crops = [crop_of(prompt, network.image_size) for prompt in prompts]
+            crops = [crop_of(prompt, encoded.grid_hw, stride) for prompt in prompts]
             decoded = _decode(turns, encoded, prompts, crops=crops, box_batch_size=box_batch_size)
             for row, low_res_logits in decoded:
                 index = visit.objects[row]
