@@ -161,9 +161,10 @@ class _Rewriting:
             return [count]
         if len(old) == 2 and old[0] == old[1] and old[0] in self._hw:  # pixels
             return list(self._hw[old[0]])
-        if len(old) == 2:  # a side of whole windows
+        is_windowed = len(old_target) == WINDOWED_RANK
+        if len(old) == 2 and is_windowed:  # a side of whole windows
             return [count // old[1], old[1]]
-        if len(old) == 3 and len(old_target) == WINDOWED_RANK:  # windows, back to their places
+        if len(old) == 3 and is_windowed:  # windows, back to their places
             return [1, *self._windows.get((old[1], old_target[3]), ())]
         return []
 

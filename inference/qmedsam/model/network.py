@@ -204,13 +204,21 @@ class CompiledNetwork:
     def _encoder(self, grid_hw: Grid) -> list[openvino.InferRequest]:
         """Return the parts of a grid's encoder, each of which reads where the last one writes."""
         if grid_hw not in self._encoders:
-            self.prepare(grid_hw)
-            parts = [part.result().model for part in self._parts[grid_hw]]
+            parts = self._compiled_parts(grid_hw)
             requests = [part.create_infer_request() for part in parts]
             for before, after in pairwise(requests):
                 after.set_input_tensor(before.get_output_tensor())
             self._encoders[grid_hw] = requests
         return self._encoders[grid_hw]
+
+    def _compiled_parts(self, grid_hw: Grid) -> list[openvino.CompiledModel]:
+        self.prepare(grid_hw)
+        try:
+            return [part.result().model for part in self._parts[grid_hw]]
+        except BaseException:
+            with self._lock:
+                del self._parts[grid_hw]  # what failed may succeed another time
+            raise
 
     def _positions_on(self, pixels_hw: tuple[int, int]) -> Positions:
         """Return what the decoder adds to the pixels of an embedding by their places."""

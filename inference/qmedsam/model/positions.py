@@ -89,11 +89,15 @@ def _input_instead(constant: openvino.Node, name: str) -> openvino.Node:
 
 def _holds_count(operation: openvino.Node) -> bool:
     """Say whether an operation is the number of pixels, by which rows of boxes are counted."""
-    return bool(
-        operation.get_type_name() == "Constant"
-        and operation.get_element_type().is_integral_number()
-        and PIXELS in operation.data
+    is_integral = operation.get_type_name() == "Constant" and (
+        operation.get_element_type().is_integral_number()
     )
+    if not is_integral or PIXELS not in operation.data:
+        return False
+    if operation.data.size > 1:
+        name = operation.get_friendly_name()
+        raise ModelError(f"Decoder cannot be opened: {name} is not understood")
+    return True
 
 
 def _pixel_count(decoder: openvino.Model) -> openvino.Node:
