@@ -104,9 +104,9 @@ def graph_inputs(model_dir: Path, samples: Sequence[Sample]) -> dict[str, list[I
         ENCODER_FILE: [{IMAGE_NAME: image} for image, _ in samples],
         DECODER_FILE: [
             {
-                **network.encode(image),
+                **network.encode(image).values,
                 BOXES_NAME: boxes,
-                CROPS_NAME: crop_pixels([WHOLE] * len(boxes)),
+                CROPS_NAME: crop_pixels([WHOLE] * len(boxes), WHOLE.width),
             }
             for image, boxes in samples
         ],

@@ -18,7 +18,7 @@ from benchmarks.harness.measured import check_status
 from benchmarks.harness.options import add_count
 from benchmarks.harness.process import SERVICES, run_predict_script
 from benchmarks.harness.record import RESULTS_DIR, write_record
-from qmedsam.model.network import runnable_precisions
+from qmedsam.model.compiling import runnable_precisions
 
 SIDE = 256
 BOX = [40, 60, 180, 200]

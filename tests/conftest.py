@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from qmedsam.core.contract import LOW_RES_SIZE
+from qmedsam.core.contract import LOW_RES_SIZE, UPSCALING
 from qmedsam.core.crops import Crop
 from qmedsam.core.embeddings import EncodedImage
 from qmedsam.core.pipeline import decode_objects
@@ -41,12 +41,12 @@ class FakeNetwork:
         self.decoded: list[NDArray[np.float32]] = []
 
     def encode(self, image: NDArray[np.float32]) -> EncodedImage:
-        return {"image_embedding": self.embed(image)}
+        return EncodedImage(image.shape[2:], {"image_embedding": self.embed(image)})
 
     def decode(
         self, encoded: EncodedImage, boxes: NDArray[np.float32], crops: Sequence[Crop]
     ) -> NDArray[np.float32]:
-        assert encoded["image_embedding"].shape == (1, 256, 64, 64)
+        assert encoded.values["image_embedding"].shape == (1, 256, 64, 64)
         return cut(self.draw(boxes), crops)
 
     def embed(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -80,12 +80,13 @@ def segment_slices(network, slices, *, boxes, visits, follow=follow_mask, **opti
 
 def cut(logits: NDArray[np.float32], crops: Sequence[Crop]) -> NDArray[np.float32]:
     """Cut the crops of one size out of (N, 256, 256) logits."""
-    assert len({crop.side for crop in crops}) == 1
+    assert len({(crop.height, crop.width) for crop in crops}) == 1
     cuts = []
     for one, crop in zip(logits, crops, strict=True):
-        top, left, side = (4 * value for value in (crop.top, crop.left, crop.side))
-        cuts.append(one[top : top + side, left : left + side])
-        assert cuts[-1].shape == (side, side)
+        top, left = UPSCALING * crop.top, UPSCALING * crop.left
+        height, width = UPSCALING * crop.height, UPSCALING * crop.width
+        cuts.append(one[top : top + height, left : left + width])
+        assert cuts[-1].shape == (height, width)
     return np.stack(cuts)
 
 

@@ -32,8 +32,8 @@ from qmedsam.core.contract import (
     MANIFEST_FILE,
 )
 from qmedsam.exit_status import DONE, NOTHING_RAN
+from qmedsam.model.compiling import runnable_precisions
 from qmedsam.model.manifest import file_sha256
-from qmedsam.model.network import runnable_precisions
 from training.checkpoint import DEFAULT_PATH, CheckpointError
 from training.graphs.check import ExportError, check_export
 from training.graphs.inference_graphs import inference_graphs, plain_graphs

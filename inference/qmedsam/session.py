@@ -145,7 +145,7 @@ class Session(ClosedAtTheEnd):
             prompts,
             stopwatch=Stopwatch(),
             memory=self._memory,
-            crop_of=lambda box, image_size: WHOLE,
+            crop_of=lambda box, grid_hw, stride: WHOLE,
         )
         with closing(decoded):
             for one in decoded:

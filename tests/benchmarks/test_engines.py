@@ -14,7 +14,7 @@ from benchmarks.engines import Row, network_rows, time_rows
 from benchmarks.harness import timed_engine
 from benchmarks.harness.timed_engine import PRECISIONS, Task, load_engine, time_engine
 from qmedsam import ModelError
-from qmedsam.model.network import runnable_precisions
+from qmedsam.model.compiling import runnable_precisions
 from qmedsam.model.variant import default_model_dir
 from tests.conftest import ROOT
 from training.checkpoint import DEFAULT_PATH, load_lite_medsam

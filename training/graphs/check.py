@@ -1,6 +1,7 @@
 """An exported model, held to the network that it was made of.
 
-One image of blobs and some boxes go through both.
+An image of blobs and some boxes go through both, on the whole grid and, where the model has others,
+on a rectangle, for which its graphs are rewritten.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from qmedsam.config import Settings
-from qmedsam.core.contract import IMAGE_EMBEDDING_NAME
+from qmedsam.core.contract import IMAGE_EMBEDDING_NAME, Grid
 from qmedsam.core.preprocess import to_tensor
+from qmedsam.model.manifest import read_manifest
 from qmedsam.model.network import CompiledNetwork
 from training.graphs.folded_decoder import ImageTerms
 from training.graphs.inference_graphs import PIXELS_NAME
@@ -33,6 +35,7 @@ LOGIT_TOLERANCE = 1e-3
 # Measured of exports: embeddings 0.005 (`deploy`) and 0.06 (`paper`), logits 1e-4 and 1e-3.
 EMBEDDING_TOLERANCE, QUANTIZED_LOGIT_TOLERANCE = 0.1, 0.01
 BLOBS = 16  # of the image that is compared, along a side
+RECTANGLE = (128, 192)  # has fewer windows than the whole grid, and not as many along its sides
 
 Values = NDArray[np.float32]
 
@@ -52,7 +55,17 @@ def check_export(network: PromptableNetwork, model_dir: Path, *, is_quantized: b
     Raises:
         ExportError: they differ more than rounding explains.
     """
-    found, expected = _outputs(network, model_dir)
+    manifest = read_manifest(model_dir)
+    check_on_grid(network, model_dir, manifest.whole_grid, is_quantized=is_quantized)
+    if RECTANGLE in manifest.grids:
+        check_on_grid(network, model_dir, RECTANGLE, is_quantized=is_quantized)
+
+
+def check_on_grid(
+    network: PromptableNetwork, model_dir: Path, grid_hw: Grid, *, is_quantized: bool
+) -> None:
+    """Hold an exported model to its network on one of the model's grids; see `check_export`."""
+    found, expected = _outputs(network, model_dir, grid_hw)
     if not is_quantized:
         checks = [("logit", largest_difference(found[1], expected[1]), LOGIT_TOLERANCE)]
     else:
@@ -61,12 +74,19 @@ def check_export(network: PromptableNetwork, model_dir: Path, *, is_quantized: b
             ("embedding", distances[0], EMBEDDING_TOLERANCE),
             ("logits", distances[1], QUANTIZED_LOGIT_TOLERANCE),
         ]
+    height, width = grid_hw
     for name, difference, tolerance in checks:
-        logger.info("Difference of %s from the PyTorch network: %.1e", name, difference)
+        logger.info(
+            "Difference of %s from the PyTorch network on %d x %d: %.1e",
+            name,
+            height,
+            width,
+            difference,
+        )
         if not difference <= tolerance:  # nor is it equal where it is no number
             raise ExportError(
-                f"The {name} of the model in {model_dir} differ from its network's by "
-                f"{difference}, at most {tolerance} is rounding"
+                f"The {name} of the model in {model_dir} differ from its network's on {height} x "
+                f"{width} by {difference}, at most {tolerance} is rounding"
             )
 
 
@@ -81,23 +101,24 @@ def relative_distance(found: Values, expected: Values) -> float:
 
 
 def _outputs(
-    network: PromptableNetwork, model_dir: Path
+    network: PromptableNetwork, model_dir: Path, grid_hw: Grid
 ) -> tuple[tuple[Values, Values], tuple[Values, Values]]:
     """Return embedding and logits of a model in f32, and of its network, for one image of blobs."""
     generator = np.random.default_rng(SEED)
-    size = network.image_size
+    height, width = grid_hw
     blobs = generator.random((BLOBS, BLOBS, 3), dtype=np.float32)
-    resized: Any = cv2.resize(blobs, (size, size), interpolation=cv2.INTER_LINEAR)
+    resized: Any = cv2.resize(blobs, (width, height), interpolation=cv2.INTER_LINEAR)
     image = to_tensor(resized)
-    boxes = example_boxes(generator, EXAMPLE_BOXES, size)
-    compiled = CompiledNetwork(model_dir, Settings(precision="f32"))
+    boxes = example_boxes(generator, EXAMPLE_BOXES, min(grid_hw))
+    compiled = CompiledNetwork(model_dir, Settings(precision="f32"), grids=[grid_hw])
     encoded = compiled.encode(image)
-    logits = compiled.decode(encoded, boxes)
+    values, logits = encoded.values, compiled.decode(encoded, boxes)
     with torch.no_grad():
         own_embedding = network.encode(torch.from_numpy(image))
         own_logits = network.decode(own_embedding, torch.from_numpy(boxes))
-    if IMAGE_EMBEDDING_NAME in encoded:  # the decoder is quantized and reads nothing else
-        return (encoded[IMAGE_EMBEDDING_NAME], logits), (own_embedding.numpy(), own_logits.numpy())
+    if IMAGE_EMBEDDING_NAME in values:  # the decoder is quantized and reads nothing else
+        return (values[IMAGE_EMBEDDING_NAME], logits), (own_embedding.numpy(), own_logits.numpy())
+    height, width = own_embedding.shape[2:]
     with torch.no_grad():
-        own_pixels = ImageTerms(network)(to_tokens(own_embedding))[0]
-    return (encoded[PIXELS_NAME], logits), (own_pixels.numpy(), own_logits.numpy())
+        own_pixels = ImageTerms(network, (height, width))(to_tokens(own_embedding))[0]
+    return (values[PIXELS_NAME], logits), (own_pixels.numpy(), own_logits.numpy())

@@ -32,14 +32,18 @@ from training.graphs.folded_attention import (
 )
 from training.networks.layers import LayerNorm2d
 from training.networks.network import PromptableNetwork
-from training.networks.sam_heads import CHANNELS, EMBEDDING_SIZE, MaskDecoder, TwoWayBlock
+from training.networks.sam_heads import CHANNELS, WHOLE_HW, MaskDecoder, TwoWayBlock
 
-PIXELS = EMBEDDING_SIZE**2
 MASK_TOKEN = 1  # of the one mask that is used
 
 
 class ImageTerms(nn.Module):
-    """What the first layer reads of an image, whatever the boxes."""
+    """What the first layer reads of an image, whatever the boxes.
+
+    Args:
+        network: whose weights they are made of.
+        pixels_hw: height and width of the embedding, of which P is the product.
+    """
 
     no_mask: Tensor
     key_weight: Tensor
@@ -49,13 +53,14 @@ class ImageTerms(nn.Module):
     query_weight: Tensor
     query_shift: Tensor
 
-    def __init__(self, network: PromptableNetwork) -> None:
+    def __init__(self, network: PromptableNetwork, pixels_hw: tuple[int, int] = WHOLE_HW) -> None:
         super().__init__()
         first: Any = network.mask_decoder.transformer.layers[0]
         reads, writes = first.cross_attn_token_to_image, first.cross_attn_image_to_token
         with torch.no_grad():
             no_mask = network.prompt_encoder.no_mask_embed.weight  # (1, 256)
-            located = network.prompt_encoder.dense_position_encoding() + no_mask  # (1, P, 256)
+            position = network.prompt_encoder.dense_position_encoding(pixels_hw)
+            located = position + no_mask  # (1, P, 256)
             self.register_buffer("no_mask", no_mask.clone())
             for name, layer, factor, added in (
                 ("key", reads.k_proj, 1.0, located),
@@ -83,14 +88,19 @@ class ImageTerms(nn.Module):
 
 
 class FoldedDecoder(nn.Module):
-    """Boxes and the terms of an image to logits inside a crop round each box."""
+    """Boxes and the terms of an image to logits inside a crop round each box.
+
+    Args:
+        network: that is folded.
+        pixels_hw: height and width of the embedding, of which P is the product.
+    """
 
     first: TwoWayBlock
     second: TwoWayBlock
     scale: Tensor
     key_shift: Tensor
 
-    def __init__(self, network: PromptableNetwork) -> None:
+    def __init__(self, network: PromptableNetwork, pixels_hw: tuple[int, int] = WHOLE_HW) -> None:
         super().__init__()
         decoder = network.mask_decoder
         transformer = decoder.transformer
@@ -99,7 +109,7 @@ class FoldedDecoder(nn.Module):
         self.first, self.second = layers
         scale, shift = (value.detach().clone() for value in _affine(self.first.norm4))
         last_scale, last_shift = _affine(self.second.norm4)
-        position = network.prompt_encoder.dense_position_encoding().detach()
+        position = network.prompt_encoder.dense_position_encoding(pixels_hw).detach()
         # The names of these five stand in the graphs of the models that ship.
         self.first_reading = FirstTokenToImageAttention(self.first.cross_attn_token_to_image)
         self.first_writing = FirstImageToTokenAttention(self.first.cross_attn_image_to_token)
@@ -188,7 +198,7 @@ class CropUpscaling(nn.Module):
     def forward(self, normed: Tensor, weights: Tensor, crops: Tensor) -> Tensor:
         """Upscale crops (N, h, w) of (N, P, 256) and weight by (N, 1, 32): (N, 4 h, 4 w)."""
         count, height, width = crops.shape
-        rows = crops.flatten(1) + PIXELS * torch.arange(count)[:, None]
+        rows = crops.flatten(1) + normed.shape[1] * torch.arange(count)[:, None]
         x = normed.flatten(0, 1)[rows.flatten()].view(count, -1, CHANNELS)  # (N, h * w, 256)
         x = (x @ self.first_weight + self.first_bias).view(count, -1, CHANNELS // 4)
         x = F.layer_norm(x, x.shape[-1:], self.norm.weight, self.norm.bias, self.norm.eps)

@@ -28,26 +28,33 @@ class PromptableNetwork(nn.Module):
         self.mask_decoder = MaskDecoder()
 
     def encode(self, image: Tensor) -> Tensor:
-        """Encode (B, 3, S, S), values 0 to 1, as image_embedding (B, 256, 64, 64)."""
+        """Encode (B, 3, S, S), values 0 to 1, as image_embedding (B, 256, 64, 64).
+
+        LiteMedSAM encodes grids too, (B, 3, h, w), as (B, 256, h / 4, w / 4).
+        """
         return self.image_encoder(image)
 
     def decode(self, image_embedding: Tensor, boxes: Tensor) -> Tensor:
         """Decode N boxes on one image.
 
         Args:
-            image_embedding: (1, 256, 64, 64).
-            boxes: (N, 4), xyxy, pixels of the model frame.
+            image_embedding: (1, 256, h, w); 64 x 64, or of LiteMedSAM on a grid.
+            boxes: (N, 4), xyxy, pixels of the model frame, and of a grid at its top left.
 
         Returns:
-            low_res_logits (N, 256, 256).
+            low_res_logits (N, 4 h, 4 w).
         """
         # No mask prompt: the same vector is added to every pixel.
         pixels = image_embedding + self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
-        pixel_pe = self.prompt_encoder.dense_position_encoding()
+        height, width = image_embedding.shape[2:]
+        pixel_pe = self.prompt_encoder.dense_position_encoding((height, width))
         return self.mask_decoder(pixels, pixel_pe, self.prompt_encoder(boxes))
 
     def forward(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """Segment N boxes (N, 4) on one image (1, 3, S, S): low_res_logits (N, 256, 256)."""
+        """Segment N boxes (N, 4) on one image (1, 3, h, w): low_res_logits (N, 4 h / s, 4 w / s).
+
+        The stride s of the embedding makes them 256 x 256 of a whole model frame.
+        """
         return self.decode(self.encode(image), boxes)
 
 

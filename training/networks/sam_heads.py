@@ -23,6 +23,7 @@ MLP_CHANNELS = 2048
 DEPTH = 2
 MASK_TOKENS = 4
 EMBEDDING_SIZE = 64
+WHOLE_HW = (EMBEDDING_SIZE, EMBEDDING_SIZE)
 
 
 class PositionEncoding(nn.Module):
@@ -68,11 +69,15 @@ class PromptEncoder(nn.Module):
         kinds = torch.cat([points[2].weight, points[3].weight])
         return self.pe_layer(corners) + kinds
 
-    def dense_position_encoding(self) -> Tensor:
-        """Position of each pixel of the embedding, (1, 4096, 256), row by row."""
+    def dense_position_encoding(self, pixels_hw: tuple[int, int] = WHOLE_HW) -> Tensor:
+        """Position of each pixel of an embedding in the model frame, (1, h * w, 256), row by row.
+
+        A smaller embedding, of a grid, is at the top left of the frame.
+        """
         weight = self.no_mask_embed.weight
         centres = (torch.arange(EMBEDDING_SIZE, device=weight.device) + 0.5) / EMBEDDING_SIZE
-        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        height, width = pixels_hw
+        y, x = torch.meshgrid(centres[:height], centres[:width], indexing="ij")
         return self.pe_layer(torch.stack([x, y], dim=-1)).flatten(0, 1)[None]
 
 
@@ -219,17 +224,19 @@ class MaskDecoder(nn.Module):
         """Decode one image for N prompts.
 
         Args:
-            pixels: (1, 256, 64, 64), the embedding with the no-mask prompt added.
-            pixel_pe: (1, 4096, 256), position of each pixel.
+            pixels: (1, 256, h, w), the embedding with the no-mask prompt added.
+            pixel_pe: (1, h * w, 256), position of each pixel.
             prompts: (N, 2, 256), the tokens of each box.
 
         Returns:
-            low_res_logits (N, 256, 256) of SAM's single-mask output.
+            low_res_logits (N, 4 h, 4 w) of SAM's single-mask output.
         """
+        pixels_hw = pixels.shape[2:]
         tokens = self.tokens(prompts)
         tokens, pixels = self.transformer(tokens, pixels.flatten(2).transpose(1, 2), pixel_pe)
-        grid = pixels.transpose(1, 2).unflatten(2, (EMBEDDING_SIZE, EMBEDDING_SIZE))
-        upscaled = self.output_upscaling(grid)  # (N, 32, 256, 256)
+        upscaled = self.output_upscaling(
+            pixels.transpose(1, 2).unflatten(2, pixels_hw)
+        )  # (N, 32, 4 h, 4 w)
         weights = self.output_hypernetworks_mlps[0](tokens[:, 1:2])  # (N, 1, 32)
         logits = self.mask_product(weights, upscaled.flatten(2))
         return logits.unflatten(2, upscaled.shape[-2:]).squeeze(1)

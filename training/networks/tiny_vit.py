@@ -1,4 +1,4 @@
-"""TinyViT image encoder of LiteMedSAM: (B, 3, 256, 256) to (B, 256, 64, 64).
+"""TinyViT image encoder of LiteMedSAM: (B, 3, 256, 256) to (B, 256, 64, 64), or a smaller grid.
 
 Structure after TinyViT (Wu et al., ECCV 2022; MIT, Copyright Microsoft) as varied by MobileSAM and
 LiteMedSAM (Apache-2.0): the patch embedding keeps the full resolution, the last merging keeps its
@@ -184,11 +184,11 @@ class TinyViT(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Encode (B, 3, 256, 256), values 0 to 1, as image_embedding (B, 256, 64, 64)."""
-        x = self.patch_embed(image)  # (B, 64, 256, 256)
+        """Encode (B, 3, h, w), values 0 to 1, as image_embedding (B, 256, h / 4, w / 4)."""
+        x = self.patch_embed(image)  # (B, 64, h, w)
         for layer in self.layers:
             x = layer(x)
-        return self.neck(x)  # (B, 256, 64, 64)
+        return self.neck(x)  # (B, 256, h / 4, w / 4)
 
 
 def to_tokens(image: Tensor) -> Tensor:

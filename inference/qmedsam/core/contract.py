@@ -13,6 +13,11 @@ EMBEDDING_SIZE = EMBEDDING_SHAPE[-1]
 LOW_RES_SIZE = 256
 UPSCALING = LOW_RES_SIZE // EMBEDDING_SIZE  # logits per pixel of the embedding, along a side
 
+# The encoder's input may be smaller than the model frame, whose top left it is then: a grid. Sides
+# are multiples of this, so that those of the embedding are multiples of its smallest crop.
+GRID_STEP = 64
+Grid = tuple[int, int]  # height and width in pixels
+
 # The encoder takes the image. Whatever it puts out, the decoder takes by the same names, with boxes
 # and crops: for each box the pixels of the embedding to decode, counted row by row.
 IMAGE_NAME = "image"
@@ -37,3 +42,20 @@ LARGEST_SHRINK = 4
 AVERAGE_INTERPOLATION = 3  # cv2.INTER_AREA
 
 LOGIT_THRESHOLD = 0.0  # a pixel belongs to the object above it; applied after upsampling
+
+
+def grids_up_to(size: int) -> tuple[Grid, ...]:
+    """Return all grids whose sides are at most `size`, which is a multiple of the step."""
+    sides = range(GRID_STEP, size + 1, GRID_STEP)
+    return tuple((height, width) for height in sides for width in sides)
+
+
+def stride_of(image_size: int) -> int:
+    """Return the pixels of a model frame that one of the embedding stands for, along a side."""
+    return image_size // EMBEDDING_SIZE
+
+
+def embedding_hw(grid_hw: Grid, stride: int) -> tuple[int, int]:
+    """Return height and width of the embedding of a grid."""
+    height, width = grid_hw
+    return height // stride, width // stride

@@ -1,4 +1,4 @@
-"""Encoded images that wait for a second visit to their slice.
+"""Encoded images, and those that wait for a second visit to their slice.
 
 A few wait in memory; further ones in a temporary file that has no name, so that memory does not
 grow with the depth of a volume. Where no such file can be written, memory has to do.
@@ -6,23 +6,43 @@ grow with the depth of a volume. Where no such file can be written, memory has t
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_IN_MEMORY = 6  # 63 MB
-# What the encoder puts out, by name; the decoder takes it as it is.
-EncodedImage = dict[str, NDArray[np.float32]]
+from .contract import Grid
+
+MOST_IN_MEMORY = 6  # 63 MB at most
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """What the encoder makes of an image.
+
+    Attributes:
+        grid_hw: height and width of what was encoded.
+        values: what the encoder puts out, by name; the decoder takes it as it is.
+    """
+
+    grid_hw: Grid
+    values: dict[str, NDArray[np.float32]]
+
+    @property
+    def size_bytes(self) -> int:
+        """What its values take."""
+        return sum(values.nbytes for values in self.values.values())
 
 
 class EmbeddingMemory:
     """Remembers the encoded images that were used last, by slice.
 
     Args:
-        most: how many; 10 MB each.
+        most: how many; 10 MB each, of smaller grids less.
 
     Raises:
         ValueError: that is no number of slices.
@@ -54,8 +74,18 @@ class EmbeddingMemory:
         self._encoded.clear()
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where an encoded image begins in the file, and what it is made of."""
+
+    start: int
+    size_bytes: int
+    grid_hw: Grid
+    shapes: dict[str, tuple[int, ...]]
+
+
 class EmbeddingStore:
-    """Keeps encoded images, all of the same shapes, by slice.
+    """Keeps encoded images, of any grids, by slice.
 
     Args:
         most_in_memory: how many wait in memory before the file is used.
@@ -64,9 +94,10 @@ class EmbeddingStore:
     def __init__(self, most_in_memory: int = MOST_IN_MEMORY) -> None:
         self._most_in_memory = most_in_memory
         self._in_memory: dict[int, EncodedImage] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        self._slots: dict[int, int] = {}
-        self._free_slots: list[int] = []
+        self._places: dict[int, _Place] = {}
+        # Where images have been taken from the file, by their size, which the next one must have.
+        self._free: defaultdict[int, list[int]] = defaultdict(list)
+        self._end = 0
         self._file: IO[bytes] | None = None
 
     def put(self, z: int, encoded: EncodedImage) -> None:
@@ -78,39 +109,39 @@ class EmbeddingStore:
         """Return the encoded slice `z` and forget it; None when there is none."""
         if z in self._in_memory:
             return self._in_memory.pop(z)
-        if z not in self._slots or self._file is None:
+        if z not in self._places or self._file is None:
             return None
-        slot = self._slots.pop(z)
-        self._free_slots.append(slot)
-        self._file.seek(slot * self._bytes())
-        return {
-            name: np.fromfile(self._file, dtype=np.float32, count=int(np.prod(shape))).reshape(
-                shape
-            )
-            for name, shape in self._shapes.items()
+        place = self._places.pop(z)
+        self._free[place.size_bytes].append(place.start)
+        self._file.seek(place.start)
+        values = {
+            name: np.fromfile(self._file, dtype=np.float32, count=math.prod(shape)).reshape(shape)
+            for name, shape in place.shapes.items()
         }
+        return EncodedImage(place.grid_hw, values)
 
     def close(self) -> None:
         """Give the temporary file back."""
         if self._file is not None:
             self._file.close()
 
-    def _bytes(self) -> int:
-        return sum(4 * int(np.prod(shape)) for shape in self._shapes.values())
-
     def _write(self, z: int, encoded: EncodedImage) -> bool:
-        slot = self._free_slots[-1] if self._free_slots else len(self._slots)
-        self._shapes = {name: values.shape for name, values in encoded.items()}
+        size_bytes = encoded.size_bytes
+        free = self._free[size_bytes]
+        start = free[-1] if free else self._end
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115, closed by close()
-            self._file.seek(slot * self._bytes())
-            for values in encoded.values():
+            self._file.seek(start)
+            for values in encoded.values.values():
                 self._file.write(np.ascontiguousarray(values).data)
             self._file.flush()
         except OSError:
             return False
-        if self._free_slots:
-            self._free_slots.pop()
-        self._slots[z] = slot
+        if free:
+            free.pop()
+        else:
+            self._end += size_bytes
+        shapes = {name: values.shape for name, values in encoded.values.items()}
+        self._places[z] = _Place(start, size_bytes, encoded.grid_hw, shapes)
         return True

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import VolumePrompt
+from .contract import Grid, stride_of
 from .crops import Crop, box_batches, crop_around
 from .embeddings import EmbeddingMemory, EncodedImage
 from .encoding import Slices, encoded_visits
@@ -30,7 +31,7 @@ from .propagation import Schedule, Visit, schedule_of
 from .segmentation import Segmentation, segmentation_of
 from .timing import Stopwatch
 
-CropOf = Callable[[Box, int], Crop]  # of a box and the side of the model frame
+CropOf = Callable[[Box, Grid, int], Crop]  # of a box, a grid and the stride of the embedding
 
 
 class Network(Protocol):
@@ -42,7 +43,7 @@ class Network(Protocol):
         ...
 
     def encode(self, image: NDArray[np.float32]) -> EncodedImage:
-        """Encode (1, 3, S, S)."""
+        """Encode (1, 3, h, w) of a grid."""
         ...
 
     def decode(
@@ -101,6 +102,7 @@ def decode_objects(
         crop_of: the part of the embedding to decode for a box.
     """
     frame = ModelFrame((slices[0].shape[0], slices[0].shape[1]), network.image_size)
+    stride = stride_of(network.image_size)
     found: dict[tuple[int, int], Box] = {}  # by object and slice
     turns = _Turns(network, stopwatch)
 
@@ -119,7 +121,7 @@ def decode_objects(
         for visit, encoded in visits:
             boxes = _boxes(visit, found=found, schedule=schedule, frame=frame)
             prompts = frame.boxes_to_model(boxes)
-            crops = [crop_of(prompt, network.image_size) for prompt in prompts]
+            crops = [crop_of(prompt, encoded.grid_hw, stride) for prompt in prompts]
             decoded = _decode(turns, encoded, prompts, crops=crops, box_batch_size=box_batch_size)
             for row, low_res_logits in decoded:
                 index = visit.objects[row]

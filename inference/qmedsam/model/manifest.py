@@ -12,7 +12,10 @@ from ..core.contract import (
     DECODER_FILE,
     ENCODER_FILE,
     ENCODER_REST_FILE,
+    LITE_MEDSAM_IMAGE_SIZE,
     MANIFEST_FILE,
+    Grid,
+    grids_up_to,
 )
 from ..errors import ModelError
 
@@ -32,6 +35,22 @@ class Manifest:
     precision: str
     image_size: int
     sha256: dict[str, str]
+
+    @property
+    def whole_grid(self) -> Grid:
+        """The grid that is the model frame."""
+        return self.image_size, self.image_size
+
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """The grids that the encoder can be put on: of a network of another size only the whole.
+
+        Neither are graphs rewritten that are not those of `training.graphs.inference_graphs`, of
+        which the encoder is cut in two.
+        """
+        if self.image_size == LITE_MEDSAM_IMAGE_SIZE and ENCODER_REST_FILE in self.sha256:
+            return grids_up_to(self.image_size)
+        return (self.whole_grid,)
 
 
 def file_sha256(path: Path) -> str:

@@ -1,16 +1,15 @@
-"""The exported encoder and decoder, compiled by OpenVINO for this processor.
+"""The exported encoder and decoder, arrays in and arrays out.
 
-The one home of OpenVINO: all that the rest knows of it are arrays in and arrays out.
+The encoder is compiled for each grid that it is used on, which takes a moment; one decoder serves
+all grids. OpenVINO is at home in this package: the rest knows nothing of it.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,91 +26,64 @@ from ..core.contract import (
     ENCODER_REST_FILE,
     IMAGE_NAME,
     LOW_RES_LOGITS_NAME,
+    Grid,
+    embedding_hw,
+    stride_of,
 )
-from ..core.crops import WHOLE, Crop, crop_pixels
+from ..core.crops import Crop, crop_pixels, whole_crop
 from ..core.embeddings import EncodedImage
 from ..core.geometry import Boxes
-from ..errors import ModelError
-from ..system.processor import available_cores
-from .cache import ModelCache, cache_key
-from .manifest import Manifest, file_sha256, read_manifest
+from .compiling import PRECISION_HINT, Compiled, Compiler, GraphFile
+from .grids import encoder_on_grid
+from .manifest import Manifest, read_manifest
+from .positions import POSITION_NAMES, Positions, open_pixels, top_left
+from .runtime import openvino
 
-# OpenVINO reports usage through this package where it can be imported, and uses a stub of its
-# own where it cannot. A medical service does not phone home.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-# The converter of models is not needed, and takes time to import (docs/decisions.md); OpenVINO does
-# without where it is absent. Whoever needs it imports it from its own package.
-_CONVERTER = "openvino.tools.ovc"
-_has_converter = _CONVERTER in sys.modules
-if not _has_converter:
-    sys.modules[_CONVERTER] = None  # type: ignore[assignment]
-
-import openvino  # noqa: E402
-
-if not _has_converter:
-    del sys.modules[_CONVERTER]
-
-logger = logging.getLogger(__name__)
-
-DEVICE = "CPU"
-PRECISION_HINT = "INFERENCE_PRECISION_HINT"
-
-
-@dataclass(frozen=True)
-class _Compiled:
-    model: openvino.CompiledModel
-    is_new: bool  # and not out of the cache
+OPEN_DECODER = "decoder-open"  # name of a decoder of all grids
 
 
 class CompiledNetwork:
     """An encoder and a decoder ready to run.
 
-    One thread may encode while another one decodes; neither is safe for two threads at once.
-    The decoder is ready a little later than the encoder, and waited for when it is first used.
+    One thread may encode while another one decodes; neither is safe for two threads at once. Any
+    thread may prepare a grid. The decoder is ready a little later than the encoder, and waited for
+    when it is first used.
 
     Args:
         model_dir: folder that `python -m training.export` wrote.
         settings: precision, threads and cache folder.
+        grids: that are encoded at once; others are compiled when they are prepared or first used.
+            None is the whole grid.
 
     Raises:
         ModelError: the folder is no model, or this processor cannot run it as asked.
+        ValueError: the model cannot encode such a grid.
     """
 
-    def __init__(self, model_dir: Path, settings: Settings) -> None:
+    def __init__(
+        self, model_dir: Path, settings: Settings, *, grids: Sequence[Grid] | None = None
+    ) -> None:
         self.manifest = read_manifest(model_dir)
-        core = openvino.Core()
-        config = _compile_config(core, settings)
-        cache = _cache(core, config, manifest=self.manifest, folder=settings.cache_dir)
-        files = [ENCODER_FILE, ENCODER_REST_FILE, DECODER_FILE]
-        pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
-        try:
-            jobs = {
-                file: pool.submit(
-                    _compile,
-                    core,
-                    model_dir / file,
-                    config=config,
-                    cache=cache,
-                    manifest=self.manifest,
-                )
-                for file in files
-                if file != ENCODER_REST_FILE or file in self.manifest.sha256
-            }
-            self._encoder = [
-                job.result().model for file, job in jobs.items() if file != DECODER_FILE
-            ]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-        self._decoder = jobs[DECODER_FILE]
-        self._storing = [
-            pool.submit(_store, cache, Path(file).stem, job) for file, job in jobs.items() if cache
-        ]
-        pool.shutdown(wait=False)
-        self._encoder_requests = [part.create_infer_request() for part in self._encoder]
-        for before, after in pairwise(self._encoder_requests):
-            after.set_input_tensor(before.get_output_tensor())  # read where it is written
+        self._compiler = Compiler(model_dir, self.manifest, settings)
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
+        self._lock = threading.Lock()  # held by whoever begins to compile
+        self._to_store: list[tuple[GraphFile, Future[Compiled]]] = []
+        self._storing: list[Future[None]] = []
+        self._parts: dict[Grid, list[Future[Compiled]]] = {}
+        self._encoders: dict[Grid, list[openvino.InferRequest]] = {}
         self._decoder_request: openvino.InferRequest | None = None
+        self._positions: dict[Grid, Positions] = {}
+        wanted = [self.manifest.whole_grid] if grids is None else grids
+        self._check(wanted)
+        try:
+            self._begin(wanted)
+            self._decoder = self._compile(_decoder_graph(self.manifest))
+            self._store()
+            for grid_hw in wanted:
+                self._encoder(grid_hw)
+        except BaseException:
+            self._pool.shutdown(cancel_futures=True)
+            raise
 
     @property
     def image_size(self) -> int:
@@ -119,35 +91,64 @@ class CompiledNetwork:
         return self.manifest.image_size
 
     @property
+    def grids(self) -> tuple[Grid, ...]:
+        """The grids that the model can encode."""
+        return self.manifest.grids
+
+    @property
     def precision(self) -> str:
         """The precision in which floating-point products run: f32 or bf16."""
-        return str(self._encoder[0].get_property(PRECISION_HINT).to_string())
+        return str(self._any_model().get_property(PRECISION_HINT).to_string())
 
     @property
     def threads(self) -> int:
         """Threads of the network."""
-        return int(self._encoder[0].get_property("INFERENCE_NUM_THREADS"))
+        return int(self._any_model().get_property("INFERENCE_NUM_THREADS"))
+
+    def prepare(self, grid_hw: Grid) -> None:
+        """Begin to compile the encoder for a grid, unless that was begun before; returns at once.
+
+        Raises:
+            ValueError: the model cannot encode such a grid.
+        """
+        self._check([grid_hw])
+        with self._lock:
+            self._begin([grid_hw])
+            self._store()
+
+    def is_ready(self, grid_hw: Grid) -> bool:
+        """Whether an image of a grid can be encoded without waiting for the compiler."""
+        parts = self._parts.get(grid_hw, [])
+        return bool(parts) and all(part.done() and part.exception() is None for part in parts)
 
     def wait(self) -> None:
         """Return when nothing is being compiled any more, and the cache is filled."""
-        wait([self._decoder])
-        for storing in self._storing:
-            storing.result()
+        with self._lock:
+            parts = [part for parts in self._parts.values() for part in parts]
+            storing = list(self._storing)
+        wait([self._decoder, *parts])
+        for job in storing:
+            job.result()
 
     def encode(self, image: NDArray[np.float32]) -> EncodedImage:
         """Encode one image.
 
         Args:
-            image: (1, 3, S, S), values 0 to 1.
+            image: (1, 3, h, w) of a grid, values 0 to 1.
 
         Returns:
-            What the decoder reads of it, by name.
+            What the decoder reads of it.
+
+        Raises:
+            ModelError: the grid's encoder cannot be compiled, or its files have changed.
+            ValueError: the model cannot encode such a grid.
         """
-        first, *rest = self._encoder_requests
+        grid_hw = (image.shape[2], image.shape[3])
+        first, *rest = requests = self._encoder(grid_hw)
         first.infer({IMAGE_NAME: image}, share_inputs=True, share_outputs=True)
         for request in rest:
             request.infer(share_outputs=True)
-        return _outputs(self._encoder_requests[-1])
+        return EncodedImage(grid_hw, _outputs(requests[-1]))
 
     def decode(
         self, encoded: EncodedImage, boxes: Boxes, crops: Sequence[Crop] | None = None
@@ -165,112 +166,94 @@ class CompiledNetwork:
         Raises:
             ModelError: this processor cannot run the decoder, or its files have changed.
         """
-        pixels = crop_pixels([WHOLE] * len(boxes) if crops is None else crops)
-        inputs: dict[str, NDArray[Any]] = {**encoded, BOXES_NAME: boxes, CROPS_NAME: pixels}
+        pixels_hw = embedding_hw(encoded.grid_hw, stride_of(self.image_size))
+        if crops is None:
+            crops = [whole_crop(pixels_hw)] * len(boxes)
+        inputs: dict[str, NDArray[Any]] = {
+            **encoded.values,
+            **self._positions_on(pixels_hw),
+            BOXES_NAME: boxes,
+            CROPS_NAME: crop_pixels(crops, pixels_hw[1]),
+        }
         if self._decoder_request is None:
             self._decoder_request = self._decoder.result().model.create_infer_request()
         self._decoder_request.infer(inputs, share_inputs=True, share_outputs=True)
         return _outputs(self._decoder_request)[LOW_RES_LOGITS_NAME]
 
+    def _check(self, grids: Sequence[Grid]) -> None:
+        unknown = [grid_hw for grid_hw in grids if grid_hw not in self.grids]
+        if unknown:
+            raise ValueError(f"Grids must be of {self.grids}, got {unknown}")
 
-def runnable_precisions() -> list[str]:
-    """Return the precisions in which this processor runs layers that are not in int8."""
-    return ["f32", "bf16"] if _has_bf16(openvino.Core()) else ["f32"]
+    def _begin(self, grids: Sequence[Grid]) -> None:
+        for grid_hw in grids:
+            if grid_hw not in self._parts:
+                graphs = _encoder_graphs(self.manifest, grid_hw)
+                self._parts[grid_hw] = [self._compile(graph) for graph in graphs]
 
+    def _compile(self, graph: GraphFile) -> Future[Compiled]:
+        job = self._pool.submit(self._compiler.compile, graph)
+        self._to_store.append((graph, job))
+        return job
 
-def _has_bf16(core: openvino.Core) -> bool:
-    return "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    def _store(self) -> None:
+        """Let be cached what is being compiled, once nothing else waits to be."""
+        self._storing += [self._pool.submit(self._compiler.store, *one) for one in self._to_store]
+        self._to_store.clear()
 
+    def _encoder(self, grid_hw: Grid) -> list[openvino.InferRequest]:
+        """Return the parts of a grid's encoder, each of which reads where the last one writes."""
+        if grid_hw not in self._encoders:
+            parts = self._compiled_parts(grid_hw)
+            requests = [part.create_infer_request() for part in parts]
+            for before, after in pairwise(requests):
+                after.set_input_tensor(before.get_output_tensor())
+            self._encoders[grid_hw] = requests
+        return self._encoders[grid_hw]
 
-def _compile_config(core: openvino.Core, settings: Settings) -> dict[str, Any]:
-    has_bf16 = _has_bf16(core)
-    if settings.precision == "bf16" and not has_bf16:
-        offered = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
-        raise ModelError(f"Precision bf16 needs a processor that has it, this one has {offered}")
-    precision = settings.precision
-    if precision == "auto":
-        precision = "bf16" if has_bf16 else "f32"
-    config: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY",
-        PRECISION_HINT: precision,
-        # Each process would keep to the first cores, so that two side by side shared them.
-        "ENABLE_CPU_PINNING": False,
-    }
-    threads = _threads(settings.threads)
-    if threads:
-        config["INFERENCE_NUM_THREADS"] = threads
-    return config
-
-
-def _threads(wanted: int) -> int:
-    """Return how many threads to ask for, 0 for what the runtime chooses.
-
-    It goes by the cores that the process may run on; a container's quota it does not see, and more
-    threads than that are stopped in the middle of a layer. A part of a core counts as one
-    (docs/decisions.md).
-    """
-    cores = available_cores()
-    if wanted > cores:
-        logger.warning("%d threads are used, not %d: there are no more cores", cores, wanted)
-    if wanted:
-        return min(wanted, cores)
-    return cores if cores < (os.cpu_count() or 1) else 0
-
-
-def _cache(
-    core: openvino.Core, config: dict[str, Any], *, manifest: Manifest, folder: Path | None
-) -> ModelCache | None:
-    if folder is None:
-        return None
-    key = cache_key(
-        runtime=openvino.__version__,
-        processor=core.get_property(DEVICE, "FULL_DEVICE_NAME"),
-        precision=config[PRECISION_HINT],
-        digests=manifest.sha256,
-    )
-    return ModelCache(folder / key)
-
-
-def _compile(
-    core: openvino.Core,
-    path: Path,
-    *,
-    config: dict[str, Any],
-    cache: ModelCache | None,
-    manifest: Manifest,
-) -> _Compiled:
-    blob = cache.load(path.stem) if cache else None
-    if blob is not None:
+    def _compiled_parts(self, grid_hw: Grid) -> list[openvino.CompiledModel]:
+        self.prepare(grid_hw)
         try:
-            return _Compiled(core.import_model(blob, DEVICE, config), is_new=False)
-        except RuntimeError as error:
-            logger.warning("Cached model of %s is compiled anew: %s", path.name, error)
-    _verify(path, manifest)
-    try:
-        return _Compiled(core.compile_model(str(path), DEVICE, config), is_new=True)
-    except RuntimeError as error:
-        raise ModelError(f"Model file {path} cannot be compiled: {error}") from error
+            return [part.result().model for part in self._parts[grid_hw]]
+        except BaseException:
+            with self._lock:
+                del self._parts[grid_hw]  # what failed may succeed another time
+            raise
+
+    def _positions_on(self, pixels_hw: tuple[int, int]) -> Positions:
+        """Return what the decoder adds to the pixels of an embedding by their places."""
+        if pixels_hw not in self._positions:
+            self._positions[pixels_hw] = {
+                name: top_left(values, pixels_hw)
+                for name, values in self._decoder.result().positions.items()
+            }
+        return self._positions[pixels_hw]
+
+    def _any_model(self) -> openvino.CompiledModel:
+        (part, *_), *_ = [*self._parts.values(), [self._decoder]]
+        return part.result().model
 
 
-def _verify(path: Path, manifest: Manifest) -> None:
-    """Check a graph and its weights against the manifest.
+def _encoder_graphs(manifest: Manifest, grid_hw: Grid) -> list[GraphFile]:
+    files = [file for file in (ENCODER_FILE, ENCODER_REST_FILE) if file in manifest.sha256]
+    if grid_hw == manifest.whole_grid:
+        return [GraphFile(file, Path(file).stem) for file in files]
+    height, width = grid_hw
+    return [
+        GraphFile(file, f"{Path(file).stem}-{height}x{width}", partial(_on_grid, grid_hw=grid_hw))
+        for file in files
+    ]
 
-    What was compiled before was checked then, and the cache names it after the manifest's digests.
-    """
-    for file in (path, path.with_suffix(".bin")):
-        expected, digest = manifest.sha256[file.name], file_sha256(file)
-        if digest != expected:
-            raise ModelError(f"{file} must have SHA-256 {expected}, got {digest}")
+
+def _on_grid(graph: openvino.Model, grid_hw: Grid) -> Positions:
+    encoder_on_grid(graph, grid_hw)
+    return {}
 
 
-def _store(cache: ModelCache, name: str, job: Future[_Compiled]) -> None:
-    """Keep what has been compiled, where that is possible; the model runs in any case."""
-    if job.exception() is not None or not job.result().is_new or not cache.is_writable():
-        return
-    try:
-        cache.store(name, job.result().model.export_model().getvalue())
-    except (OSError, RuntimeError, MemoryError) as error:
-        logger.info("Compiled %s is not cached: %s", name, error)
+def _decoder_graph(manifest: Manifest) -> GraphFile:
+    if len(manifest.grids) == 1:
+        return GraphFile(DECODER_FILE, Path(DECODER_FILE).stem)
+    return GraphFile(DECODER_FILE, OPEN_DECODER, open_pixels, POSITION_NAMES)
 
 
 def _outputs(request: openvino.InferRequest) -> dict[str, NDArray[np.float32]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qmedsam.core.embeddings import EncodedImage
 from qmedsam.core.propagation import follow_mask
 from qmedsam.core.timing import Stopwatch
 from tests.conftest import cut, segment_slices
@@ -39,14 +40,15 @@ class WanderingNetwork:
     image_size = 256
 
     def encode(self, image):
-        return {"image_embedding": np.full((1, 256, 64, 64), image.sum(), dtype=np.float32)}
+        embedding = np.full((1, 256, 64, 64), image.sum(), dtype=np.float32)
+        return EncodedImage(image.shape[2:], {"image_embedding": embedding})
 
     def decode(self, encoded, boxes, crops):
         return cut(self.draw(encoded, boxes), crops)
 
     def draw(self, encoded, boxes):
         """Draw where the crop of a box always reaches."""
-        seed = int(encoded["image_embedding"][0, 0, 0, 0])
+        seed = int(encoded.values["image_embedding"][0, 0, 0, 0])
         shift = np.random.default_rng(seed).integers(-6, 7, 4)
         centres = np.arange(256) + 0.5
         logits = np.full((len(boxes), 256, 256), -1, dtype=np.float32)

@@ -6,23 +6,27 @@ import numpy as np
 import pytest
 
 from qmedsam.core import encoding
+from qmedsam.core.contract import Grid
 from qmedsam.core.embeddings import EmbeddingStore, EncodedImage
 from qmedsam.core.propagation import propagation_visits
 from tests.qmedsam.core.conftest import WanderingNetwork, random_boxes, random_volume, segment
 
 
-def encoded(value: float) -> EncodedImage:
-    return {
-        "pixels": np.full((1, 40, 8), value, dtype=np.float32),
-        "keys": np.full((1, 40, 4), -value, dtype=np.float32),
+def encoded(value: float, grid_hw: Grid = (64, 128)) -> EncodedImage:
+    pixels = grid_hw[0] * grid_hw[1] // 1024
+    values = {
+        "pixels": np.full((1, pixels, 8), value, dtype=np.float32),
+        "keys": np.full((1, pixels, 4), -value, dtype=np.float32),
     }
+    return EncodedImage(grid_hw, values)
 
 
 def assert_same(found: EncodedImage | None, expected: EncodedImage) -> None:
     assert found is not None
-    assert list(found) == list(expected)
-    for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values)
+    assert found.grid_hw == expected.grid_hw
+    assert list(found.values) == list(expected.values)
+    for name, values in expected.values.items():
+        np.testing.assert_array_equal(found.values[name], values)
 
 
 @pytest.mark.parametrize("most_in_memory", [0, 1, 100])
@@ -54,7 +58,24 @@ def test_slots_of_the_file_are_used_again():
         store.put(1000 + z, encoded(1000 + z))
         store.take(z)
         assert_same(store.take(1000 + z), encoded(1000 + z))
-    assert len(store._free_slots) == 2
+    assert store._end == 2 * encoded(0).size_bytes
+    store.close()
+
+
+def test_images_of_several_grids_wait_in_one_file():
+    """Grids of as many pixels take each other's places, those of others do not."""
+    grids = [(64, 256), (128, 128), (256, 256), (64, 64)]
+    store = EmbeddingStore(most_in_memory=0)
+    for value in (1, 2):
+        for z, grid_hw in enumerate(grids):
+            store.put(z, encoded(value + z, grid_hw))
+        for z, grid_hw in reversed(list(enumerate(grids))):
+            assert_same(store.take(z), encoded(value + z, grid_hw))
+    store.put(0, encoded(9, (128, 128)))
+    store.put(1, encoded(8, (64, 256)))
+    assert_same(store.take(0), encoded(9, (128, 128)))
+    assert_same(store.take(1), encoded(8, (64, 256)))
+    assert store._end == sum(encoded(0, grid_hw).size_bytes for grid_hw in grids)
     store.close()
 
 

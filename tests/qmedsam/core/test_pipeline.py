@@ -250,7 +250,7 @@ def test_what_is_yielded_lies_in_its_crop(fake_network):
     )
     assert [(one.z, one.index) for one in found] == [(0, 0), (0, 1)]
     for one, (x0, y0, x1, y1) in zip(found, boxes.astype(int), strict=True):
-        assert one.low_res_logits.shape == (4 * one.crop.side,) * 2
+        assert one.low_res_logits.shape == (4 * one.crop.height, 4 * one.crop.width)
         assert one.patch.box().tolist() == [x0, y0, x1, y1]
         assert one.patch is one.patch  # drawn once
 

@@ -84,7 +84,7 @@ def test_a_decoded_crop_is_drawn_as_the_whole_would_be_without_what_is_outside(o
     frame = ModelFrame(original_hw, 256)
     for seed, side in enumerate(SIDES):
         logits = blob(seed, spread)
-        crop = Crop(7 * (64 - side) // 13, 5 * (64 - side) // 13, side)
+        crop = Crop(7 * (64 - side) // 13, 5 * (64 - side) // 13, side, side)
         rows, columns = (slice(4 * start, 4 * (start + side)) for start in (crop.top, crop.left))
         found = logits_to_patch(logits[rows, columns], frame, crop).whole(original_hw)
         expected = full_frame_logits(logits.astype(np.float64), frame)
@@ -104,7 +104,7 @@ def test_a_decoded_crop_is_drawn_as_the_whole_would_be_without_what_is_outside(o
 def _reached(axis, original_hw, frame, crop):
     """Which pixels of an axis lie above the values of a crop."""
     start, stop = 4 * (crop.top, crop.left)[axis], 4 * ((crop.top, crop.left)[axis])
-    stop += 4 * crop.side
+    stop += 4 * (crop.height, crop.width)[axis]
     ratio = frame.resized_hw[axis] / original_hw[axis]
     position = (np.arange(original_hw[axis]) + 0.5) * ratio
     return (position > start - 1e-6) & (position < stop + 1e-6)

@@ -22,13 +22,17 @@ from qmedsam.core.contract import (
     UPSCALING,
 )
 from qmedsam.core.crops import SIDES, Crop
-from qmedsam.model import network as model
+from qmedsam.model import compiling
+from qmedsam.model.cache import ModelCache
+from qmedsam.model.compiling import Compiler
 from qmedsam.model.manifest import read_manifest
 from qmedsam.model.network import CompiledNetwork
 from qmedsam.model.variant import default_model_dir
 from tests.conftest import EXAMPLES
 
 pytestmark = pytest.mark.model
+
+CACHED = {"encoder", "encoder_rest", "decoder-open", "positions_128", "positions_256"}
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +117,8 @@ def test_the_cache_serves_the_weights_that_the_manifest_names(tmp_path):
     network.wait()  # the files are mapped into memory until then
     change_weights(folder / "encoder_rest.bin")
     found = CompiledNetwork(folder, settings).encode(image)
-    for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values)
+    for name, values in expected.values.items():
+        np.testing.assert_array_equal(found.values[name], values)
 
 
 def test_the_cache_tells_one_model_from_another(tmp_path):
@@ -143,10 +147,10 @@ def test_outputs_outlive_the_next_inference(segmenter):
     network = segmenter.network
     image = np.random.default_rng(0).random((1, 3, 256, 256), dtype=np.float32)
     encoded = network.encode(image)
-    before = {name: values.copy() for name, values in encoded.items()}
+    before = {name: values.copy() for name, values in encoded.values.items()}
     network.encode(image[:, ::-1].copy())
     for name, values in before.items():
-        np.testing.assert_array_equal(encoded[name], values)
+        np.testing.assert_array_equal(encoded.values[name], values)
 
 
 @pytest.mark.parametrize("variant", ["float", "int8"])
@@ -158,7 +162,7 @@ def test_crops_hold_what_the_whole_does(variant):
     whole = network.decode(encoded, boxes)
     for side in SIDES:
         rest = EMBEDDING_SIZE - side
-        crops = [Crop(rest // 3, 0, side), Crop(rest, rest // 2, side)]
+        crops = [Crop(rest // 3, 0, side, side), Crop(rest, rest // 2, side, side)]
         found = network.decode(encoded, boxes, crops)
         for one, logits, crop in zip(found, whole, crops, strict=True):
             rows, columns = (
@@ -199,37 +203,6 @@ def test_a_volume_is_segmented_in_its_slices_only(rule):
     assert set(np.unique(label_map)) == {0, 1, 2}
 
 
-class FakeCore:
-    """A processor that offers what it is told."""
-
-    def __init__(self, *offered):
-        self.offered = list(offered)
-
-    def get_property(self, device, name):
-        assert (device, name) == ("CPU", "OPTIMIZATION_CAPABILITIES")
-        return self.offered
-
-
-@pytest.mark.parametrize(
-    ("offered", "asked", "runs"),
-    [
-        (("FP32", "INT8", "BF16"), "auto", "bf16"),
-        (("FP32", "INT8", "BF16"), "bf16", "bf16"),
-        (("FP32", "INT8", "BF16"), "f32", "f32"),
-        (("FP32", "INT8"), "auto", "f32"),
-        (("FP32", "INT8"), "f32", "f32"),
-    ],
-)
-def test_a_precision_is_one_that_the_processor_offers(offered, asked, runs):
-    config = model._compile_config(FakeCore(*offered), Settings(precision=asked))
-    assert config["INFERENCE_PRECISION_HINT"] == runs
-
-
-def test_bf16_is_refused_where_the_processor_lacks_it():
-    with pytest.raises(ModelError, match="Precision bf16 needs a processor that has it"):
-        model._compile_config(FakeCore("FP32", "INT8"), Settings(precision="bf16"))
-
-
 def test_one_cache_folder_serves_two_precisions(tmp_path):
     """The runtime alone would load the model of the other precision, and draw nothing."""
     if not supports_bf16():
@@ -259,7 +232,7 @@ def test_a_cached_model_gives_the_same_masks(tmp_path):
 
 def test_a_cache_that_cannot_be_written_costs_nothing(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(model.ModelCache, "store", lambda *_: pytest.fail("was put into bytes"))
+    monkeypatch.setattr(ModelCache, "store", lambda *_: pytest.fail("was put into bytes"))
     CompiledNetwork(
         default_model_dir("float"), Settings(cache_dir=tmp_path / "file" / "cache")
     ).wait()
@@ -269,7 +242,7 @@ def test_a_compiled_model_that_cannot_be_kept_serves_all_the_same(tmp_path, monk
     def refuse(self, name, blob):
         raise OSError("disk full")
 
-    monkeypatch.setattr(model.ModelCache, "store", refuse)
+    monkeypatch.setattr(ModelCache, "store", refuse)
     caplog.set_level(logging.INFO)
     CompiledNetwork(default_model_dir("float"), Settings(cache_dir=tmp_path)).wait()
     assert caplog.text.count("is not cached: disk full") == 3
@@ -290,15 +263,15 @@ def test_a_cached_model_is_not_compiled_again(tmp_path, monkeypatch):
     settings = Settings(precision="f32", cache_dir=tmp_path)
     Segmenter(settings=settings).network.wait()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.blob")}
-    assert len(before) == 3
+    assert {path.stem for path in before} == CACHED
     made = []
 
-    def compiled(*arguments, **options):
-        made.append(compile_part(*arguments, **options))
+    def compiled(self, graph):
+        made.append(compile_graph(self, graph))
         return made[-1]
 
-    compile_part = model._compile
-    monkeypatch.setattr(model, "_compile", compiled)
+    compile_graph = Compiler.compile
+    monkeypatch.setattr(Compiler, "compile", compiled)
     Segmenter(settings=settings).network.wait()
     assert [part.is_new for part in made] == [False] * 3
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.blob")} == before
@@ -336,7 +309,7 @@ def test_a_damaged_cache_is_compiled_anew_and_mended(tmp_path, caplog, damage):
         blob.write_bytes(b"broken" if damage == "broken" else content)
     again = Segmenter(settings=settings)
     np.testing.assert_array_equal(again.segment(case.pixels, case.boxes), expected)
-    assert caplog.text.count("is damaged") == len(blobs) == 3
+    assert caplog.text.count("is damaged") == len(blobs) == len(CACHED)
     again.network.wait()
     caplog.clear()
     Segmenter(settings=settings).network.wait()
@@ -346,8 +319,8 @@ def test_a_damaged_cache_is_compiled_anew_and_mended(tmp_path, caplog, damage):
 def test_a_cached_model_that_is_none_is_compiled_anew(tmp_path, caplog):
     settings = Settings(precision="f32", cache_dir=tmp_path)
     Segmenter(settings=settings).network.wait()
-    folder = next(path.parent for path in tmp_path.rglob("decoder.blob"))
-    model.ModelCache(folder).store("decoder", b"no model, but whole")
+    folder = next(path.parent for path in tmp_path.rglob("decoder-open.blob"))
+    ModelCache(folder).store("decoder-open", b"no model, but whole")
     network = Segmenter(settings=settings).network
     network.wait()
     assert "Cached model of decoder.xml is compiled anew" in caplog.text
@@ -376,15 +349,15 @@ def test_real_cases_are_segmented_well(val_data, variant, spleen):
     ("wanted", "cores", "used"), [(0, 1, 1), (1, 2, 1), (9, 2, 2)], ids=["quota", "fewer", "more"]
 )
 def test_no_more_threads_than_cores_are_used(monkeypatch, caplog, wanted, cores, used):
-    monkeypatch.setattr(model, "available_cores", lambda: cores)
-    monkeypatch.setattr(model.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(compiling, "available_cores", lambda: cores)
+    monkeypatch.setattr(compiling.os, "cpu_count", lambda: 2)
     network = CompiledNetwork(default_model_dir("float"), Settings(threads=wanted))
     assert network.threads == used
     assert ("2 threads are used, not 9" in caplog.text) == (wanted > cores)
 
 
 def test_the_cache_serves_any_number_of_threads(tmp_path, monkeypatch):
-    monkeypatch.setattr(model, "available_cores", lambda: 2)
+    monkeypatch.setattr(compiling, "available_cores", lambda: 2)
     for threads in (1, 2):
         network = CompiledNetwork(
             default_model_dir("float"), Settings(threads=threads, cache_dir=tmp_path)
@@ -396,4 +369,4 @@ def test_the_cache_serves_any_number_of_threads(tmp_path, monkeypatch):
         if threads == 1:
             first = written
     assert written == first
-    assert len(written) == 3
+    assert len(written) == len(CACHED)

@@ -32,7 +32,7 @@ def decoder() -> openvino.Model:
 
 @pytest.mark.parametrize(
     "crops",
-    [[WHOLE], [Crop(3, 40, 16), Crop(48, 0, 16)], [Crop(0, 0, 24)] * 3],
+    [[WHOLE], [Crop(3, 40, 16, 16), Crop(48, 0, 16, 16)], [Crop(0, 0, 24, 32)] * 3],
     ids=["whole", "two", "three alike"],
 )
 def test_a_plain_decoder_gives_the_logits_of_windows(decoder, crops):
@@ -40,7 +40,7 @@ def test_a_plain_decoder_gives_the_logits_of_windows(decoder, crops):
     picture = generator.random((1, 256, 256), dtype=np.float32)
     boxes = generator.random((len(crops), 4), dtype=np.float32)
     compiled = openvino.Core().compile_model(with_crops(decoder), "CPU")
-    pixels = crop_pixels(crops)
+    pixels = crop_pixels(crops, 64)
     outputs = compiled({"picture": picture, BOXES_NAME: boxes, CROPS_NAME: pixels})
     expected = cut(picture + boxes[:, :1, None], crops)
     np.testing.assert_allclose(outputs[LOW_RES_LOGITS_NAME], expected, rtol=1e-2)

@@ -1,0 +1,201 @@
+"""Graphs compiled by OpenVINO for this processor, or read from the cache of what was before."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import Settings
+from ..errors import ModelError
+from ..system.processor import available_cores
+from .cache import ModelCache, cache_key
+from .manifest import Manifest, file_sha256
+from .positions import PIXELS, Positions
+from .runtime import openvino
+
+logger = logging.getLogger(__name__)
+
+DEVICE = "CPU"
+PRECISION_HINT = "INFERENCE_PRECISION_HINT"
+
+Rewriting = Callable[[openvino.Model], Positions]
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A compiled graph.
+
+    Attributes:
+        model: what OpenVINO made of it.
+        positions: what rewriting took out of it, by the name of the input that takes it.
+        is_new: and not out of the cache.
+    """
+
+    model: openvino.CompiledModel
+    positions: Positions
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class GraphFile:
+    """A graph of a model's folder and what is made of it.
+
+    Attributes:
+        file: its name.
+        name: under which it is cached.
+        rewriting: what is done to the graph before it is compiled, if anything; returns what it
+            takes out of it.
+        positions: the names of that.
+    """
+
+    file: str
+    name: str
+    rewriting: Rewriting | None = None
+    positions: tuple[str, ...] = ()
+
+
+class Compiler:
+    """Compiles the graphs of one model; several threads may at once.
+
+    Args:
+        model_dir: folder of the model.
+        manifest: of the model.
+        settings: precision, threads and cache folder.
+
+    Raises:
+        ModelError: this processor cannot run the model as asked.
+    """
+
+    def __init__(self, model_dir: Path, manifest: Manifest, settings: Settings) -> None:
+        self._model_dir = model_dir
+        self._manifest = manifest
+        self._core = openvino.Core()
+        self._config = _compile_config(self._core, settings)
+        self._cache = self._cache_in(settings.cache_dir)
+
+    def compile(self, graph: GraphFile) -> Compiled:
+        """Compile a graph, unless it is cached.
+
+        Raises:
+            ModelError: its files have changed, or it cannot be rewritten or compiled.
+        """
+        return self._cached(graph) or self._compiled(graph)
+
+    def store(self, graph: GraphFile, job: Future[Compiled]) -> None:
+        """Cache what a job compiles, where that is possible; the model runs in any case."""
+        if self._cache is None or job.exception() is not None:
+            return
+        compiled = job.result()
+        if not compiled.is_new or not self._cache.is_writable():
+            return
+        try:
+            for name, values in compiled.positions.items():
+                self._cache.store(name, values.tobytes())
+            self._cache.store(graph.name, compiled.model.export_model().getvalue())
+        except (OSError, RuntimeError, MemoryError) as error:
+            logger.info("Compiled %s is not cached: %s", graph.name, error)
+
+    def _cached(self, graph: GraphFile) -> Compiled | None:
+        if self._cache is None:
+            return None
+        blob = self._cache.load(graph.name)
+        values = {name: self._cache.load(name) for name in graph.positions}
+        if blob is None or None in values.values():
+            return None
+        try:
+            model = self._core.import_model(blob, DEVICE, self._config)
+        except RuntimeError as error:
+            logger.warning("Cached model of %s is compiled anew: %s", graph.file, error)
+            return None
+        positions = {
+            name: np.frombuffer(content, dtype=np.float32).reshape(1, PIXELS, -1)
+            for name, content in values.items()
+            if content is not None
+        }
+        return Compiled(model, positions, is_new=False)
+
+    def _compiled(self, graph: GraphFile) -> Compiled:
+        path = self._model_dir / graph.file
+        self._verify(path)
+        positions: Positions = {}
+        try:
+            source = self._core.read_model(path)
+            if graph.rewriting is not None:
+                positions = graph.rewriting(source)
+            model = self._core.compile_model(source, DEVICE, self._config)
+        except RuntimeError as error:
+            raise ModelError(f"Model file {path} cannot be compiled: {error}") from error
+        return Compiled(model, positions, is_new=True)
+
+    def _verify(self, path: Path) -> None:
+        """Check a graph and its weights against the manifest.
+
+        What was compiled before was checked then, and the cache names it after the manifest's
+        digests.
+        """
+        for file in (path, path.with_suffix(".bin")):
+            expected, digest = self._manifest.sha256[file.name], file_sha256(file)
+            if digest != expected:
+                raise ModelError(f"{file} must have SHA-256 {expected}, got {digest}")
+
+    def _cache_in(self, folder: Path | None) -> ModelCache | None:
+        if folder is None:
+            return None
+        key = cache_key(
+            runtime=openvino.__version__,
+            processor=self._core.get_property(DEVICE, "FULL_DEVICE_NAME"),
+            precision=self._config[PRECISION_HINT],
+            digests=self._manifest.sha256,
+        )
+        return ModelCache(folder / key)
+
+
+def runnable_precisions() -> list[str]:
+    """Return the precisions in which this processor runs layers that are not in int8."""
+    return ["f32", "bf16"] if _has_bf16(openvino.Core()) else ["f32"]
+
+
+def _has_bf16(core: openvino.Core) -> bool:
+    return "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+
+
+def _compile_config(core: openvino.Core, settings: Settings) -> dict[str, Any]:
+    has_bf16 = _has_bf16(core)
+    if settings.precision == "bf16" and not has_bf16:
+        offered = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+        raise ModelError(f"Precision bf16 needs a processor that has it, this one has {offered}")
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if has_bf16 else "f32"
+    config: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        PRECISION_HINT: precision,
+        # Each process would keep to the first cores, so that two side by side shared them.
+        "ENABLE_CPU_PINNING": False,
+    }
+    threads = _threads(settings.threads)
+    if threads:
+        config["INFERENCE_NUM_THREADS"] = threads
+    return config
+
+
+def _threads(wanted: int) -> int:
+    """Return how many threads to ask for, 0 for what the runtime chooses.
+
+    It goes by the cores that the process may run on; a container's quota it does not see, and more
+    threads than that are stopped in the middle of a layer. A part of a core counts as one
+    (docs/decisions.md).
+    """
+    cores = available_cores()
+    if wanted > cores:
+        logger.warning("%d threads are used, not %d: there are no more cores", cores, wanted)
+    if wanted:
+        return min(wanted, cores)
+    return cores if cores < (os.cpu_count() or 1) else 0
