@@ -92,7 +92,7 @@ def _sample(path: Path, image_size: int) -> Sample | None:
     else:
         visit = image_visits(prompts.objects)[0]
         image, boxes = case.pixels, prompts.boxes
-    frame = ModelFrame(image.shape[:2], image_size)
+    frame = ModelFrame.square(image.shape[:2], image_size)
     chosen = boxes[list(visit.objects[:MOST_BOXES])]
     return preprocess_image(image, image_size), frame.boxes_to_model(chosen)
 

@@ -31,8 +31,8 @@ from qmedsam.core.geometry import ModelFrame
 from qmedsam.core.preprocess import (
     as_rgb,
     normalize_min_max,
-    pad_to_square,
-    resize_long_side,
+    pad_to_grid,
+    resize_to_frame,
     to_tensor,
 )
 from qmedsam.core.prompts import VOLUME_COLUMNS
@@ -73,7 +73,7 @@ class Baseline:
         self, image: NDArray[np.uint8], boxes: NDArray[np.generic]
     ) -> NDArray[np.uint16]:
         """Segment (H, W, 3) by boxes (N, 4), xyxy, one after the other: label map (H, W)."""
-        frame = ModelFrame(image.shape[:2], self._network.image_size)
+        frame = ModelFrame.square(image.shape[:2], self._network.image_size)
         image_embedding = self._embed(image, frame)
         label_map = np.zeros(image.shape[:2], dtype=np.uint16)
         for label, box in enumerate(boxes, start=1):
@@ -86,7 +86,7 @@ class Baseline:
         self, volume: NDArray[np.uint8], boxes: NDArray[np.generic]
     ) -> NDArray[np.uint16]:
         """Segment (D, H, W) by boxes (N, 6), xyzxyz, z inclusive: label map (D, H, W)."""
-        frame = ModelFrame(volume.shape[1:], self._network.image_size)
+        frame = ModelFrame.square(volume.shape[1:], self._network.image_size)
         label_map = np.zeros(volume.shape, dtype=np.uint16)
         for label, box in enumerate(boxes, start=1):
             own = _truncated(box[[0, 1, 3, 4]], frame)
@@ -112,8 +112,8 @@ class Baseline:
         return self._decode(self._embed(image, frame), own if found is None else found, frame)
 
     def _embed(self, image: NDArray[np.uint8], frame: ModelFrame) -> Tensor:
-        resized = resize_long_side(as_rgb(image), frame, cv2.INTER_AREA)
-        square = pad_to_square(normalize_min_max(resized), frame.image_size)
+        resized = resize_to_frame(as_rgb(image), frame, cv2.INTER_AREA)
+        square = pad_to_grid(normalize_min_max(resized), frame.grid_hw)
         return self._encode(torch.from_numpy(to_tensor(square)))
 
     def _decode(self, image_embedding: Tensor, box: Box, frame: ModelFrame) -> NDArray[np.bool_]:
@@ -142,8 +142,8 @@ def _mask_box(mask: NDArray[np.bool_], frame: ModelFrame) -> Box | None:
         [
             max(0, columns.min() - BOX_SHIFT_PX),
             max(0, rows.min() - BOX_SHIFT_PX),
-            min(frame.image_size, columns.max() + BOX_SHIFT_PX),
-            min(frame.image_size, rows.max() + BOX_SHIFT_PX),
+            min(frame.grid_hw[1], columns.max() + BOX_SHIFT_PX),
+            min(frame.grid_hw[0], rows.max() + BOX_SHIFT_PX),
         ]
     )
 

@@ -12,11 +12,13 @@ from typing import Literal, get_args
 Variant = Literal["auto", "int8", "float"]
 Precision = Literal["auto", "f32", "bf16"]
 VolumePrompt = Literal["fixed", "propagate", "hybrid"]
+Regions = Literal["auto", "whole"]
 OnError = Literal["skip", "empty"]
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
+REGIONS: tuple[Regions, ...] = get_args(Regions)
 VOLUME_PROMPTS: tuple[VolumePrompt, ...] = get_args(VolumePrompt)
 
 
@@ -35,6 +37,8 @@ class Settings:
             does that within the object's own box. `fixed` and `hybrid` expect the box of the whole
             object, its largest extent over all slices; `propagate` works with that of the middle
             one. `fixed` scores best on average, `hybrid` on CT (docs/decisions.md).
+        regions: `auto` encodes regions round the boxes, near their own resolution; `whole` reduces
+            the whole image to the model frame, as LiteMedSAM does.
         cache_dir: folder for compiled models, which makes the next start quicker; None is off.
     """
 
@@ -43,6 +47,7 @@ class Settings:
     threads: int = 0
     box_batch_size: int | None = None
     volume_prompt: VolumePrompt = "fixed"
+    regions: Regions = "auto"
     cache_dir: Path | None = None
 
     def __post_init__(self) -> None:
@@ -54,6 +59,8 @@ class Settings:
             raise ValueError(
                 f"Volume prompt must be one of {VOLUME_PROMPTS}, got {self.volume_prompt!r}"
             )
+        if self.regions not in REGIONS:
+            raise ValueError(f"Regions must be one of {REGIONS}, got {self.regions!r}")
         if self.threads < 0:
             raise ValueError(f"Threads must be 0 or more, got {self.threads}")
         if self.box_batch_size is not None and self.box_batch_size < 1:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from .config import PRECISIONS, VARIANTS, VOLUME_PROMPTS, Settings
+from .config import PRECISIONS, REGIONS, VARIANTS, VOLUME_PROMPTS, Settings
 
 CACHE_VARIABLE = "QMEDSAM_CACHE_DIR"
 
@@ -41,6 +41,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "box of the neighbour's mask; hybrid: that within the object's box (default: %(default)s)",
     )
     parser.add_argument(
+        "--regions",
+        choices=REGIONS,
+        default=Settings.regions,
+        help="auto: encode regions round the boxes, near their own resolution; whole: the whole "
+        "image, reduced (default: %(default)s)",
+    )
+    parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         default=Settings.precision,
@@ -66,6 +73,7 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
         threads=arguments.threads,
         box_batch_size=arguments.box_batch_size,
         volume_prompt=arguments.volume_prompt,
+        regions=arguments.regions,
         cache_dir=arguments.cache_dir,
     )
 

@@ -59,10 +59,13 @@ class Segmenter(ClosedAtTheEnd):
             model_dir = default_model_dir(self.settings.variant)
             self.variant = model_dir.name
         self.model_dir = Path(model_dir)
-        self.network = CompiledNetwork(self.model_dir, self.settings)
+        # Which grids are needed is known once there are boxes.
+        grids = None if self.settings.regions == "whole" else ()
+        self.network = CompiledNetwork(self.model_dir, self.settings, grids=grids)
         self.pipeline = Pipeline(
             self.network,
             volume_prompt=self.settings.volume_prompt,
+            regions=self.settings.regions,
             box_batch_size=self.settings.box_batch_size
             or automatic_box_batch_size(self.network.precision),
         )
@@ -117,7 +120,7 @@ class Segmenter(ClosedAtTheEnd):
         """
         pixels = np.asarray(image_or_volume)
         check_pixels(pixels)
-        return Session(self.pipeline, pixels, EmbeddingMemory(remembered))
+        return Session(self.pipeline, pixels, EmbeddingMemory(remembered, self.pipeline.planner.whole_grid))
 
     def close(self) -> None:
         """Wait until nothing is being compiled any more, and the cache is filled."""

@@ -10,7 +10,8 @@ from contextlib import closing
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .core.crops import WHOLE
+from .core.contract import embedding_hw
+from .core.crops import whole_crop
 from .core.embeddings import EmbeddingMemory
 from .core.pipeline import Pipeline, volume_shape
 from .core.postprocess import LabelMap, upsampled_logits
@@ -23,6 +24,7 @@ from .core.prompts import (
     label_map_shape,
 )
 from .core.segmentation import Segmentation
+from .core.regions import RegionPlan
 from .core.timing import Stopwatch
 from .errors import InvalidCaseError
 from .system.closing import ClosedAtTheEnd
@@ -54,7 +56,7 @@ class Session(ClosedAtTheEnd):
 
     def __repr__(self) -> str:
         kind = "volume" if self._is_volume else "image"
-        return f"<Session: {kind} {self.pixels.shape}, {len(self._memory)} slices encoded>"
+        return f"<Session: {kind} {self.pixels.shape}, {len(self._memory.slices())} slices encoded>"
 
     def encode(self, slice_index: int | None = None) -> None:
         """Encode the image, or a slice of the volume, ahead of its first box.
@@ -119,7 +121,7 @@ class Session(ClosedAtTheEnd):
         shape = (len(prompts.boxes), *volume_shape(self.pixels, prompts))
         masks = np.zeros(shape, dtype=np.bool_)
         decoded = self._pipeline.decode(
-            self.pixels, prompts, stopwatch=Stopwatch(), memory=self._memory
+            self.pixels, prompts, self._plan(prompts), stopwatch=Stopwatch(), memory=self._memory
         )
         with closing(decoded):
             for one in decoded:
@@ -131,7 +133,7 @@ class Session(ClosedAtTheEnd):
         """Return the logits of each box on an image, above 0 where its mask is.
 
         Returns:
-            (N, H, W); -inf for a box that lies outside the image.
+            (N, H, W); -inf outside the region that was looked at, and for a box outside the image.
 
         Raises:
             InvalidCaseError: boxes are wrong, or of a volume.
@@ -143,13 +145,17 @@ class Session(ClosedAtTheEnd):
         decoded = self._pipeline.decode(
             self.pixels,
             prompts,
+            self._plan(prompts),
             stopwatch=Stopwatch(),
             memory=self._memory,
-            crop_of=lambda box, grid_hw, stride: WHOLE,
+            crop_of=lambda box, grid_hw, stride: whole_crop(embedding_hw(grid_hw, stride)),
         )
         with closing(decoded):
             for one in decoded:
-                logits[one.index] = upsampled_logits(one.low_res_logits, one.frame)
+                region = one.region
+                region.cut(logits[one.index])[...] = upsampled_logits(
+                    one.low_res_logits, region.frame
+                )
         return logits
 
     def close(self) -> None:
@@ -169,6 +175,10 @@ class Session(ClosedAtTheEnd):
             raise InvalidCaseError(
                 f"Slices must be from 0 to {shape[0] - 1}, got {first} to {last}"
             )
+
+    def _plan(self, prompts: Prompts) -> RegionPlan:
+        _, height, width = volume_shape(self.pixels, prompts)
+        return self._pipeline.planner.plan(prompts, (height, width))
 
     def _label_map(self, prompts: Prompts, starts: Sequence[int] | None = None) -> LabelMap:
         return noted(

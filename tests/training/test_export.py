@@ -70,7 +70,7 @@ def slices_and_boxes(path):
 @pytest.mark.parametrize("path", list_cases(EXAMPLES), ids=lambda path: path.stem)
 def test_the_shipped_model_equals_the_network_on_real_images(network, compiled, path):
     image, boxes = slices_and_boxes(path)
-    frame = ModelFrame(image.shape[:2], 256)
+    frame = ModelFrame.square(image.shape[:2], 256)
     tensor = preprocess_image(image, 256)
     prompts = frame.boxes_to_model(boxes.astype(np.float32))
     logits = compiled.decode(compiled.encode(tensor), prompts)
@@ -90,7 +90,7 @@ def differing_pixels(ours, theirs, frame) -> float:
 def test_windowed_masks_equal_torch_interpolation(network, compiled):
     """The service's masks against the baseline's way to upsample: crop, bilinear, threshold."""
     image, boxes = slices_and_boxes(EXAMPLES / "2DBox_Fundus_retina.npz")
-    frame = ModelFrame(image.shape[:2], 256)
+    frame = ModelFrame.square(image.shape[:2], 256)
     prompts = frame.boxes_to_model(boxes.astype(np.float32))
     logits = compiled.decode(compiled.encode(preprocess_image(image, 256)), prompts)
     height, width = frame.resized_hw
@@ -133,7 +133,7 @@ def test_the_command_makes_the_shipped_model_again(command, compiled):
     assert set(made.manifest.sha256) == set(compiled.manifest.sha256)
     image, boxes = slices_and_boxes(EXAMPLES / "2DBox_Fundus_retina.npz")
     tensor = preprocess_image(image, 256)
-    prompts = ModelFrame(image.shape[:2], 256).boxes_to_model(boxes.astype(np.float32))
+    prompts = ModelFrame.square(image.shape[:2], 256).boxes_to_model(boxes.astype(np.float32))
     logits = [model.decode(model.encode(tensor), prompts) for model in (made, compiled)]
     assert np.abs(logits[0] - logits[1]).max() < LOGIT_TOLERANCE
     assert {path.name for path in command.output_dir.glob("*.onnx")} == {

@@ -111,7 +111,7 @@ class SliceDataset(Dataset[Sample]):
         scene = make_scene(data, chosen)
         scene, geometry = change_geometry(scene, self._settings, generator)
         masks, is_kept = low_res_masks([scene.labels == label for label in chosen])
-        frame = ModelFrame(scene.hw, self._image_size)
+        frame = ModelFrame.square(scene.hw, self._image_size)
         boxes = frame.boxes_to_model(prompt_boxes(scene, self._settings, frame, generator))
         seen = change_appearance(scene.image, self._settings, generator)
         image = preprocess_image(seen, self._image_size)[0]
@@ -195,7 +195,7 @@ def _box(mask: Mask) -> Boxes:
 
 def _low_res_cover(mask: Mask) -> NDArray[np.float32]:
     """Return which part of each low-resolution pixel a mask covers."""
-    frame = ModelFrame((mask.shape[0], mask.shape[1]), LOW_RES_SIZE)
+    frame = ModelFrame.square((mask.shape[0], mask.shape[1]), LOW_RES_SIZE)
     height, width = frame.resized_hw
     interpolation = cv2.INTER_AREA if frame.scale < 1 else cv2.INTER_LINEAR
     covers: NDArray[Any] = np.zeros((LOW_RES_SIZE, LOW_RES_SIZE), dtype=np.float32)

@@ -68,7 +68,7 @@ def validation_slices(
             data = cache.read_slice(root / entry.path, z)
             objects = _evenly(present_objects(data).tolist(), settings.objects_per_image)
             scene = make_scene(data, np.array(objects))
-            frame = ModelFrame(scene.hw, image_size)
+            frame = ModelFrame.square(scene.hw, image_size)
             chosen.append(
                 ValidationSlice(
                     modality,

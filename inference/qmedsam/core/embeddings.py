@@ -1,4 +1,4 @@
-"""Encoded images, and those that wait for a second visit to their slice.
+"""Encoded images, and those that wait for a second visit.
 
 A few wait in memory; further ones in a temporary file that has no name, so that memory does not
 grow with the depth of a volume. Where no such file can be written, memory has to do.
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .contract import Grid
+from .regions import SliceRegion
 
 MOST_IN_MEMORY = 6  # 63 MB at most
 
@@ -39,39 +40,49 @@ class EncodedImage:
 
 
 class EmbeddingMemory:
-    """Remembers the encoded images that were used last, by slice.
+    """Remembers the encoded regions that were used last.
 
     Args:
-        most: how many; 10 MB each, of smaller grids less.
+        most: how many of the size of the whole grid, 10 MB each; of smaller ones as many more.
+        whole_grid: the grid of a whole image.
 
     Raises:
         ValueError: that is no number of slices.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, whole_grid: Grid) -> None:
         if isinstance(most, bool) or not isinstance(most, int | np.integer) or most < 0:
             raise ValueError(f"Remembered slices must be 0 or more, got {most!r}")
-        self._most = most
-        self._encoded: OrderedDict[int, EncodedImage] = OrderedDict()
+        self._most_pixels = int(most) * math.prod(whole_grid)
+        self._pixels = 0  # of all grids
+        self._encoded: OrderedDict[SliceRegion, EncodedImage] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._encoded)
+    def slices(self) -> set[int]:
+        """Return of which slices something is remembered."""
+        return {part.z for part in self._encoded}
 
-    def get(self, z: int) -> EncodedImage | None:
-        """Return the encoded slice `z`, if it is remembered."""
-        if z in self._encoded:
-            self._encoded.move_to_end(z)
-        return self._encoded.get(z)
+    def get(self, part: SliceRegion) -> EncodedImage | None:
+        """Return an encoded region, if it is remembered."""
+        if part in self._encoded:
+            self._encoded.move_to_end(part)
+        return self._encoded.get(part)
 
-    def put(self, z: int, encoded: EncodedImage) -> None:
-        """Remember the encoded slice `z`, and forget the one that was not used for longest."""
-        self._encoded[z] = encoded
-        if len(self._encoded) > self._most:
-            self._encoded.popitem(last=False)
+    def put(self, part: SliceRegion, encoded: EncodedImage) -> None:
+        """Remember an encoded region, and forget those that were not used for longest."""
+        self._forget(part)
+        self._encoded[part] = encoded
+        self._pixels += math.prod(encoded.grid_hw)
+        while self._pixels > self._most_pixels:
+            self._forget(next(iter(self._encoded)))
 
     def clear(self) -> None:
         """Forget all."""
         self._encoded.clear()
+        self._pixels = 0
+
+    def _forget(self, part: SliceRegion) -> None:
+        if part in self._encoded:
+            self._pixels -= math.prod(self._encoded.pop(part).grid_hw)
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,7 @@ class _Place:
 
 
 class EmbeddingStore:
-    """Keeps encoded images, of any grids, by slice.
+    """Keeps encoded images, of any grids, by what they are of.
 
     Args:
         most_in_memory: how many wait in memory before the file is used.
@@ -93,25 +104,25 @@ class EmbeddingStore:
 
     def __init__(self, most_in_memory: int = MOST_IN_MEMORY) -> None:
         self._most_in_memory = most_in_memory
-        self._in_memory: dict[int, EncodedImage] = {}
-        self._places: dict[int, _Place] = {}
+        self._in_memory: dict[SliceRegion, EncodedImage] = {}
+        self._places: dict[SliceRegion, _Place] = {}
         # Where images have been taken from the file, by their size, which the next one must have.
         self._free: defaultdict[int, list[int]] = defaultdict(list)
         self._end = 0
         self._file: IO[bytes] | None = None
 
-    def put(self, z: int, encoded: EncodedImage) -> None:
-        """Keep the encoded slice `z` until it is taken."""
-        if len(self._in_memory) < self._most_in_memory or not self._write(z, encoded):
-            self._in_memory[z] = encoded
+    def put(self, part: SliceRegion, encoded: EncodedImage) -> None:
+        """Keep the encoded part until it is taken."""
+        if len(self._in_memory) < self._most_in_memory or not self._write(part, encoded):
+            self._in_memory[part] = encoded
 
-    def take(self, z: int) -> EncodedImage | None:
-        """Return the encoded slice `z` and forget it; None when there is none."""
-        if z in self._in_memory:
-            return self._in_memory.pop(z)
-        if z not in self._places or self._file is None:
+    def take(self, part: SliceRegion) -> EncodedImage | None:
+        """Return the encoded part and forget it; None when there is none."""
+        if part in self._in_memory:
+            return self._in_memory.pop(part)
+        if part not in self._places or self._file is None:
             return None
-        place = self._places.pop(z)
+        place = self._places.pop(part)
         self._free[place.size_bytes].append(place.start)
         self._file.seek(place.start)
         values = {
@@ -125,7 +136,7 @@ class EmbeddingStore:
         if self._file is not None:
             self._file.close()
 
-    def _write(self, z: int, encoded: EncodedImage) -> bool:
+    def _write(self, part: SliceRegion, encoded: EncodedImage) -> bool:
         size_bytes = encoded.size_bytes
         free = self._free[size_bytes]
         start = free[-1] if free else self._end
@@ -143,5 +154,5 @@ class EmbeddingStore:
         else:
             self._end += size_bytes
         shapes = {name: values.shape for name, values in encoded.values.items()}
-        self._places[z] = _Place(start, size_bytes, encoded.grid_hw, shapes)
+        self._places[part] = _Place(start, size_bytes, encoded.grid_hw, shapes)
         return True

@@ -1,4 +1,4 @@
-"""Slices encoded in the order in which they are visited, the next one while one is worked on.
+"""Regions of slices encoded in the order in which they are visited, the next while one is used.
 
 Each is encoded once and kept while it is needed; of slices that are equal the first is encoded.
 """
@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,34 +17,79 @@ from numpy.typing import NDArray
 from ..system.deflate import deflate
 from .embeddings import EmbeddingStore, EncodedImage
 from .propagation import Visit
+from .regions import Region, SliceRegion
 
 Slices = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]  # images of one size
 
 
-def encoded_visits(
-    slices: Slices, visits: Sequence[Visit], encode: Callable[[int], EncodedImage]
-) -> Generator[tuple[Visit, EncodedImage]]:
-    """Yield each visit with its slice encoded, while a thread encodes the next slice.
+@dataclass(frozen=True)
+class Stop:
+    """A visit to one region of a slice.
+
+    Attributes:
+        visit: with the objects of that region alone.
+        region: of the slice.
+    """
+
+    visit: Visit
+    region: Region
+
+
+def stops_of(visits: Sequence[Visit], region_of: Callable[[Visit, int], Region]) -> Iterable[Stop]:
+    """Yield for each visit a stop at each region of its objects, in the order of the objects.
 
     Args:
-        slices: images of one size.
         visits: in order.
-        encode: of the number of a slice.
+        region_of: an object on a visit; it is asked when the visit's turn comes.
     """
-    originals = first_equal_slices(slices, [visit.z for visit in visits])
-    visits_left = Counter(originals[visit.z] for visit in visits)
+    for visit in visits:
+        by_region: dict[Region, list[int]] = {}
+        for index in visit.objects:
+            by_region.setdefault(region_of(visit, index), []).append(index)
+        for region, objects in by_region.items():
+            yield Stop(Visit(visit.z, tuple(objects), visit.step), region)
+
+
+def encoded_stops(
+    stops: Iterable[Stop],
+    planned: Sequence[Stop],
+    originals: dict[int, int],
+    encode: Callable[[SliceRegion], EncodedImage],
+) -> Generator[tuple[Stop, EncodedImage]]:
+    """Yield each stop with its region encoded, while a thread encodes that of the next.
+
+    Args:
+        stops: in order; each is asked for when the one before it is yielded.
+        planned: the stops that are expected, which say what will be needed again.
+        originals: of `first_equal_slices`.
+        encode: a region of a slice.
+    """
+    left = Counter(_encoded_part(stop, originals) for stop in planned)
+    held: set[SliceRegion] = set()  # in the store, or on their way there
+    ahead: deque[tuple[Stop, SliceRegion, Future[EncodedImage] | None]] = deque()
     store = EmbeddingStore()
-    # The order of the counter's keys is that of the first visits.
-    with closing(_in_thread(encode, visits_left)) as embeddings, closing(store):
-        for visit in visits:
-            z = originals[visit.z]
-            encoded = store.take(z)
-            if encoded is None:
-                encoded = next(embeddings)
-            visits_left[z] -= 1
-            if visits_left[z]:
-                store.put(z, encoded)
-            yield visit, encoded
+
+    def arrived() -> tuple[Stop, EncodedImage]:
+        stop, part, running = ahead.popleft()
+        encoded = store.take(part) if running is None else running.result()
+        if encoded is None:
+            raise KeyError(part)
+        left[part] -= 1
+        if left[part] > 0 or any(part == other for _, other, _ in ahead):
+            store.put(part, encoded)
+        else:
+            held.discard(part)
+        return stop, encoded
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode") as thread, closing(store):
+        for stop in stops:
+            part = _encoded_part(stop, originals)
+            ahead.append((stop, part, None if part in held else thread.submit(encode, part)))
+            held.add(part)
+            if len(ahead) > 1:
+                yield arrived()
+        while ahead:
+            yield arrived()
 
 
 def first_equal_slices(slices: Slices, chosen: Sequence[int]) -> dict[int, int]:
@@ -61,15 +107,5 @@ def first_equal_slices(slices: Slices, chosen: Sequence[int]) -> dict[int, int]:
     return firsts
 
 
-def _in_thread(
-    function: Callable[[int], EncodedImage], arguments: Iterable[int]
-) -> Generator[EncodedImage]:
-    """Yield the function of each argument, the next of which is computed in a thread meanwhile."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode") as thread:
-        running: deque[Future[EncodedImage]] = deque()
-        for argument in list(arguments):
-            running.append(thread.submit(function, argument))
-            if len(running) > 1:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+def _encoded_part(stop: Stop, originals: dict[int, int]) -> SliceRegion:
+    return SliceRegion(originals[stop.visit.z], stop.region)

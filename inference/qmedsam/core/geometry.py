@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .contract import LOW_RES_SIZE, Grid
+
 Boxes = NDArray[np.float32]  # one row a box
 Box = NDArray[np.float32]  # one of them
 Mask = NDArray[np.bool_]
@@ -18,26 +20,37 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ModelFrame:
-    """How one original image lies in the padded square that the network sees.
+    """How one original image lies on the grid that the network sees.
 
-    The long side is scaled to `image_size`; the image lies at the top left, padding follows.
+    It is scaled until it fills the grid along one axis; it lies at the top left, padding follows.
 
     Attributes:
         original_hw: size of the image as it came.
-        image_size: side of the square in pixels.
+        grid_hw: size of the grid, which is a square where the image is seen whole.
     """
 
     original_hw: tuple[int, int]
-    image_size: int
+    grid_hw: Grid
+
+    @classmethod
+    def square(cls, original_hw: tuple[int, int], image_size: int) -> ModelFrame:
+        """Return the frame of an image that is seen whole, by the side of the square."""
+        return cls(original_hw, (image_size, image_size))
+
+    @property
+    def logit_px(self) -> int:
+        """Pixels of the grid for one low-resolution logit, along a side."""
+        return max(1, max(self.grid_hw) // LOW_RES_SIZE)
 
     @property
     def scale(self) -> float:
         """Model pixels per original pixel."""
-        return self.image_size / max(self.original_hw)
+        height, width = self.original_hw
+        return min(self.grid_hw[0] / height, self.grid_hw[1] / width)
 
     @property
     def resized_hw(self) -> tuple[int, int]:
-        """Size of the image inside the square, rounded half up, at least one pixel."""
+        """Size of the image on the grid, rounded half up, at least one pixel."""
         height, width = (max(1, int(side * self.scale + 0.5)) for side in self.original_hw)
         return height, width
 

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .contract import LOGIT_THRESHOLD, LOW_RES_SIZE, UPSCALING
+from .contract import LOGIT_THRESHOLD, UPSCALING
 from .crops import WHOLE, Crop
 from .geometry import Box, Mask, ModelFrame, mask_to_box
 
+# A mask's pixels further from its box than this share of the box's longer side are cut off.
+FAR_SHARE = 0.1
 STRIP_VALUES = 1 << 18  # 1 MB of float32: a strip's buffers stay in the second-level cache
 LabelMap = NDArray[np.unsignedinteger[Any]]
 
@@ -47,6 +49,10 @@ class MaskPatch:
         """Return the rows and columns of the original image where it lies."""
         height, width = self.mask.shape
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+    def moved(self, rows: int, columns: int) -> MaskPatch:
+        """Return it further down by `rows` and to the right by `columns`."""
+        return MaskPatch(self.mask, self.top + rows, self.left + columns)
 
     def whole(self, original_hw: tuple[int, int]) -> Mask:
         """Return the mask of the whole image, of size `original_hw`."""
@@ -84,11 +90,31 @@ def logits_to_patch(
     return MaskPatch(mask, rows.start, columns.start)
 
 
+def cut_far_islands(patch: MaskPatch, box: Box) -> MaskPatch:
+    """Return what of a mask lies in or near the box that prompted it.
+
+    Args:
+        patch: of an object.
+        box: (4,), pixels of the original image.
+    """
+    margin = max(1.0, FAR_SHARE * (float((box[2:] - box[:2]).max()) + 1))
+    left, top = (int(np.ceil(value - margin)) for value in box[:2])
+    right, bottom = (int(np.floor(value + margin)) + 1 for value in box[2:])
+    rows, columns = slice(top, bottom), slice(left, right)
+    own_rows, own_columns = patch.place()
+    top, left = max(rows.start, own_rows.start), max(columns.start, own_columns.start)
+    bottom, right = min(rows.stop, own_rows.stop), min(columns.stop, own_columns.stop)
+    if top >= bottom or left >= right:
+        return EMPTY_PATCH
+    kept = patch.mask[top - patch.top : bottom - patch.top, left - patch.left : right - patch.left]
+    return MaskPatch(kept, top, left)
+
+
 def upsampled_logits(low_res_logits: NDArray[np.float32], frame: ModelFrame) -> NDArray[np.float32]:
     """Return one object's logits in the original frame, of which its mask is what is above 0.
 
     Args:
-        low_res_logits: (256, 256), of the whole model frame.
+        low_res_logits: (h, w), of the whole frame.
         frame: of the image; what lies in its padding is ignored.
 
     Returns:
@@ -150,8 +176,7 @@ class LabelCanvas:
 
 def _inside_padding(frame: ModelFrame) -> tuple[int, int]:
     """Return rows and columns of the low-resolution logits that are of the image."""
-    stride = LOW_RES_SIZE / frame.image_size
-    height, width = (int(np.ceil(side * stride)) for side in frame.resized_hw)
+    height, width = (-(-side // frame.logit_px) for side in frame.resized_hw)
     return height, width
 
 
@@ -174,7 +199,7 @@ def _samples(
     """
     length = frame.original_hw[axis]
     # Low-resolution pixels per original pixel.
-    ratio = frame.resized_hw[axis] / length * LOW_RES_SIZE / frame.image_size
+    ratio = frame.resized_hw[axis] / length / frame.logit_px
     lowest, highest = origin / ratio - 0.5, (origin + count) / ratio - 0.5
     start = max(0, int(np.ceil(lowest)), int(np.floor((origin + first - 0.5) / ratio - 0.5)))
     stop = int(np.ceil((origin + last + 1.5) / ratio - 0.5)) + 1

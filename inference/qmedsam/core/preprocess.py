@@ -16,6 +16,7 @@ from .contract import (
     ENLARGE_INTERPOLATION,
     LARGEST_SHRINK,
     SHRINK_INTERPOLATION,
+    Grid,
 )
 from .geometry import ModelFrame
 
@@ -36,7 +37,7 @@ def as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
 
 
-def resize_long_side(
+def resize_to_frame(
     image: NDArray[np.uint8], frame: ModelFrame, interpolation: int
 ) -> NDArray[np.uint8]:
     """Resize (H, W) or (H, W, 3) to its size in a frame; `interpolation` is OpenCV's code."""
@@ -50,12 +51,12 @@ def resize_long_side(
 def resize_to_model(image: NDArray[np.uint8], frame: ModelFrame) -> NDArray[np.uint8]:
     """Resize (H, W) or (H, W, 3) to the model frame as the contract says."""
     if frame.scale >= 1:
-        return resize_long_side(image, frame, ENLARGE_INTERPOLATION)
-    largest_side = LARGEST_SHRINK * frame.image_size
-    if max(frame.original_hw) > largest_side:
-        averaged = ModelFrame(frame.original_hw, largest_side)
-        image = resize_long_side(image, averaged, AVERAGE_INTERPOLATION)
-    return resize_long_side(image, frame, SHRINK_INTERPOLATION)
+        return resize_to_frame(image, frame, ENLARGE_INTERPOLATION)
+    height, width = frame.grid_hw
+    averaged = ModelFrame(frame.original_hw, (LARGEST_SHRINK * height, LARGEST_SHRINK * width))
+    if averaged.scale < 1:
+        image = resize_to_frame(image, averaged, AVERAGE_INTERPOLATION)
+    return resize_to_frame(image, frame, SHRINK_INTERPOLATION)
 
 
 def normalize_min_max(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -65,19 +66,19 @@ def normalize_min_max(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return (image.astype(np.float32) - low) / max(extent, np.float32(MIN_RANGE))
 
 
-def pad_to_square(image: NDArray[Pixel], image_size: int) -> NDArray[Pixel]:
-    """Add zeros below and to the right of (H, W, 3) up to (S, S, 3)."""
-    height, width = image.shape[:2]
-    return np.pad(image, ((0, image_size - height), (0, image_size - width), (0, 0)))
+def pad_to_grid(image: NDArray[Pixel], grid_hw: Grid) -> NDArray[Pixel]:
+    """Add zeros below and to the right of (H, W, 3) until it has the grid's size."""
+    below, right = (side - own for side, own in zip(grid_hw, image.shape[:2], strict=True))
+    return np.pad(image, ((0, below), (0, right), (0, 0)))
 
 
-def to_tensor(square: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn (S, S, 3) into (1, 3, S, S)."""
-    return np.ascontiguousarray(square.transpose(2, 0, 1)[None])
+def to_tensor(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn (H, W, 3) into (1, 3, H, W)."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
 
 
 def preprocess_image(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.float32]:
-    """Prepare one image for the encoder.
+    """Prepare one image for the encoder, to be seen whole.
 
     Args:
         pixels: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), 0 to 255.
@@ -86,7 +87,19 @@ def preprocess_image(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.f
     Returns:
         (1, 3, S, S) float32, values 0 to 1, padding 0.
     """
-    frame = ModelFrame((pixels.shape[0], pixels.shape[1]), image_size)
+    frame = ModelFrame.square((pixels.shape[0], pixels.shape[1]), image_size)
+    return preprocess_to_frame(pixels, frame)
+
+
+def preprocess_to_frame(pixels: NDArray[np.uint8], frame: ModelFrame) -> NDArray[np.float32]:
+    """Prepare an image, or the part of it that is a region, for the encoder.
+
+    Args:
+        pixels: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), 0 to 255, of the frame's original size.
+        frame: where they go.
+
+    Returns:
+        (1, 3, h, w) float32 of the frame's grid, values 0 to 1, padding 0.
+    """
     resized = as_rgb(resize_to_model(without_alpha(pixels), frame))
-    normalized = normalize_min_max(resized)
-    return to_tensor(pad_to_square(normalized, image_size))
+    return to_tensor(pad_to_grid(normalize_min_max(resized), frame.grid_hw))

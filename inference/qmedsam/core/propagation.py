@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import VolumePrompt
-from .geometry import Box, Boxes, ModelFrame, clip_boxes, grow_box
+from .geometry import Box, Boxes, clip_boxes, grow_box
 from .prompts import Prompts
 
 PROPAGATION_MARGIN_PX = 3  # of the model frame, as in the LiteMedSAM baseline
-Follow = Callable[[Box, Box, ModelFrame], Box]
+Follow = Callable[[Box, Box], Box]  # of a mask's grown box and the own one
 
 
 @dataclass(frozen=True)
@@ -86,25 +86,20 @@ def propagation_visits(
     ]
 
 
-def follow_mask(mask_box: Box, own_box: Box, frame: ModelFrame) -> Box:
-    """Return the box that follows a neighbour's mask: the mask's, grown, wherever that leads.
+def follow_mask(grown: Box, own_box: Box) -> Box:
+    """Return the box that follows a neighbour's mask wherever that leads: the mask's, grown.
 
     Args:
-        mask_box: (4,), of the mask, pixels of the original image as all boxes here.
+        grown: (4,), of the mask and a margin, pixels of the original image as all boxes here.
         own_box: (4,), the object's own.
-        frame: of the slices, which says how large a pixel of the model frame is.
-
-    Returns:
-        (4,), inside the image.
     """
-    return clip_boxes(grow_box(mask_box, PROPAGATION_MARGIN_PX / frame.scale), frame.original_hw)
+    return grown
 
 
-def follow_mask_within_box(mask_box: Box, own_box: Box, frame: ModelFrame) -> Box:
-    """Return the box of `follow_mask` limited by the own box; that box where nothing is left."""
-    followed = follow_mask(mask_box, own_box, frame)
-    low = np.maximum(followed[:2], own_box[:2])
-    high = np.minimum(followed[2:], own_box[2:])
+def follow_mask_within_box(grown: Box, own_box: Box) -> Box:
+    """Return the grown box of a mask limited by the own box; that box where nothing is left."""
+    low = np.maximum(grown[:2], own_box[:2])
+    high = np.minimum(grown[2:], own_box[2:])
     return np.concatenate([low, high]) if np.all(low <= high) else own_box
 
 
@@ -149,6 +144,17 @@ def schedule_of(
         return Schedule(flat, propagation_visits(prompts.boxes, prompts.objects, starts))
     visits_of, follow = VOLUME_RULES[volume_prompt]
     return Schedule(flat, visits_of(prompts.boxes, prompts.objects), follow)
+
+
+def grown_box(mask_box: Box, scale: float, original_hw: tuple[int, int]) -> Box:
+    """Return the (4,) box of a mask with the margin by which it may grow to the next slice.
+
+    Args:
+        mask_box: (4,), pixels of the original image.
+        scale: model pixels per original pixel.
+        original_hw: of the slices, which it stays inside of.
+    """
+    return clip_boxes(grow_box(mask_box, PROPAGATION_MARGIN_PX / scale), original_hw)
 
 
 def _objects_by_slice(ranges: list[tuple[int, range]]) -> dict[int, tuple[int, ...]]:

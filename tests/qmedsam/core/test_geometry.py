@@ -21,22 +21,22 @@ from qmedsam.core.geometry import ModelFrame, clip_boxes, grow_box, mask_to_box
     ],
 )
 def test_the_long_side_fills_the_model_frame(original_hw, resized_hw):
-    assert ModelFrame(original_hw, 256).resized_hw == resized_hw
+    assert ModelFrame.square(original_hw, 256).resized_hw == resized_hw
 
 
 def test_boxes_map_the_edges_of_their_first_and_last_pixels():
     box = np.array([[3, 0, 3, 9]], dtype=np.float32)
     # Pixel 3 of an image enlarged eightfold is the model pixels 24 to 31, whose edges these are.
-    enlarged = ModelFrame((32, 32), 256).boxes_to_model(box)
+    enlarged = ModelFrame.square((32, 32), 256).boxes_to_model(box)
     np.testing.assert_array_equal(enlarged, [[23.5, -0.5, 31.5, 79.5]])
-    same = ModelFrame((100, 256), 256).boxes_to_model(box)
+    same = ModelFrame.square((100, 256), 256).boxes_to_model(box)
     np.testing.assert_array_equal(same, [[2.5, -0.5, 3.5, 9.5]])
-    reduced = ModelFrame((1024, 1024), 256).boxes_to_model(box)
+    reduced = ModelFrame.square((1024, 1024), 256).boxes_to_model(box)
     np.testing.assert_array_equal(reduced, [[0.25, -0.5, 0.5, 2.0]])
 
 
 def test_the_box_of_a_whole_image_covers_the_resized_image():
-    frame = ModelFrame((16, 64), 256)
+    frame = ModelFrame.square((16, 64), 256)
     box = frame.boxes_to_model(np.array([0, 0, 63, 15], dtype=np.float32))
     np.testing.assert_array_equal(box, [-0.5, -0.5, 255.5, 63.5])
 
@@ -63,6 +63,6 @@ def test_mask_to_box_names_the_first_and_last_pixel():
 
 @given(st.integers(1, 5000), st.integers(1, 5000))
 def test_the_resized_image_always_fits_the_square(height, width):
-    resized = ModelFrame((height, width), 256).resized_hw
+    resized = ModelFrame.square((height, width), 256).resized_hw
     assert max(resized) == 256
     assert min(resized) >= 1

@@ -88,7 +88,7 @@ def edges_in_model(boxes, frame):
 def propagate_slowly(network, volume, boxes, *, is_limited):
     """Walk one object after the other from its middle outward, embedding anew each time."""
     label_map = np.zeros(volume.shape, dtype=np.uint8)
-    frame = ModelFrame(volume.shape[1:], 256)
+    frame = ModelFrame.square(volume.shape[1:], 256)
 
     def mask_of(z, box):
         prompts = edges_in_model(box[None], frame)
@@ -125,7 +125,7 @@ def propagate_slowly(network, volume, boxes, *, is_limited):
 def segment_slowly(network, volume, boxes):
     """Prompt each slice of each object with its own box, one object after the other."""
     label_map = np.zeros(volume.shape, dtype=np.uint8)
-    frame = ModelFrame(volume.shape[1:], 256)
+    frame = ModelFrame.square(volume.shape[1:], 256)
     for label, (x0, y0, z0, x1, y1, z1) in enumerate(boxes, start=1):
         own = edges_in_model(np.array([[x0, y0, x1, y1]], dtype=np.float32), frame)
         for z in range(int(z0), int(z1) + 1):

@@ -18,7 +18,7 @@ ROUNDING = 1e-4
 
 def full_frame_logits(logits: np.ndarray, frame: ModelFrame) -> np.ndarray:
     """Upsample pixel by pixel as `interpolate(mode="bilinear", align_corners=False)` defines."""
-    stride = logits.shape[0] / frame.image_size
+    stride = 1 / frame.logit_px
     valid = [int(np.ceil(side * stride)) for side in frame.resized_hw]
     axes = []
     for length, resized, count in zip(frame.original_hw, frame.resized_hw, valid, strict=True):
@@ -55,13 +55,13 @@ def blob(seed: int, spread: float, size: int = 256) -> np.ndarray:
 )
 @pytest.mark.parametrize("spread", [3, 40, 400], ids=["small", "medium", "everywhere"])
 def test_a_patch_equals_full_frame_interpolation(original_hw, spread):
-    frame = ModelFrame(original_hw, 256)
+    frame = ModelFrame.square(original_hw, 256)
     for seed in range(3):
         assert_same_mask(blob(seed, spread), frame)
 
 
 def test_a_larger_model_frame_reads_the_same_logits():
-    assert_same_mask(blob(1, 60), ModelFrame((300, 500), 1024))
+    assert_same_mask(blob(1, 60), ModelFrame.square((300, 500), 1024))
 
 
 @settings(max_examples=40, deadline=None)
@@ -69,11 +69,11 @@ def test_a_larger_model_frame_reads_the_same_logits():
 def test_a_single_positive_pixel_is_drawn_where_it_lies(height, width, row, column):
     logits = np.full((256, 256), -1, dtype=np.float32)
     logits[row, column] = 3
-    assert_same_mask(logits, ModelFrame((height, width), 256))
+    assert_same_mask(logits, ModelFrame.square((height, width), 256))
 
 
 def test_no_positive_logit_gives_an_empty_patch():
-    crop = logits_to_patch(np.zeros((256, 256), dtype=np.float32), ModelFrame((99, 99), 256))
+    crop = logits_to_patch(np.zeros((256, 256), dtype=np.float32), ModelFrame.square((99, 99), 256))
     assert crop is EMPTY_PATCH
     assert crop.box() is None
 
@@ -81,7 +81,7 @@ def test_no_positive_logit_gives_an_empty_patch():
 @pytest.mark.parametrize("original_hw", [(512, 400), (60, 256), (256, 37), (24, 24)], ids=str)
 @pytest.mark.parametrize("spread", [3, 60, 400], ids=["small", "cut by the crop", "everywhere"])
 def test_a_decoded_crop_is_drawn_as_the_whole_would_be_without_what_is_outside(original_hw, spread):
-    frame = ModelFrame(original_hw, 256)
+    frame = ModelFrame.square(original_hw, 256)
     for seed, side in enumerate(SIDES):
         logits = blob(seed, spread)
         crop = Crop(7 * (64 - side) // 13, 5 * (64 - side) // 13, side, side)
@@ -113,7 +113,7 @@ def _reached(axis, original_hw, frame, crop):
 def test_logits_in_the_padding_are_ignored():
     logits = np.full((256, 256), -1, dtype=np.float32)
     logits[200:, :] = 5
-    assert logits_to_patch(logits, ModelFrame((100, 256), 256)) is EMPTY_PATCH
+    assert logits_to_patch(logits, ModelFrame.square((100, 256), 256)) is EMPTY_PATCH
 
 
 def test_a_patch_lies_in_its_image():
@@ -194,7 +194,7 @@ def test_visible_labels_are_those_that_a_look_at_every_pixel_finds():
 
 
 def test_nothing_is_drawn_where_no_logit_is_positive():
-    mask = logits_to_patch(np.zeros((256, 256), dtype=np.float32), ModelFrame((30, 40), 256)).whole(
+    mask = logits_to_patch(np.zeros((256, 256), dtype=np.float32), ModelFrame.square((30, 40), 256)).whole(
         (30, 40)
     )
     assert mask.shape == (30, 40)
@@ -206,7 +206,7 @@ def test_masks_lie_where_the_logits_are_and_not_in_the_padding():
     logits = np.full((256, 256), -1, dtype=np.float32)
     logits[64:128, 0:128] = 1  # the lower half is in the padding of an image twice as wide as high
     logits[128:, :] = 1
-    mask = logits_to_patch(logits, ModelFrame((128, 256), 256)).whole((128, 256))
+    mask = logits_to_patch(logits, ModelFrame.square((128, 256), 256)).whole((128, 256))
     assert mask.shape == (128, 256)
     assert mask[64:, :128].all()
     assert mask.sum() == 64 * 128

@@ -7,7 +7,7 @@ from qmedsam.core.geometry import ModelFrame
 from qmedsam.core.preprocess import (
     as_rgb,
     normalize_min_max,
-    pad_to_square,
+    pad_to_grid,
     preprocess_image,
     resize_to_model,
 )
@@ -38,7 +38,7 @@ def test_a_constant_image_becomes_zeros():
 
 
 def test_padding_lies_below_and_to_the_right():
-    padded = pad_to_square(np.ones((1, 2, 3), dtype=np.float32), 3)
+    padded = pad_to_grid(np.ones((1, 2, 3), dtype=np.float32), (3, 3))
     np.testing.assert_array_equal(padded[..., 0], [[1, 1, 0], [0, 0, 0], [0, 0, 0]])
 
 
@@ -60,7 +60,7 @@ def test_a_large_image_is_averaged_before_it_is_sampled():
     """Columns of 0 and 255 in turn: sampling would show either, the average is grey."""
     stripes = np.zeros((16, 4096, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
-    frame = ModelFrame((16, 4096), 256)
+    frame = ModelFrame.square((16, 4096), 256)
     assert np.ptp(resize_to_model(stripes, frame)) <= 1
     assert resize_to_model(stripes, frame).shape == (1, 256, 3)
 

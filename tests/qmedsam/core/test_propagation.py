@@ -69,7 +69,7 @@ def test_objects_that_are_left_out_are_not_visited(rule):
     assert image_visits([0, 2]) == [Visit(0, (0, 2))]
 
 
-FRAME = ModelFrame((256, 256), 256)  # one pixel of the image is one of the model
+FRAME = ModelFrame.square((256, 256), 256)  # one pixel of the image is one of the model
 
 
 def as_box(*values: float) -> np.ndarray:
@@ -82,7 +82,7 @@ def test_a_followed_mask_grows_by_the_margin_up_to_the_border():
 
 
 def test_the_margin_is_in_pixels_of_the_model_frame():
-    reduced = ModelFrame((512, 512), 256)
+    reduced = ModelFrame.square((512, 512), 256)
     followed = follow_mask(as_box(100, 100, 200, 200), as_box(0, 0, 5, 5), reduced)
     assert followed.tolist() == [94, 94, 206, 206]
 

@@ -93,7 +93,7 @@ def test_corners_in_any_order_give_the_same_label_map(case):
 @settings(max_examples=100, deadline=None)
 @given(SIDES, SIDES, arrays(np.float32, (3, 4), elements=st.floats(-99, 99, width=32)))
 def test_boxes_inside_an_image_stay_inside_the_resized_image(height, width, boxes):
-    frame = ModelFrame((height, width), 256)
+    frame = ModelFrame.square((height, width), 256)
     mapped = frame.boxes_to_model(clip_boxes(np.sort(boxes, axis=1), (height, width)))
     resized_height, resized_width = frame.resized_hw
     rounding = 1.0  # half a pixel of the resized size, and half a pixel beyond the last centre

@@ -174,13 +174,13 @@ def test_the_shift_is_in_pixels_of_the_model_frame(generator):
     mask = np.zeros((100, 200), dtype=bool)
     mask[40:60, 80:120] = True
     settings = Augmentation(box_shift_px=(4, 4), own_box=0)
-    boxes = prompt_boxes(make_scene(mask), settings, ModelFrame((100, 200), 100), generator)
+    boxes = prompt_boxes(make_scene(mask), settings, ModelFrame.square((100, 200), 100), generator)
     assert boxes.tolist() == [[72, 32, 127, 67]]
     assert boxes.dtype == np.float32
 
 
 def test_the_files_box_is_not_shifted_and_both_are_clipped(generator):
-    frame = ModelFrame((4, 6), 6)
+    frame = ModelFrame.square((4, 6), 6)
     own = Augmentation(own_box=1, box_shift_px=(5, 5))
     assert prompt_boxes(make_scene(), own, frame, generator).tolist() == [[0, 1, 3, 2]]
     scene = make_scene(file_box=(-3, 1, 99, 2))
@@ -193,7 +193,7 @@ def test_each_object_chooses_its_own_box(generator):
     boxes = np.tile(np.array([[0, 0, 1, 1]], dtype=np.float32), (400, 1))
     scene = Scene(np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.uint8), boxes + 4, boxes)
     settings = Augmentation(box_shift_px=(0, 0), own_box=0.25)
-    chosen = prompt_boxes(scene, settings, ModelFrame((9, 9), 9), generator)
+    chosen = prompt_boxes(scene, settings, ModelFrame.square((9, 9), 9), generator)
     assert 60 < (chosen[:, 0] == 4).sum() < 140
 
 

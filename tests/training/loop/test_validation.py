@@ -93,7 +93,7 @@ def slice_of(modality, case, *hits):
     return ValidationSlice(
         modality,
         case,
-        ModelFrame((SIZE, SIZE), SIZE),
+        ModelFrame.square((SIZE, SIZE), SIZE),
         np.zeros((1, 3, SIZE, SIZE), dtype=np.float32),
         edges_of(boxes),
         tuple(masks),
@@ -223,7 +223,7 @@ def test_a_slice_is_prompted_by_the_box_of_the_volume(tmp_path):
     large, small = read(tmp_path)
     # Pixels are four times as large in the model frame: 8 * 4 - 1/2 to (23 + 1) * 4 - 1/2.
     assert large.boxes.tolist() == small.boxes.tolist() == [[31.5, 63.5, 95.5, 127.5]]
-    assert small.frame == ModelFrame((64, 64), SIZE)
+    assert small.frame == ModelFrame.square((64, 64), SIZE)
     assert (large.masks[0].sum(), small.masks[0].sum()) == (256, 16)
     assert large.masks[0].shape == (64, 64)
     assert large.image.shape == (1, 3, SIZE, SIZE)

@@ -1,0 +1,71 @@
+"""Which regions the checked prompts of an image or volume get; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import Regions
+from .contract import LITE_MEDSAM_IMAGE_SIZE, Grid, grids_up_to
+from .geometry import Box
+from .prompts import Prompts
+from .propagation import boxes_2d
+from .region_rule import Prompted, plan_regions
+from .regions import Region, RegionPlan
+
+ALL_GRIDS = grids_up_to(LITE_MEDSAM_IMAGE_SIZE)  # of the models that ship
+
+
+@dataclass(frozen=True)
+class Planner:
+    """How regions are chosen with a network.
+
+    Attributes:
+        regions: `auto` looks where the boxes are, `whole` at the whole image.
+        whole_grid: the square that a whole image is seen on.
+        grids: what the network can encode; with one alone everything is seen whole.
+    """
+
+    regions: Regions = "auto"
+    whole_grid: Grid = (LITE_MEDSAM_IMAGE_SIZE, LITE_MEDSAM_IMAGE_SIZE)
+    grids: tuple[Grid, ...] = ALL_GRIDS
+
+    def plan(self, prompts: Prompts, original_hw: tuple[int, int]) -> RegionPlan:
+        """Choose the regions of checked prompts.
+
+        Args:
+            prompts: of an image or a volume.
+            original_hw: of the image or of each slice.
+        """
+        if self._is_whole or not prompts.objects:
+            return self.whole_plan(prompts, original_hw)
+        inside = list(prompts.objects)
+        boxes = prompts.boxes[inside]
+        slices = np.zeros((len(boxes), 2), dtype=np.int64)
+        if prompts.is_volume:
+            slices, boxes = boxes[:, [2, 5]].astype(np.int64), boxes_2d(boxes)
+        plan = plan_regions(Prompted(boxes, slices, original_hw, self.grids))
+        of_object = [0] * len(prompts.boxes)  # boxes outside the image are not looked for
+        for index, place in zip(inside, plan.of_object, strict=True):
+            of_object[index] = place
+        return RegionPlan(plan.regions, tuple(of_object))
+
+    def whole_plan(self, prompts: Prompts, original_hw: tuple[int, int]) -> RegionPlan:
+        """Return the plan by which every box is looked for in the whole image."""
+        return RegionPlan((self.whole(original_hw),), (0,) * len(prompts.boxes))
+
+    def whole(self, original_hw: tuple[int, int]) -> Region:
+        """Return the region that is the whole image, on the square."""
+        return Region(0, 0, original_hw, self.whole_grid)
+
+    def alone(self, box: Box, original_hw: tuple[int, int]) -> Region:
+        """Return the region of one (4,) box."""
+        if self._is_whole:
+            return self.whole(original_hw)
+        one_slice = np.zeros((1, 2), dtype=np.int64)
+        return plan_regions(Prompted(box[None], one_slice, original_hw, self.grids)).regions[0]
+
+    @property
+    def _is_whole(self) -> bool:
+        return self.regions == "whole" or len(self.grids) == 1

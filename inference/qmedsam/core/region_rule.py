@@ -1,0 +1,236 @@
+"""How regions are chosen; pure.
+
+A box alone gets a region of a few times its side, near its own resolution, on the smallest grid
+that holds it. Boxes begin in one region, which is split in two again and again: where that takes
+less work, or where a box is too small in it and there is work left to spend.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contract import Grid
+from .geometry import Boxes
+from .regions import Region, RegionPlan
+from .work import decoder_gmacs, encoder_gmacs
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+LEAST_HELP = 0.05  # doublings of scale, below which a split is not worth work
+SPLIT_SHARES = (0.5, 0.25, 0.75)  # of the boxes on one side; and where the widest gap is
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """Boxes that want regions.
+
+    Attributes:
+        boxes: (N, 4), inside the image.
+        slices: (N, 2), the first and the last slice of each, both inclusive; zeros of an image.
+        original_hw: of the image, or of each slice.
+        grids: to choose from; the largest is what a whole image is compared with.
+    """
+
+    boxes: Boxes
+    slices: NDArray[np.int64]
+    original_hw: tuple[int, int]
+    grids: tuple[Grid, ...]
+
+
+@dataclass(frozen=True)
+class RegionRule:
+    """The numbers that regions are chosen by; docs/decisions.md has the figures behind them.
+
+    Attributes:
+        context: sides of a box that its region has, at least.
+        wanted_px: a box is enlarged until it is so long on the grid,
+        largest_enlargement: but by this factor at most.
+        largest_reduction: a region may be reduced to so much to fit a smaller grid.
+        shared_scale: a box keeps so much of the scale that it would have alone.
+        few_boxes: an image of so many boxes takes no more work than whole;
+        many_boxes: of so many or more it takes `most_work` times as much at most, in between less.
+        most_work: see there; a volume takes no more than whole.
+    """
+
+    context: float = 2.5
+    wanted_px: float = 64.0
+    largest_enlargement: float = 2.0
+    largest_reduction: float = 0.85
+    shared_scale: float = 0.7
+    few_boxes: int = 4
+    many_boxes: int = 16
+    most_work: float = 2.0
+
+    def most_work_of(self, prompted: Prompted) -> float:
+        """Return the bound on the GMACs of boxes, in multiples of what whole images take."""
+        if prompted.slices.any():
+            return 1.0
+        share = (len(prompted.boxes) - self.few_boxes) / (self.many_boxes - self.few_boxes)
+        return 1.0 + (self.most_work - 1.0) * min(1.0, max(0.0, share))
+
+
+RULE = RegionRule()
+
+
+def plan_regions(prompted: Prompted, rule: RegionRule = RULE) -> RegionPlan:
+    """Choose regions for boxes."""
+    count = len(prompted.boxes)
+    if count == 0:
+        return RegionPlan((), ())
+    chooser = _Chooser(prompted, rule)
+    most_gmacs = rule.most_work_of(prompted) * chooser.whole_gmacs()
+    groups = chooser.split(chooser.group(np.arange(count)), most_gmacs)
+    groups.sort(key=lambda group: int(group.rows[0]))
+    of_object = np.empty(count, dtype=np.intp)
+    for place, group in enumerate(groups):
+        of_object[group.rows] = place
+    return RegionPlan(
+        tuple(group.region for group in groups), tuple(int(place) for place in of_object)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Boxes that share a region.
+
+    Attributes:
+        rows: of the boxes, ascending.
+        gmacs: what encoding the region and decoding its boxes takes, on all slices.
+        lack: how often the scale must be doubled for each box that is too small in it, all added.
+    """
+
+    rows: Rows
+    region: Region
+    gmacs: float
+    lack: float
+
+
+@dataclass(order=True)
+class _Offer:
+    """A split of a group, the better the lower."""
+
+    price: float
+    order: int
+    group: _Group = field(compare=False)
+    halves: tuple[_Group, _Group] = field(compare=False)
+
+
+class _Chooser:
+    """The boxes of one image with what does not change while groups are split."""
+
+    def __init__(self, prompted: Prompted, rule: RegionRule) -> None:
+        self._prompted, self._rule = prompted, rule
+        boxes = prompted.boxes.astype(np.float64)
+        self._hw = np.array(prompted.original_hw, dtype=np.float64)
+        low, stop = boxes[:, [1, 0]], boxes[:, [3, 2]] + 1.0  # y first
+        sides = stop - low
+        longest = sides.max(axis=1)
+        extents = np.minimum(sides + (rule.context - 1) * longest[:, None], self._hw)
+        self.centres: Floats = (low + stop) / 2
+        self._low, self._stop = _inside(self.centres, extents, self._hw)
+        grids = sorted(prompted.grids, key=encoder_gmacs)
+        self._grids, self._grid_sides = grids, np.array(grids, dtype=np.float64)
+        self._largest_side = float(self._grid_sides.max())
+        wanted = np.clip(rule.wanted_px / longest, 1.0, rule.largest_enlargement)
+        self._alone = np.minimum(wanted, self._largest_side / extents.max(axis=1))
+        self._orders = iter(range(1 << 62))
+
+    def whole_gmacs(self) -> float:
+        """Return what the largest grid would take for the whole image on all slices."""
+        return self._gmacs(np.arange(len(self._alone)), self._grids[-1])
+
+    def group(self, rows: Rows) -> _Group:
+        """Let boxes share a region."""
+        low, stop = self._low[rows].min(axis=0), self._stop[rows].max(axis=0)
+        region, scale = self._fit(low, stop, float(self._alone[rows].max()))
+        doublings = np.log2(self._rule.shared_scale * self._alone[rows] / scale)
+        lack = float(np.maximum(0.0, doublings).sum())
+        return _Group(rows, region, self._gmacs(rows, region.grid_hw), lack)
+
+    def split(self, group: _Group, most_gmacs: float) -> list[_Group]:
+        """Split a group while that takes less work, or helps and is within the bound."""
+        done: list[_Group] = []
+        offers: list[_Offer] = []
+        spent = group.gmacs
+        self._offer(group, offers, done)
+        while offers:
+            offer = heapq.heappop(offers)
+            more = sum(half.gmacs for half in offer.halves) - offer.group.gmacs
+            if more > 0 and spent + more > most_gmacs:
+                done.append(offer.group)
+                continue
+            spent += more
+            for half in offer.halves:
+                self._offer(half, offers, done)
+        return done + [offer.group for offer in offers]
+
+    def _offer(self, group: _Group, offers: list[_Offer], done: list[_Group]) -> None:
+        """Put the best split of a group among the offers; without a use for one it is done."""
+        best: _Offer | None = None
+        for halves in self._halves(group):
+            more = sum(half.gmacs for half in halves) - group.gmacs
+            helped = group.lack - sum(half.lack for half in halves)
+            if more > 0 and helped < LEAST_HELP:
+                continue
+            price = more if more <= 0 else more / helped
+            if best is None or price < best.price:
+                best = _Offer(price, next(self._orders), group, halves)
+        if best is None:
+            done.append(group)
+        else:
+            heapq.heappush(offers, best)
+
+    def _halves(self, group: _Group) -> list[tuple[_Group, _Group]]:
+        """Return ways to split a group, by the centres of its boxes along both axes."""
+        found = []
+        for axis in range(2):
+            order = group.rows[np.argsort(self.centres[group.rows, axis], kind="stable")]
+            steps = np.diff(self.centres[order, axis])
+            if not steps.any():
+                continue
+            cuts = {int(np.argmax(steps)) + 1}
+            cuts |= {max(1, min(len(order) - 1, int(share * len(order)))) for share in SPLIT_SHARES}
+            found += [
+                (self.group(np.sort(order[:cut])), self.group(np.sort(order[cut:])))
+                for cut in sorted(cuts)
+            ]
+        return found
+
+    def _fit(self, low: Floats, stop: Floats, scale: float) -> tuple[Region, float]:
+        """Return the region round a rectangle, and pixels of its grid for one of the original."""
+        extent = stop - low
+        scale = min(scale, self._largest_side / float(extent.max()))
+        reduced = extent * scale * self._rule.largest_reduction
+        cheapest = int(np.argmax(np.all(self._grid_sides >= reduced, axis=1)))
+        grid_hw, grid = self._grids[cheapest], self._grid_sides[cheapest]
+        scale = min(scale, float((grid / extent).min()))
+        # What the grid has room for is seen, too.
+        hw = np.minimum(np.floor(grid / scale + 0.5), self._hw)
+        first, _ = _inside((low + stop) / 2, hw, self._hw)
+        top, left = (int(value) for value in np.floor(first + 0.5))
+        return Region(top, left, (int(hw[0]), int(hw[1])), grid_hw), scale
+
+    def _gmacs(self, rows: Rows, grid_hw: Grid) -> float:
+        slices = self._prompted.slices[rows]
+        decodes = int((slices[:, 1] - slices[:, 0] + 1).sum())
+        return _covered(slices) * encoder_gmacs(grid_hw) + decodes * decoder_gmacs(grid_hw)
+
+
+def _inside(centres: Floats, extents: Floats, hw: Floats) -> tuple[Floats, Floats]:
+    """Return first and end of rectangles round centres, moved into the image."""
+    low = np.clip(centres - extents / 2, 0, hw - extents)
+    return low, low + extents
+
+
+def _covered(slices: NDArray[np.int64]) -> int:
+    """Return how many slices ranges cover together."""
+    first, last = slices[np.argsort(slices[:, 0], kind="stable")].T
+    reached = np.maximum.accumulate(last)
+    begins = np.maximum(first[1:], reached[:-1] + 1)
+    return int(last[0] - first[0] + 1 + np.maximum(0, reached[1:] - begins + 1).sum())

@@ -1,0 +1,70 @@
+"""In which region an object is looked for, slice after slice.
+
+That is the region of the plan until the object, followed by its masks, leaves its inner part; then
+it gets one of its own, and again when it leaves that.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .encoding import Stop
+from .geometry import Box, Boxes, clip_boxes, grow_box
+from .planning import Planner
+from .propagation import Visit
+from .regions import Region, RegionPlan
+
+INNER_MARGIN = 0.25  # of the longer side of a box, which has at least three times that at first
+
+
+class Whereabouts:
+    """The regions of the objects of an image or volume.
+
+    Args:
+        plan: where they are at first.
+        planner: chooses the region of a box that has left its own.
+        original_hw: of the image or of each slice.
+    """
+
+    def __init__(self, plan: RegionPlan, planner: Planner, original_hw: tuple[int, int]) -> None:
+        self._plan, self._planner, self._original_hw = plan, planner, original_hw
+        self._moved: dict[tuple[int, int], Region] = {}  # by object and direction
+
+    def region_of(self, visit: Visit, index: int) -> Region:
+        """Return the region in which an object is looked for now."""
+        planned = self._plan.regions[self._plan.of_object[index]]
+        return self._moved.get((index, visit.step), planned)
+
+    def settle(self, stop: Stop, boxes: Boxes) -> list[tuple[Stop, list[int]]]:
+        """Part a stop by where its objects are, and move those that have left their regions.
+
+        Args:
+            stop: as it was expected.
+            boxes: (N, 4), which prompt its objects, pixels of the original image.
+
+        Returns:
+            Stops, and which rows of the objects and boxes they are of.
+        """
+        visit = stop.visit
+        rows_of: dict[Region, list[int]] = {}
+        for row, (index, box) in enumerate(zip(visit.objects, boxes, strict=True)):
+            region = self.region_of(visit, index)
+            if visit.step and not self._holds(region, box):
+                region = self._moved[index, visit.step] = self._planner.alone(box, self._original_hw)
+            rows_of.setdefault(region, []).append(row)
+        return [
+            (Stop(Visit(visit.z, tuple(visit.objects[row] for row in rows), visit.step), region), rows)
+            for region, rows in rows_of.items()
+        ]
+
+    def _holds(self, region: Region, box: Box) -> bool:
+        """Say whether a box lies in the inner part of a region; the image's border is no bound."""
+        longer = float((box[2:] - box[:2]).max()) + 1
+        left, top, right, bottom = clip_boxes(grow_box(box, INNER_MARGIN * longer), self._original_hw)
+        height, width = region.hw
+        return bool(
+            np.floor(left) >= region.left
+            and np.floor(top) >= region.top
+            and np.ceil(right) < region.left + width
+            and np.ceil(bottom) < region.top + height
+        )
