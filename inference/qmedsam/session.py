@@ -23,8 +23,8 @@ from .core.prompts import (
     check_prompts,
     label_map_shape,
 )
-from .core.segmentation import Segmentation
 from .core.regions import RegionPlan
+from .core.segmentation import Segmentation
 from .core.timing import Stopwatch
 from .errors import InvalidCaseError
 from .system.closing import ClosedAtTheEnd

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from qmedsam.core.contract import LITE_MEDSAM_IMAGE_SIZE, MEDSAM_IMAGE_SIZE
-from training.networks.sam_heads import MaskDecoder, PromptEncoder
+from qmedsam.core.contract import LITE_MEDSAM_IMAGE_SIZE, MEDSAM_IMAGE_SIZE, stretch_to_square
+from training.networks.sam_heads import WHOLE_HW, MaskDecoder, PromptEncoder
 from training.networks.tiny_vit import TinyViT
 from training.networks.vit import DEPTH as VIT_DEPTH
 from training.networks.vit import VisionTransformer
@@ -39,7 +39,7 @@ class PromptableNetwork(nn.Module):
 
         Args:
             image_embedding: (1, 256, h, w); 64 x 64, or of LiteMedSAM on a grid.
-            boxes: (N, 4), xyxy, pixels of the model frame, and of a grid at its top left.
+            boxes: (N, 4), xyxy, pixels of the model frame or of the grid.
 
         Returns:
             low_res_logits (N, 4 h, 4 w).
@@ -48,6 +48,13 @@ class PromptableNetwork(nn.Module):
         pixels = image_embedding + self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
         height, width = image_embedding.shape[2:]
         pixel_pe = self.prompt_encoder.dense_position_encoding((height, width))
+        if (height, width) != WHOLE_HW:
+            grid_hw = (
+                height * self.image_size // WHOLE_HW[0],
+                width * self.image_size // WHOLE_HW[1],
+            )
+            factors = stretch_to_square(grid_hw, self.image_size)
+            boxes = (boxes + 0.5) * boxes.new_tensor(factors) - 0.5
         return self.mask_decoder(pixels, pixel_pe, self.prompt_encoder(boxes))
 
     def forward(self, image: Tensor, boxes: Tensor) -> Tensor:

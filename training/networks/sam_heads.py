@@ -70,14 +70,13 @@ class PromptEncoder(nn.Module):
         return self.pe_layer(corners) + kinds
 
     def dense_position_encoding(self, pixels_hw: tuple[int, int] = WHOLE_HW) -> Tensor:
-        """Position of each pixel of an embedding in the model frame, (1, h * w, 256), row by row.
+        """Position of each pixel of an embedding, (1, h * w, 256), row by row.
 
-        A smaller embedding, of a grid, is at the top left of the frame.
+        Positions go from border to border, whatever the grid.
         """
-        weight = self.no_mask_embed.weight
-        centres = (torch.arange(EMBEDDING_SIZE, device=weight.device) + 0.5) / EMBEDDING_SIZE
-        height, width = pixels_hw
-        y, x = torch.meshgrid(centres[:height], centres[:width], indexing="ij")
+        device = self.no_mask_embed.weight.device
+        centres = ((torch.arange(side, device=device) + 0.5) / side for side in pixels_hw)
+        y, x = torch.meshgrid(*centres, indexing="ij")
         return self.pe_layer(torch.stack([x, y], dim=-1)).flatten(0, 1)[None]
 
 

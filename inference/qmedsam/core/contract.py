@@ -13,8 +13,8 @@ EMBEDDING_SIZE = EMBEDDING_SHAPE[-1]
 LOW_RES_SIZE = 256
 UPSCALING = LOW_RES_SIZE // EMBEDDING_SIZE  # logits per pixel of the embedding, along a side
 
-# The encoder's input may be smaller than the model frame, whose top left it is then: a grid. Sides
-# are multiples of this, so that those of the embedding are multiples of its smallest crop.
+# The encoder's input may be smaller than the model frame: a grid. Its sides are multiples of this,
+# so that those of the embedding are multiples of its smallest crop.
 GRID_STEP = 64
 Grid = tuple[int, int]  # height and width in pixels
 
@@ -48,6 +48,16 @@ def grids_up_to(size: int) -> tuple[Grid, ...]:
     """Return all grids whose sides are at most `size`, which is a multiple of the step."""
     sides = range(GRID_STEP, size + 1, GRID_STEP)
     return tuple((height, width) for height in sides for width in sides)
+
+
+def stretch_to_square(grid_hw: Grid, image_size: int) -> tuple[float, float, float, float]:
+    """Return what x, y, x, y of a box on a grid are multiplied by, edges counted from 0.
+
+    The network knows positions from border to border, so that it takes the boxes of a grid where
+    they would be, were the grid stretched to the square.
+    """
+    height, width = grid_hw
+    return (image_size / width, image_size / height) * 2
 
 
 def stride_of(image_size: int) -> int:

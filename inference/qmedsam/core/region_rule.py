@@ -8,9 +8,7 @@ less work, or where a box is too small in it and there is work left to spend.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray

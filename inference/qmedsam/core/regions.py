@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from .contract import Grid
 from .geometry import Boxes, ModelFrame
 
-
 Value = TypeVar("Value", bound=np.generic)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.contract import EMBEDDING_SIZE, Grid
 from ..errors import ModelError
-from .positions import is_of_pixels, top_left
+from .positions import is_of_pixels, resampled
 from .runtime import openvino, ops
 
 HALVINGS = 2  # of an image on its way through the encoder, to the embedding
@@ -106,7 +106,7 @@ class _Rewriting:
         for place in range(add.get_input_size()):
             constant = add.input_value(place).get_node()
             if is_of_pixels(constant):
-                values = ops.constant(top_left(constant.data, self._hw[EMBEDDING_SIZE]))
+                values = ops.constant(resampled(constant.data, self._hw[EMBEDDING_SIZE]))
                 add.input(place).replace_source_output(values.output(0))
 
     def _pad(self, pad: openvino.Node) -> None:

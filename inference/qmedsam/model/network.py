@@ -28,6 +28,7 @@ from ..core.contract import (
     LOW_RES_LOGITS_NAME,
     Grid,
     embedding_hw,
+    stretch_to_square,
     stride_of,
 )
 from ..core.crops import Crop, crop_pixels, whole_crop
@@ -36,7 +37,7 @@ from ..core.geometry import Boxes
 from .compiling import PRECISION_HINT, Compiled, Compiler, GraphFile
 from .grids import encoder_on_grid
 from .manifest import Manifest, read_manifest
-from .positions import POSITION_NAMES, Positions, open_pixels, top_left
+from .positions import POSITION_NAMES, Positions, open_pixels, resampled
 from .runtime import openvino
 
 OPEN_DECODER = "decoder-open"  # name of a decoder of all grids
@@ -157,7 +158,7 @@ class CompiledNetwork:
 
         Args:
             encoded: of `encode`.
-            boxes: (N, 4), xyxy, pixels of the model frame, N at least 1.
+            boxes: (N, 4), xyxy, pixels of the grid, N at least 1.
             crops: of one size, to which the logits of each box are limited; None is all.
 
         Returns:
@@ -172,7 +173,7 @@ class CompiledNetwork:
         inputs: dict[str, NDArray[Any]] = {
             **encoded.values,
             **self._positions_on(pixels_hw),
-            BOXES_NAME: boxes,
+            BOXES_NAME: self._boxes_on_square(boxes, encoded.grid_hw),
             CROPS_NAME: crop_pixels(crops, pixels_hw[1]),
         }
         if self._decoder_request is None:
@@ -220,11 +221,19 @@ class CompiledNetwork:
                 del self._parts[grid_hw]  # what failed may succeed another time
             raise
 
+    def _boxes_on_square(self, boxes: Boxes, grid_hw: Grid) -> Boxes:
+        """Return the boxes of a grid where they would be, were it stretched to the square."""
+        if grid_hw == self.manifest.whole_grid:
+            return boxes
+        half = np.float32(0.5)
+        factors = np.array(stretch_to_square(grid_hw, self.image_size), dtype=np.float32)
+        return (boxes + half) * factors - half
+
     def _positions_on(self, pixels_hw: tuple[int, int]) -> Positions:
         """Return what the decoder adds to the pixels of an embedding by their places."""
         if pixels_hw not in self._positions:
             self._positions[pixels_hw] = {
-                name: top_left(values, pixels_hw)
+                name: resampled(values, pixels_hw)
                 for name, values in self._decoder.result().positions.items()
             }
         return self._positions[pixels_hw]

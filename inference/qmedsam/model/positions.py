@@ -1,7 +1,8 @@
 """A folded decoder opened for embeddings of any number of pixels, with their positions as inputs.
 
 What the graph holds for each pixel of the 64 x 64 embedding, row by row, belongs to the place of
-the pixel in the model frame. On a grid, which lies at the frame's top left, it is the part there.
+the pixel, from one border to the other. A grid's pixels have places of the same range, and so have
+the corners of boxes (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ..errors import ModelError
 from .runtime import openvino, ops
 
 PIXELS = EMBEDDING_SIZE**2
+NEAREST = 12  # pixels along an axis that a value is interpolated between
 PIXEL_AXIS = 1  # of (1, P, C)
 PIXELS_NAME = "pixels"
 POSITION_CHANNELS = (256, 128)  # of the two inputs
@@ -70,12 +72,31 @@ def is_of_pixels(operation: openvino.Node) -> bool:
     return len(shape) == 3 and shape[PIXEL_AXIS] == PIXELS
 
 
-def top_left(positions: NDArray[np.float32], embedding_hw: Grid) -> NDArray[np.float32]:
-    """Return the (1, h * w, C) of (1, 4096, C) that belong to a smaller embedding."""
-    height, width = embedding_hw
+def resampled(positions: NDArray[np.float32], embedding_hw: Grid) -> NDArray[np.float32]:
+    """Return the (1, h * w, C) of a grid's embedding, by the (1, 4096, C) of the square's.
+
+    Both cover the same range of positions. What a graph holds of them is smooth, a sum of waves
+    several pixels long, so that interpolation gives what the network computes, to about 1e-5.
+    """
     channels = positions.shape[-1]
     square = positions.reshape(EMBEDDING_SIZE, EMBEDDING_SIZE, channels)
-    return square[:height, :width].reshape(1, height * width, channels)
+    rows, columns = (_interpolation(length) for length in embedding_hw)
+    values = np.einsum("hy,wx,yxc->hwc", rows, columns, square, optimize=True)
+    return values.reshape(1, -1, channels).astype(np.float32)
+
+
+def _interpolation(length: int) -> NDArray[np.float64]:
+    """Return the (length, 64) weights of Lagrange's interpolation between the nearest pixels."""
+    weights = np.zeros((length, EMBEDDING_SIZE))
+    for place in range(length):
+        position = (place + 0.5) * EMBEDDING_SIZE / length - 0.5
+        first = int(np.floor(position)) + 1 - NEAREST // 2
+        first = min(max(0, first), EMBEDDING_SIZE - NEAREST)
+        nodes = np.arange(first, first + NEAREST)
+        for node in nodes:
+            others = nodes[nodes != node]
+            weights[place, node] = np.prod((position - others) / (node - others))
+    return weights
 
 
 def _input_instead(constant: openvino.Node, name: str) -> openvino.Node:

@@ -194,9 +194,9 @@ def test_visible_labels_are_those_that_a_look_at_every_pixel_finds():
 
 
 def test_nothing_is_drawn_where_no_logit_is_positive():
-    mask = logits_to_patch(np.zeros((256, 256), dtype=np.float32), ModelFrame.square((30, 40), 256)).whole(
-        (30, 40)
-    )
+    mask = logits_to_patch(
+        np.zeros((256, 256), dtype=np.float32), ModelFrame.square((30, 40), 256)
+    ).whole((30, 40))
     assert mask.shape == (30, 40)
     assert mask.dtype == np.bool_
     assert not mask.any()

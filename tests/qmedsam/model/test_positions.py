@@ -8,7 +8,7 @@ import pytest
 from qmedsam.core.contract import BOXES_NAME, CROPS_NAME, DECODER_FILE
 from qmedsam.core.crops import Crop, crop_pixels
 from qmedsam.errors import ModelError
-from qmedsam.model.positions import POSITION_NAMES, open_pixels, top_left
+from qmedsam.model.positions import POSITION_NAMES, open_pixels, resampled
 from qmedsam.model.runtime import openvino, ops
 from qmedsam.model.variant import default_model_dir
 
@@ -17,11 +17,22 @@ pytestmark = pytest.mark.model
 BOXES = np.array([[10, 20, 100, 120], [150, 130, 230, 250]], dtype=np.float32)
 
 
-def test_positions_of_a_grid_are_those_at_the_top_left():
-    rows_and_columns = np.stack(np.mgrid[:64, :64], axis=-1).reshape(1, 64 * 64, 2)
-    found = top_left(rows_and_columns.astype(np.float32), (2, 3))
-    assert found.tolist() == [[[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]]
-    np.testing.assert_array_equal(top_left(rows_and_columns, (64, 64)), rows_and_columns)
+def waves(height: int, width: int) -> np.ndarray:
+    """Return (1, h * w, 4): sines and cosines of places from border to border."""
+    y, x = (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width
+    angles = np.stack([9 * x[None] + 2 * y[:, None], 5 * y[:, None] - 11 * x[None]], axis=-1)
+    values = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
+    return values.reshape(1, height * width, 4).astype(np.float32)
+
+
+@pytest.mark.parametrize("embedding_hw", [(16, 64), (32, 32), (48, 16)])
+def test_positions_of_a_grid_go_from_border_to_border(embedding_hw):
+    found = resampled(waves(64, 64), embedding_hw)
+    np.testing.assert_allclose(found, waves(*embedding_hw), atol=1e-5)
+
+
+def test_positions_of_the_square_stay_as_they_are():
+    np.testing.assert_allclose(resampled(waves(64, 64), (64, 64)), waves(64, 64), atol=1e-6)
 
 
 @pytest.mark.parametrize("variant", ["float", "int8"])
