@@ -35,7 +35,7 @@ RUN python -m compileall -q inference \
     && mkdir cache \
     && python -c "from pathlib import Path; from qmedsam import Segmenter, Settings; \
 Segmenter(settings=Settings(cache_dir=Path('cache').resolve())).network.wait()" \
-    && set -- cache/*/*.blob && test "$#" = 3 \
+    && set -- cache/*/*.blob && test "$#" = 5 \
     && chmod -R a+rX cache
 
 USER 1000

@@ -46,8 +46,8 @@ class _Rewriting:
 
     def __init__(self, graph: openvino.Model, grid_hw: Grid) -> None:
         height, width = grid_hw
-        self._old_shapes: dict[tuple[str, int], Shape] = {
-            (operation.get_name(), output.get_index()): list(output.get_shape())
+        self._old_shapes = {
+            (operation.get_name(), output.get_index()): output.get_shape()
             for operation in graph.get_ordered_ops()
             for output in operation.outputs()
         }
@@ -80,7 +80,7 @@ class _Rewriting:
             raise _not_understood(operation) from error
 
     def _old_shape(self, output: openvino.Output) -> Shape:
-        return self._old_shapes[output.get_node().get_name(), output.get_index()]
+        return list(self._old_shapes[output.get_node().get_name(), output.get_index()])
 
     def _by_pixel(self, old: Shape) -> Shape | None:
         """Return what an image (1, C, S, S), or its pixels (1, S * S, C), become."""
