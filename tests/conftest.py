@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from qmedsam.core.contract import LOW_RES_SIZE, UPSCALING
+from qmedsam.core.contract import LOW_RES_SIZE, UPSCALING, Grid
 from qmedsam.core.crops import Crop
+from qmedsam.core.decoding import ObjectDecoder
 from qmedsam.core.embeddings import EncodedImage
-from qmedsam.core.pipeline import decode_objects
+from qmedsam.core.planning import Planner
 from qmedsam.core.postprocess import LabelCanvas, LabelMap
 from qmedsam.core.propagation import Schedule, follow_mask
+from qmedsam.core.regions import RegionPlan
+from qmedsam.core.tally import Tally
+from qmedsam.core.whereabouts import Whereabouts
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples" / "cases"
@@ -32,13 +36,21 @@ class FakeNetwork:
 
     The logit of a low-resolution pixel is positive where its centre is inside the box. The
     embedding carries the mean of the image, so that a test can tell slices apart.
+
+    Args:
+        grids: that it encodes; with the square alone everything is seen whole.
     """
 
     image_size = 256
 
-    def __init__(self) -> None:
+    def __init__(self, grids: tuple[Grid, ...] = ((256, 256),)) -> None:
+        self.grids = grids
+        self.prepared: list[Grid] = []
         self.encoded: list[float] = []
         self.decoded: list[NDArray[np.float32]] = []
+
+    def prepare(self, grid_hw: Grid) -> None:
+        self.prepared.append(grid_hw)
 
     def encode(self, image: NDArray[np.float32]) -> EncodedImage:
         return EncodedImage(image.shape[2:], {"image_embedding": self.embed(image)})
@@ -46,34 +58,42 @@ class FakeNetwork:
     def decode(
         self, encoded: EncodedImage, boxes: NDArray[np.float32], crops: Sequence[Crop]
     ) -> NDArray[np.float32]:
-        assert encoded.values["image_embedding"].shape == (1, 256, 64, 64)
-        return cut(self.draw(boxes), crops)
+        assert encoded.grid_hw in self.grids
+        return cut(self.draw(boxes, encoded.grid_hw), crops)
 
     def embed(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the embedding (1, 256, 64, 64) of an image."""
-        assert image.shape == (1, 3, 256, 256)
+        """Return the embedding (1, 256, h / 4, w / 4) of an image."""
+        height, width = image.shape[2:]
+        assert image.shape[:2] == (1, 3)
+        assert (height, width) in self.grids
         assert image.dtype == np.float32
         self.encoded.append(float(image.mean()))
-        return np.full((1, 256, 64, 64), image.mean(), dtype=np.float32)
+        return np.full((1, 256, height // 4, width // 4), image.mean(), dtype=np.float32)
 
-    def draw(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits (N, 256, 256) of boxes."""
+    def draw(
+        self, boxes: NDArray[np.float32], grid_hw: Grid = (LOW_RES_SIZE, LOW_RES_SIZE)
+    ) -> NDArray[np.float32]:
+        """Return the logits (N, h, w) of boxes on a grid."""
         assert boxes.dtype == np.float32
         assert boxes.shape[1] == 4
         self.decoded.append(boxes.copy())
-        pixels = np.arange(LOW_RES_SIZE)
+        rows, columns = (np.arange(side) for side in grid_hw)
         x0, y0, x1, y1 = (boxes[:, i, None, None] for i in range(4))
         inside = np.minimum(
-            np.minimum(pixels - x0, x1 - pixels),
-            np.minimum(pixels[:, None] - y0, y1 - pixels[:, None]),
+            np.minimum(columns - x0, x1 - columns),
+            np.minimum(rows[:, None] - y0, y1 - rows[:, None]),
         )
         return np.clip(inside, -1, 1).astype(np.float32)
 
 
 def segment_slices(network, slices, *, boxes, visits, follow=follow_mask, **options) -> LabelMap:
-    """Return the label map (D, H, W) of what `decode_objects` yields."""
+    """Return the label map (D, H, W) of what is decoded, slices seen whole."""
     canvas = LabelCanvas((len(slices), *slices[0].shape[:2]), len(boxes))
-    for one in decode_objects(network, slices, Schedule(boxes, visits, follow), **options):
+    hw = slices[0].shape[:2]
+    planner = Planner("whole")
+    plan = RegionPlan((planner.whole(hw),), (0,) * len(boxes))
+    decoder = ObjectDecoder(network, slices, tally=Tally(), **options)
+    for one in decoder.decode(Schedule(boxes, visits, follow), Whereabouts(plan, planner, hw)):
         canvas.paint(one.z, one.patch, one.index + 1)
     return canvas.label_map
 

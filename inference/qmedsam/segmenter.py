@@ -120,9 +120,8 @@ class Segmenter(ClosedAtTheEnd):
         """
         pixels = np.asarray(image_or_volume)
         check_pixels(pixels)
-        return Session(
-            self.pipeline, pixels, EmbeddingMemory(remembered, self.pipeline.planner.whole_grid)
-        )
+        memory = EmbeddingMemory(remembered, self.pipeline.planner.whole_grid)
+        return Session(self.pipeline, pixels, memory)
 
     def close(self) -> None:
         """Wait until nothing is being compiled any more, and the cache is filled."""

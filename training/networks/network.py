@@ -10,7 +10,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from qmedsam.core.contract import LITE_MEDSAM_IMAGE_SIZE, MEDSAM_IMAGE_SIZE, stretch_to_square
+from qmedsam.core.contract import (
+    LITE_MEDSAM_IMAGE_SIZE,
+    MEDSAM_IMAGE_SIZE,
+    stretch_to_square,
+    stride_of,
+)
 from training.networks.sam_heads import WHOLE_HW, MaskDecoder, PromptEncoder
 from training.networks.tiny_vit import TinyViT
 from training.networks.vit import DEPTH as VIT_DEPTH
@@ -49,11 +54,8 @@ class PromptableNetwork(nn.Module):
         height, width = image_embedding.shape[2:]
         pixel_pe = self.prompt_encoder.dense_position_encoding((height, width))
         if (height, width) != WHOLE_HW:
-            grid_hw = (
-                height * self.image_size // WHOLE_HW[0],
-                width * self.image_size // WHOLE_HW[1],
-            )
-            factors = stretch_to_square(grid_hw, self.image_size)
+            stride = stride_of(self.image_size)
+            factors = stretch_to_square((height * stride, width * stride), self.image_size)
             boxes = (boxes + 0.5) * boxes.new_tensor(factors) - 0.5
         return self.mask_decoder(pixels, pixel_pe, self.prompt_encoder(boxes))
 

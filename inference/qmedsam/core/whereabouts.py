@@ -50,24 +50,20 @@ class Whereabouts:
         for row, (index, box) in enumerate(zip(visit.objects, boxes, strict=True)):
             region = self.region_of(visit, index)
             if visit.step and not self._holds(region, box):
-                region = self._moved[index, visit.step] = self._planner.alone(
-                    box, self._original_hw
-                )
+                region = self._planner.alone(box, self._original_hw)
+                self._moved[index, visit.step] = region
             rows_of.setdefault(region, []).append(row)
-        return [
-            (
-                Stop(Visit(visit.z, tuple(visit.objects[row] for row in rows), visit.step), region),
-                rows,
-            )
-            for region, rows in rows_of.items()
-        ]
+        settled = []
+        for region, rows in rows_of.items():
+            objects = tuple(visit.objects[row] for row in rows)
+            settled.append((Stop(Visit(visit.z, objects, visit.step), region), rows))
+        return settled
 
     def _holds(self, region: Region, box: Box) -> bool:
         """Say whether a box lies in the inner part of a region; the image's border is no bound."""
         longer = float((box[2:] - box[:2]).max()) + 1
-        left, top, right, bottom = clip_boxes(
-            grow_box(box, INNER_MARGIN * longer), self._original_hw
-        )
+        grown = grow_box(box, INNER_MARGIN * longer)
+        left, top, right, bottom = clip_boxes(grown, self._original_hw)
         height, width = region.hw
         return bool(
             np.floor(left) >= region.left

@@ -82,7 +82,7 @@ def resampled(positions: NDArray[np.float32], embedding_hw: Grid) -> NDArray[np.
     square = positions.reshape(EMBEDDING_SIZE, EMBEDDING_SIZE, channels)
     rows, columns = (_interpolation(length) for length in embedding_hw)
     values = np.einsum("hy,wx,yxc->hwc", rows, columns, square, optimize=True)
-    return values.reshape(1, -1, channels).astype(np.float32)
+    return np.asarray(values.reshape(1, -1, channels), dtype=np.float32)
 
 
 def _interpolation(length: int) -> NDArray[np.float64]:

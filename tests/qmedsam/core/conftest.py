@@ -38,6 +38,10 @@ class WanderingNetwork:
     """Draws each box moved and shrunk by what the slice looks like; sometimes draws nothing."""
 
     image_size = 256
+    grids = ((256, 256),)
+
+    def prepare(self, grid_hw):
+        pass
 
     def encode(self, image):
         embedding = np.full((1, 256, 64, 64), image.sum(), dtype=np.float32)
