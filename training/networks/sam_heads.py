@@ -76,9 +76,11 @@ class PromptEncoder(nn.Module):
         """
         weight = self.no_mask_embed.weight
         centres = (torch.arange(EMBEDDING_SIZE, device=weight.device) + 0.5) / EMBEDDING_SIZE
-        height, width = pixels_hw
-        y, x = torch.meshgrid(centres[:height], centres[:width], indexing="ij")
-        return self.pe_layer(torch.stack([x, y], dim=-1)).flatten(0, 1)[None]
+        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        positions = self.pe_layer(torch.stack([x, y], dim=-1))
+        if pixels_hw != WHOLE_HW:  # the graph of an export would get a slice of all
+            positions = positions[: pixels_hw[0], : pixels_hw[1]]
+        return positions.flatten(0, 1)[None]
 
 
 class Attention(nn.Module):
@@ -234,9 +236,8 @@ class MaskDecoder(nn.Module):
         pixels_hw = pixels.shape[2:]
         tokens = self.tokens(prompts)
         tokens, pixels = self.transformer(tokens, pixels.flatten(2).transpose(1, 2), pixel_pe)
-        upscaled = self.output_upscaling(
-            pixels.transpose(1, 2).unflatten(2, pixels_hw)
-        )  # (N, 32, 4 h, 4 w)
+        image = pixels.transpose(1, 2).unflatten(2, pixels_hw)
+        upscaled = self.output_upscaling(image)  # (N, 32, 4 h, 4 w)
         weights = self.output_hypernetworks_mlps[0](tokens[:, 1:2])  # (N, 1, 32)
         logits = self.mask_product(weights, upscaled.flatten(2))
         return logits.unflatten(2, upscaled.shape[-2:]).squeeze(1)
