@@ -72,10 +72,11 @@ class PromptEncoder(nn.Module):
     def dense_position_encoding(self, pixels_hw: tuple[int, int] = WHOLE_HW) -> Tensor:
         """Position of each pixel of an embedding, (1, h * w, 256), row by row.
 
-        Positions go from border to border, whatever the grid.
+        The longer side goes from border to border, whatever the grid.
         """
+        longer = max(pixels_hw)
         device = self.no_mask_embed.weight.device
-        centres = ((torch.arange(side, device=device) + 0.5) / side for side in pixels_hw)
+        centres = ((torch.arange(side, device=device) + 0.5) / longer for side in pixels_hw)
         y, x = torch.meshgrid(*centres, indexing="ij")
         return self.pe_layer(torch.stack([x, y], dim=-1)).flatten(0, 1)[None]
 
@@ -233,9 +234,8 @@ class MaskDecoder(nn.Module):
         pixels_hw = pixels.shape[2:]
         tokens = self.tokens(prompts)
         tokens, pixels = self.transformer(tokens, pixels.flatten(2).transpose(1, 2), pixel_pe)
-        upscaled = self.output_upscaling(
-            pixels.transpose(1, 2).unflatten(2, pixels_hw)
-        )  # (N, 32, 4 h, 4 w)
+        image = pixels.transpose(1, 2).unflatten(2, pixels_hw)
+        upscaled = self.output_upscaling(image)  # (N, 32, 4 h, 4 w)
         weights = self.output_hypernetworks_mlps[0](tokens[:, 1:2])  # (N, 1, 32)
         logits = self.mask_product(weights, upscaled.flatten(2))
         return logits.unflatten(2, upscaled.shape[-2:]).squeeze(1)

@@ -223,11 +223,8 @@ class CompiledNetwork:
 
     def _boxes_on_square(self, boxes: Boxes, grid_hw: Grid) -> Boxes:
         """Return the boxes of a grid where they would be, were it stretched to the square."""
-        if grid_hw == self.manifest.whole_grid:
-            return boxes
         half = np.float32(0.5)
-        factors = np.array(stretch_to_square(grid_hw, self.image_size), dtype=np.float32)
-        return (boxes + half) * factors - half
+        return (boxes + half) * np.float32(stretch_to_square(grid_hw, self.image_size)) - half
 
     def _positions_on(self, pixels_hw: tuple[int, int]) -> Positions:
         """Return what the decoder adds to the pixels of an embedding by their places."""

@@ -64,6 +64,24 @@ def test_it_computes_the_logits_of_the_plain_decoder(network, embedding, count):
     assert (found - expected).abs().max() < TOLERANCE * expected.abs().max()
 
 
+@torch.no_grad()
+def test_it_computes_the_logits_of_the_plain_decoder_on_a_grid(network):
+    pixels_hw = (16, 48)
+    embedding = torch.randn(1, 256, *pixels_hw)
+    expected = network.decode(embedding, BOXES)
+    terms = ImageTerms(network, pixels_hw)(to_tokens(embedding))
+    crops = torch.arange(16 * 48).view(1, 16, 48).expand(len(BOXES), -1, -1)
+    found = FoldedDecoder(network, pixels_hw)(*terms, BOXES, crops)
+    assert found.shape == (4, 64, 192)
+    assert (found - expected).abs().max() < TOLERANCE * expected.abs().max()
+
+
+def test_positions_on_a_grid_are_those_at_the_top_left(network):
+    whole = network.prompt_encoder.dense_position_encoding().unflatten(1, (64, 64))
+    found = network.prompt_encoder.dense_position_encoding((32, 16)).unflatten(1, (32, 16))
+    assert torch.equal(found, whole[:, :32, :16])
+
+
 def test_windows_are_cut_out_of_the_whole(network, embedding):
     corners = [(0, 0), (5, 40), (48, 52), (20, 3)]
     crops = torch.stack([whole(1)[0, top : top + 16, left : left + 12] for top, left in corners])
