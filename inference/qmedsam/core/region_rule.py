@@ -47,6 +47,9 @@ class RegionRule:
 
     Attributes:
         context: sides of a box that its region has, at least.
+        whole_share: of the image; round a longer box the whole image is seen, on a square, as the
+            network was trained to,
+        small_px: and so is an image whose longer side is at most this.
         wanted_px: a box is enlarged until it is so long on the grid,
         largest_enlargement: but by this factor at most.
         largest_reduction: a region may be reduced to so much to fit a smaller grid.
@@ -57,13 +60,15 @@ class RegionRule:
     """
 
     context: float = 2.5
-    wanted_px: float = 64.0
+    whole_share: float = 0.45
+    small_px: int = 48
+    wanted_px: float = 48.0
     largest_enlargement: float = 2.0
     largest_reduction: float = 0.85
-    shared_scale: float = 0.7
+    shared_scale: float = 0.6
     few_boxes: int = 4
     many_boxes: int = 16
-    most_work: float = 2.0
+    most_work: float = 1.75
 
     def most_work_of(self, prompted: Prompted) -> float:
         """Return the bound on the GMACs of boxes, in multiples of what whole images take."""
@@ -130,13 +135,18 @@ class _Chooser:
         sides = stop - low
         longest = sides.max(axis=1)
         extents = np.minimum(sides + (rule.context - 1) * longest[:, None], self._hw)
+        self._sees_all = (sides / self._hw).max(axis=1) > rule.whole_share
+        self._sees_all |= self._hw.max() <= rule.small_px
+        extents[self._sees_all] = self._hw
         self.centres: Floats = (low + stop) / 2
         self._low, self._stop = _inside(self.centres, extents, self._hw)
         grids = sorted(prompted.grids, key=encoder_gmacs)
         self._grids, self._grid_sides = grids, np.array(grids, dtype=np.float64)
         self._largest_side = float(self._grid_sides.max())
         wanted = np.clip(rule.wanted_px / longest, 1.0, rule.largest_enlargement)
+        wanted[self._sees_all] = 1.0
         self._alone = np.minimum(wanted, self._largest_side / extents.max(axis=1))
+        self._square_sides = sorted({h for h, w in grids if h == w})
         self._orders = iter(range(1 << 62))
 
     def whole_gmacs(self) -> float:
@@ -146,7 +156,10 @@ class _Chooser:
     def group(self, rows: Rows) -> _Group:
         """Let boxes share a region."""
         low, stop = self._low[rows].min(axis=0), self._stop[rows].max(axis=0)
-        region, scale = self._fit(low, stop, float(self._alone[rows].max()))
+        if self._sees_all[rows].any():
+            region, scale = self._whole()
+        else:
+            region, scale = self._fit(low, stop, float(self._alone[rows].max()))
         doublings = np.log2(self._rule.shared_scale * self._alone[rows] / scale)
         lack = float(np.maximum(0.0, doublings).sum())
         return _Group(rows, region, self._gmacs(rows, region.grid_hw), lack)
@@ -199,6 +212,14 @@ class _Chooser:
                 for cut in sorted(cuts)
             ]
         return found
+
+    def _whole(self) -> tuple[Region, float]:
+        """Return the whole image on the smallest square that holds it, and its scale there."""
+        longer = float(self._hw.max())
+        reduced = self._rule.largest_reduction * min(longer, self._largest_side)
+        side = next(side for side in self._square_sides if side >= reduced)
+        hw = self._prompted.original_hw
+        return Region(0, 0, hw, (side, side)), side / longer
 
     def _fit(self, low: Floats, stop: Floats, scale: float) -> tuple[Region, float]:
         """Return the region round a rectangle, and pixels of its grid for one of the original."""

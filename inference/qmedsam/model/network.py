@@ -65,6 +65,8 @@ class CompiledNetwork:
         self, model_dir: Path, settings: Settings, *, grids: Sequence[Grid] | None = None
     ) -> None:
         self.manifest = read_manifest(model_dir)
+        whole_grid = self.manifest.whole_grid
+        self._grids = (whole_grid,) if settings.regions == "whole" else self.manifest.grids
         self._compiler = Compiler(model_dir, self.manifest, settings)
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
         self._lock = threading.Lock()  # held by whoever begins to compile
@@ -74,11 +76,11 @@ class CompiledNetwork:
         self._encoders: dict[Grid, list[openvino.InferRequest]] = {}
         self._decoder_request: openvino.InferRequest | None = None
         self._positions: dict[Grid, Positions] = {}
-        wanted = [self.manifest.whole_grid] if grids is None else grids
+        wanted = [whole_grid] if grids is None else grids
         self._check(wanted)
         try:
             self._begin(wanted)
-            self._decoder = self._compile(_decoder_graph(self.manifest))
+            self._decoder = self._compile(_decoder_graph(self._grids))
             self._store()
             for grid_hw in wanted:
                 self._encoder(grid_hw)
@@ -93,8 +95,8 @@ class CompiledNetwork:
 
     @property
     def grids(self) -> tuple[Grid, ...]:
-        """The grids that the model can encode."""
-        return self.manifest.grids
+        """The grids that can be encoded: the model's, or the whole one where that is set."""
+        return self._grids
 
     @property
     def precision(self) -> str:
@@ -223,8 +225,8 @@ class CompiledNetwork:
 
     def _boxes_on_square(self, boxes: Boxes, grid_hw: Grid) -> Boxes:
         """Return the boxes of a grid where they would be, were it stretched to the square."""
-        half = np.float32(0.5)
-        return (boxes + half) * np.float32(stretch_to_square(grid_hw, self.image_size)) - half
+        factor, half = np.float32(stretch_to_square(grid_hw, self.image_size)), np.float32(0.5)
+        return boxes if factor == 1 else (boxes + half) * factor - half
 
     def _positions_on(self, pixels_hw: tuple[int, int]) -> Positions:
         """Return what the decoder adds to the pixels of an embedding by their places."""
@@ -256,8 +258,8 @@ def _on_grid(graph: openvino.Model, grid_hw: Grid) -> Positions:
     return {}
 
 
-def _decoder_graph(manifest: Manifest) -> GraphFile:
-    if len(manifest.grids) == 1:
+def _decoder_graph(grids: Sequence[Grid]) -> GraphFile:
+    if len(grids) == 1:  # what ships is quicker to compile, and in bf16 rounds one product less
         return GraphFile(DECODER_FILE, Path(DECODER_FILE).stem)
     return GraphFile(DECODER_FILE, OPEN_DECODER, open_pixels, POSITION_NAMES)
 
