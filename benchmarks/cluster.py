@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
@@ -28,11 +29,12 @@ from benchmarks.harness.measured import RunError, check_status
 from benchmarks.harness.options import add_count, add_path
 from benchmarks.harness.process import ROOT, run_predict_script
 from benchmarks.harness.record import RESULTS_DIR, write_record
-from qmedsam.batch.cases import CASE_SUFFIX, list_cases
-from qmedsam.batch.cost import read_works
+from qmedsam.batch.cases import CASE_SUFFIX, list_cases, read_outline
+from qmedsam.batch.cost import Work, read_works
 from qmedsam.batch.report import CaseRecord
 from qmedsam.cluster.scheduler import Scheduler
 from qmedsam.cluster.worker import LANES, Description
+from qmedsam.core.planning import Planner
 
 ray: Any = ray_module
 DEFAULT_DATA = Path("../shared/data")
@@ -112,20 +114,20 @@ def run_cluster(
     return run, document
 
 
-def fit_costs(cases: list[dict[str, Any]], decodes: dict[str, int]) -> dict[str, float]:
-    """Return what a slice, a box and a voxel take, by the seconds of a report.
+def fit_costs(cases: list[dict[str, Any]], works: Sequence[Work]) -> dict[str, float]:
+    """Return what a whole slice, a box on it and a voxel take, by the seconds of a report.
 
     Args:
         cases: of a report.
-        decodes: how many boxes on slices there are in each case.
+        works: of the same cases.
     """
     total = {
         step: sum(case["seconds"].get(step, 0.0) for case in cases)
         for step in ("read", "preprocess", "encode", "decode", "postprocess", "write")
     }
-    slices = sum(case["slices"] for case in cases)
+    slices = sum(work.slices for work in works)
     voxels = sum(prod(case["shape"]) for case in cases)
-    boxes = sum(decodes.values())
+    boxes = sum(work.decodes for work in works)
     files_s = total["read"] + total["write"]
     return {
         "slice_s": (total["preprocess"] + total["encode"]) / slices,
@@ -197,7 +199,7 @@ def measure(data: Path, count: int) -> dict[str, Any]:
         link_cases(data, inputs, count)
         paths = list_cases(inputs)
         begun = time.perf_counter()
-        works = dict(zip([path.name for path in paths], read_works(paths), strict=True))
+        works = read_works(paths, Planner(), read_outline)
         headers_s = time.perf_counter() - begun
         folder = run_predict_script(inputs, direct, options=["--quiet"], cache=scratch / CACHE)
         check_status(folder)
@@ -205,7 +207,6 @@ def measure(data: Path, count: int) -> dict[str, Any]:
         one, report = run_cluster(inputs, scratch, 1, expected)
         two, _ = run_cluster(inputs, scratch, 2, expected)
         killed, _ = run_cluster(inputs, scratch, 2, expected, kills=True)
-        decodes = {name: work.decodes for name, work in works.items()}
         return {
             "cases": count,
             "folder_s": folder.wall_s,
@@ -213,8 +214,8 @@ def measure(data: Path, count: int) -> dict[str, Any]:
             "input_bytes": sum(path.stat().st_size for path in paths),
             "output_bytes": sum(len(content) for content in expected.values()),
             "runs": [asdict(run) for run in (one, two, killed)],
-            "costs": fit_costs(report["cases"], decodes),
-            "expected_s": sum(work.seconds for work in works.values()),
+            "costs": fit_costs(report["cases"], works),
+            "expected_s": sum(work.seconds for work in works),
             "dispatch_s": measure_dispatch(DISPATCHED),
         }
 

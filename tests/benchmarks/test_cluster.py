@@ -6,18 +6,18 @@ import pytest
 pytest.importorskip("torch", reason="training/requirements.txt is not installed")
 
 from benchmarks.cluster import fit_costs, link_cases
+from qmedsam.batch.cost import Work
 
 
 def test_costs_are_what_a_report_says_of_each_thing():
     cases = [
         {
             "shape": [10, 20, 30],
-            "slices": 10,
             "seconds": {"read": 0.3, "preprocess": 0.5, "encode": 1.5, "decode": 0.2, "write": 0.3},
         },
-        {"shape": [50, 80], "slices": 1, "seconds": {"encode": 0.2, "decode": 0.1, "read": 0.4}},
+        {"shape": [50, 80], "seconds": {"encode": 0.2, "decode": 0.1, "read": 0.4}},
     ]
-    costs = fit_costs(cases, {"a": 20, "b": 10})
+    costs = fit_costs(cases, [Work(10, 20), Work(1, 10)])
     assert costs["slice_s"] == pytest.approx(2.2 / 11)
     assert costs["box_s"] == pytest.approx(0.3 / 30)
     assert costs["voxel_s"] == pytest.approx(1.0 / 10_000)

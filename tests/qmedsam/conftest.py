@@ -13,6 +13,8 @@ import pytest
 
 from qmedsam import segmenter
 from qmedsam.core import pipeline
+from qmedsam.core.contract import Grid
+from qmedsam.core.planning import ALL_GRIDS
 from qmedsam.model.manifest import Manifest
 from tests.conftest import HANGS_AFTER_S, FakeNetwork
 
@@ -23,9 +25,10 @@ class FakeCompiledNetwork(FakeNetwork):
     precision = "f32"
     threads = 1
     manifest = Manifest("fake", "f32", 256, {})
+    known_grids: tuple[Grid, ...] = ((256, 256),)
 
-    def __init__(self, model_dir, settings) -> None:
-        super().__init__()
+    def __init__(self, model_dir, settings, *, grids=None) -> None:
+        super().__init__(self.known_grids)
 
     def wait(self) -> None:
         pass
@@ -40,12 +43,18 @@ def fake_model(monkeypatch) -> type[FakeCompiledNetwork]:
 
 
 @pytest.fixture
+def all_grids(fake_model, monkeypatch) -> None:
+    """Let the fake encode on all grids, so that regions are chosen."""
+    monkeypatch.setattr(fake_model, "known_grids", ALL_GRIDS)
+
+
+@pytest.fixture
 def blind_to_small_boxes(monkeypatch) -> None:
     """Let the fake find nothing in boxes less than a tenth of the model frame wide."""
     draw = FakeNetwork.draw
 
-    def draw_large_ones(self, boxes):
-        logits = draw(self, boxes)
+    def draw_large_ones(self, boxes, grid_hw):
+        logits = draw(self, boxes, grid_hw)
         logits[boxes[:, 2] - boxes[:, 0] < self.image_size / 10] = -1
         return logits
 

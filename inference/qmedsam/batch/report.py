@@ -30,7 +30,10 @@ class CaseRecord:
         notes: what was corrected in the input, and which labels are missing from the label map.
         shape: of the pixels.
         boxes: how many.
-        slices: how many were needed; each was encoded once, equal ones together.
+        slices: how many were needed.
+        regions: how many were encoded, on all slices; of equal slices one alone was.
+        grids: how many of them by height and width of the grid, as `128x192`.
+        gmacs: what encoder and decoder computed, in billions of multiply-accumulates.
         seconds: by step.
         total_s: wall time of reading, segmenting and writing it. Steps of a case overlap, and so do
             cases: the next slice is encoded while one is decoded, the next case read meanwhile.
@@ -45,6 +48,9 @@ class CaseRecord:
     shape: tuple[int, ...] = ()
     boxes: int = 0
     slices: int = 0
+    regions: int = 0
+    grids: dict[str, int] = field(default_factory=dict)
+    gmacs: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     total_s: float = 0.0
     peak_memory_bytes: int = 0
@@ -73,6 +79,7 @@ def describe_model(segmenter: Segmenter) -> dict[str, Any]:
         "threads": segmenter.network.threads,
         "box_batch_size": segmenter.box_batch_size,
         "volume_prompt": segmenter.settings.volume_prompt,
+        "regions": segmenter.settings.regions,
         "sha256": segmenter.network.manifest.sha256,
     }
 
@@ -125,4 +132,6 @@ def _installed(package: str) -> str:
 
 def _rounded(record: CaseRecord) -> CaseRecord:
     seconds = {step: round(value, 4) for step, value in record.seconds.items()}
-    return replace(record, seconds=seconds, total_s=round(record.total_s, 4))
+    return replace(
+        record, seconds=seconds, total_s=round(record.total_s, 4), gmacs=round(record.gmacs, 2)
+    )

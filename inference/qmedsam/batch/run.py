@@ -24,6 +24,7 @@ from ..core.postprocess import LabelMap
 from ..core.prompts import Prompts, check_prompts
 from ..core.propagation import fixed_visits
 from ..core.segmentation import Segmentation
+from ..core.tally import Tally
 from ..core.timing import Stopwatch
 from ..errors import InvalidCaseError, ModelError, OutputError
 from ..segmenter import Segmenter
@@ -124,6 +125,9 @@ class CaseRun:
                 shape=pixels.shape,
                 boxes=len(prompts.boxes),
                 slices=_needed_slices(prompts),
+                regions=segmentation.tally.encoded.total(),
+                grids=_by_size(segmentation.tally),
+                gmacs=segmentation.tally.gmacs,
                 peak_memory_bytes=peak_memory_bytes(),
             )
 
@@ -279,3 +283,7 @@ def _needed_slices(prompts: Prompts) -> int:
     if prompts.is_volume:
         return len(fixed_visits(prompts.boxes, prompts.objects))
     return min(1, len(prompts.objects))
+
+
+def _by_size(tally: Tally) -> dict[str, int]:
+    return {f"{height}x{width}": n for (height, width), n in sorted(tally.encoded.items())}

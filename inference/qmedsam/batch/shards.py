@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.planning import Planner
+from .cases import read_outline
 from .cost import read_works
 
 
@@ -37,12 +39,13 @@ class Shard:
         return cls(int(index), int(count))
 
 
-def cases_of_shard(paths: Sequence[Path], shard: Shard) -> list[Path]:
+def cases_of_shard(paths: Sequence[Path], shard: Shard, planner: Planner) -> list[Path]:
     """Return the cases of a shard, in their order.
 
-    Whoever asks for another shard of the same cases gets others, and all shards have all of them.
+    Whoever asks for another shard of the same cases, with the same planner, gets others, and all
+    shards have all of them.
     """
-    costs = [work.seconds for work in read_works(paths)]
+    costs = [work.seconds for work in read_works(paths, planner, read_outline)]
     places = assign(costs, shard.count)
     return [path for path, place in zip(paths, places, strict=True) if place == shard.index]
 

@@ -12,9 +12,10 @@ from typing import Any, TextIO
 
 import ray as ray_module
 
-from ..batch.cost import read_works
+from ..batch.cost import planner_of, read_works
 from ..batch.summary import RunSummary
-from ..errors import InferenceError
+from ..core.planning import Planner
+from ..errors import InferenceError, ModelError
 from ..system.processor import available_cores
 from ..system.signals import STOP_SIGNALS, Stopped, ignore_stops, stop_on_signals
 from . import AUTO, LOCAL
@@ -70,7 +71,7 @@ def run_on_cluster(
         ModelError: no case can be run.
         ClusterError: there is no such cluster, or it has no room.
     """
-    works = read_works(names, job.inputs.work)
+    works = read_works(names, _planner(job), job.inputs.outline)
     seconds = {name: work.seconds for name, work in zip(names, works, strict=True)}
     summary = RunSummary(len(names), stream, started=started)
     _join(address)
@@ -107,6 +108,14 @@ def worker_count(nodes: list[dict[str, float]], threads: int) -> int:
         int(min(node.get("CPU", 0) // threads, node.get("memory", 0) // WORKER_BYTES))
         for node in nodes
     )
+
+
+def _planner(job: Job) -> Planner:
+    """Return how the workers choose regions; this machine runs no case, and may lack the model."""
+    try:
+        return planner_of(job.settings, job.model_dir)
+    except ModelError:
+        return Planner(job.settings.regions)
 
 
 def _join(address: str) -> None:

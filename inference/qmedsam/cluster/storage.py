@@ -17,8 +17,7 @@ from typing import Any
 from fsspec import filesystem
 from fsspec.core import url_to_fs
 
-from ..batch.cases import is_case_name, list_cases, read_outline, read_outline_of
-from ..batch.cost import Work, work_of
+from ..batch.cases import Outline, is_case_name, list_cases, read_outline, read_outline_of
 from ..errors import InferenceError
 from ..system.files import TEMPORARY_NAME, make_writable, remove_leftovers
 
@@ -75,16 +74,16 @@ class Storage:
             raise StorageError(f"Folder {self.url} cannot be read: {error}") from error
         return sorted(name for name in found if is_case_name(name))
 
-    def work(self, name: str) -> Work:
-        """Return what there is to do of a case, by its headers and boxes."""
+    def outline(self, name: str) -> Outline | None:
+        """Return the shape and the boxes of a case; None where they cannot be read."""
         if self.folder is not None:
-            return work_of(read_outline(self.folder / name))
+            return read_outline(self.folder / name)
         file_system, path = self._opened()
         try:
             with file_system.open(f"{path}/{name}", "rb", block_size=BLOCK_BYTES) as stream:
-                return work_of(read_outline_of(stream))
+                return read_outline_of(stream)
         except Exception:  # the worker that gets it will say what is wrong
-            return Work()
+            return None
 
     def make(self) -> None:
         """Make the folder where there is none.

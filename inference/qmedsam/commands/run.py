@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ..batch.cases import list_cases
+from ..batch.cost import planner_of
 from ..batch.report import CaseRecord, describe_model
 from ..batch.run import Outputs, ReadAhead, run_batch
 from ..batch.shards import Shard, cases_of_shard
@@ -118,7 +119,10 @@ def _cases(arguments: argparse.Namespace) -> list[Path]:
         paths = list_cases(folder)
         if not paths:
             raise UsageError(f"Input folder {folder} has no .npz files")
-        return paths if arguments.shard is None else cases_of_shard(paths, arguments.shard)
+        if arguments.shard is None:
+            return paths
+        planner = planner_of(read_settings(arguments), arguments.model_dir)
+        return cases_of_shard(paths, arguments.shard, planner)
     except OSError as error:
         raise UsageError(f"Input folder {folder} cannot be read: {error}") from error
 

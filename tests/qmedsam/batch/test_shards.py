@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmedsam.batch.cases import list_cases
-from qmedsam.batch.cost import Work, read_work, read_works
+from qmedsam.batch.cases import list_cases, read_outline
+from qmedsam.batch.cost import read_works
 from qmedsam.batch.shards import Shard, assign, cases_of_shard
 from qmedsam.cli import main
+from qmedsam.config import REGIONS
+from qmedsam.core.planning import Planner
 from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
 
 COUNT = 4
@@ -33,22 +35,28 @@ def skewed(tmp_path):
     return folder
 
 
-def test_shards_have_every_case_once_and_loads_within_a_tenth(skewed):
-    paths = list_cases(skewed)
-    shards = [cases_of_shard(paths, Shard(index, COUNT)) for index in range(COUNT)]
+@pytest.mark.parametrize("regions", REGIONS)
+def test_shards_have_every_case_once_and_loads_within_a_tenth(skewed, regions):
+    paths, planner = list_cases(skewed), Planner(regions)
+    shards = [cases_of_shard(paths, Shard(index, COUNT), planner) for index in range(COUNT)]
     assert sorted(path for shard in shards for path in shard) == paths
-    loads = [sum(work.seconds for work in read_works(shard)) for shard in shards]
+    works = [read_works(shard, planner, read_outline) for shard in shards]
+    loads = [sum(work.seconds for work in each) for each in works]
     assert max(loads) < 1.1 * min(loads)
     assert all(shard == sorted(shard) for shard in shards)
 
 
-def test_the_command_runs_its_shard_alone(skewed, tmp_path, fake_model):
+@pytest.mark.parametrize("regions", REGIONS)
+def test_the_command_runs_its_shard_alone(skewed, tmp_path, fake_model, regions):
     written: list[str] = []
     for index in range(COUNT):
         output = tmp_path / str(index)
-        status = main(["-i", str(skewed), "-o", str(output), "--shard", f"{index}/{COUNT}"])
-        names = [path.name for path in output.iterdir()]
-        is_whole = len(names) == len(cases_of_shard(list_cases(skewed), Shard(index, COUNT)))
+        words = ["--shard", f"{index}/{COUNT}", "--regions", regions]
+        status = main(["-i", str(skewed), "-o", str(output), *words])
+        shard = cases_of_shard(list_cases(skewed), Shard(index, COUNT), Planner(regions))
+        names = sorted(path.name for path in output.iterdir())
+        is_whole = names == [path.name for path in shard]
+        assert is_whole or names == [path.name for path in shard if path.name != "broken.npz"]
         assert status == (DONE if is_whole else SOME_FAILED)
         written += names
     assert sorted(written) == [path.name for path in list_cases(skewed)][:-1]
@@ -91,16 +99,3 @@ def test_no_load_exceeds_graham_bound(costs, count):
     loads = np.bincount(places, weights=costs, minlength=count) if costs else np.zeros(count)
     fair = max(sum(costs) / count, max(costs, default=0))
     assert loads.max() <= (2 - 1 / count) * fair * (1 + 1e-9)
-
-
-def test_work_is_counted_by_boxes(tmp_path):
-    path = tmp_path / "a.npz"
-    boxes = [[0, 0, 2, 5, 5, 5], [0, 0, 4, 5, 5, 9], [0, 0, 50, 5, 5, 60]]
-    np.savez(path, imgs=np.zeros((10, 6, 7), np.uint8), boxes=boxes)
-    assert read_work(path) == Work(slices=8, decodes=4 + 6, voxels=420)
-    np.savez(path, imgs=np.zeros((6, 7, 3), np.uint8), boxes=[[0, 0, 5, 5], [1, 1, 3, 3]])
-    assert read_work(path) == Work(slices=1, decodes=2, voxels=126)
-    np.savez(path, imgs=np.zeros((6, 7), np.float32), boxes=[[0, 0, 5, 5]])
-    assert read_work(path) == Work()
-    np.savez(path, imgs=np.zeros((6, 7), np.uint8), boxes=[[0, 0, 5, np.nan]])
-    assert read_work(path) == Work()

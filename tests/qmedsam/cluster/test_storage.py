@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from qmedsam.batch.cases import read_label_map
-from qmedsam.batch.cost import Work
 from qmedsam.cli import main
 from qmedsam.cluster.storage import BLOCK_BYTES, Storage, StorageError, staged
 from qmedsam.cluster.worker import Job, Worker
@@ -45,15 +44,18 @@ def worker(url, fake_model):
     return start
 
 
-def test_cases_behind_a_url_are_listed_and_their_work_is_known(url):
+def test_cases_behind_a_url_are_listed_and_their_outlines_read(url):
     storage = Storage(url)
     assert storage.names() == NAMES
     assert storage.folder is None
     local = Storage(str(EXAMPLES))
     assert local.folder == EXAMPLES
     assert local.names() == NAMES
-    assert [storage.work(name) for name in NAMES] == [local.work(name) for name in NAMES]
-    assert storage.work("notes.txt") == storage.work("missing.npz") == Work()
+    for name in NAMES:
+        there, here = storage.outline(name), local.outline(name)
+        assert (there.shape, there.dtype) == (here.shape, here.dtype)
+        np.testing.assert_array_equal(there.boxes, here.boxes)
+    assert storage.outline("notes.txt") is storage.outline("missing.npz") is None
 
 
 def test_of_a_large_case_the_headers_alone_are_fetched(url, monkeypatch):
@@ -65,7 +67,7 @@ def test_of_a_large_case_the_headers_alone_are_fetched(url, monkeypatch):
         return opened(self, path, mode, **options)
 
     monkeypatch.setattr(memory, "open", watched)
-    Storage(url).work(NAMES[0])
+    Storage(url).outline(NAMES[0])
     assert options_of == [{"block_size": BLOCK_BYTES}]
 
 

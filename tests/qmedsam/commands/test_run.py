@@ -124,17 +124,38 @@ def test_the_report_tells_what_happened(folders, tmp_path):
     document = json.loads(report.read_text())
     assert (document["cases_done"], document["cases_failed"]) == (1, 1)
     assert document["versions"]["qmedsam"] == __version__
-    assert document["model"]["precision"] == "f32"
+    assert (document["model"]["precision"], document["model"]["regions"]) == ("f32", "auto")
     bad, good = document["cases"]
     assert bad["name"] == "bad.npz"
     assert ".npz archive" in bad["error"]
     assert good["error"] is None
     assert (good["boxes"], good["slices"], good["shape"]) == (2, 4, [5, 40, 60])
+    assert (good["regions"], good["grids"]) == (4, {"256x256": 4})
+    assert good["gmacs"] == pytest.approx(4 * 37.88 + 6 * 0.85, abs=0.05)
+    assert (bad["regions"], bad["grids"], bad["gmacs"]) == (0, {}, 0.0)
     steps = {"read", "preprocess", "encode", "decode", "postprocess", "write"}
     assert set(good["seconds"]) == steps
     assert 0 < max(good["seconds"].values()) <= good["total_s"]  # steps overlap
     assert document["peak_memory_bytes"] >= good["peak_memory_bytes"] > 0
     assert document["peak_memory_bytes"] >= document["start_peak_memory_bytes"] > 0
+
+
+@pytest.mark.usefixtures("all_grids")
+def test_the_report_tells_on_which_grids_regions_were_encoded(folders, tmp_path):
+    boxes = [[10, 10, 29, 49], [700, 500, 719, 539]]  # far apart, higher than wide
+    write_case(folders[0] / "case.npz", (600, 800), boxes)
+    found = []
+    for regions in ("auto", "whole"):
+        report = tmp_path / f"{regions}.json"
+        assert run(folders, "--regions", regions, "--report", str(report)) == DONE
+        document = json.loads(report.read_text())
+        (case,) = document["cases"]
+        assert document["model"]["regions"] == regions
+        found.append((case["slices"], case["regions"], case["grids"], case["gmacs"]))
+    auto, whole = found
+    assert auto[:3] == (1, 2, {"192x128": 2})
+    assert whole[:3] == (1, 1, {"256x256": 1})
+    assert round(auto[3], 2) == auto[3]
 
 
 def test_a_corrected_box_is_noted(folders, tmp_path, caplog):
