@@ -14,7 +14,7 @@ import pytest
 from qmedsam import segmenter
 from qmedsam.core import pipeline
 from qmedsam.core.contract import Grid
-from qmedsam.core.planning import ALL_GRIDS
+from qmedsam.core.planning import REGION_GRIDS
 from qmedsam.model.manifest import Manifest
 from tests.conftest import HANGS_AFTER_S, FakeNetwork
 
@@ -45,7 +45,7 @@ def fake_model(monkeypatch) -> type[FakeCompiledNetwork]:
 @pytest.fixture
 def all_grids(fake_model, monkeypatch) -> None:
     """Let the fake encode on all grids, so that regions are chosen."""
-    monkeypatch.setattr(fake_model, "known_grids", ALL_GRIDS)
+    monkeypatch.setattr(fake_model, "known_grids", REGION_GRIDS)
 
 
 @pytest.fixture

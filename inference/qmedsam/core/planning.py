@@ -14,7 +14,15 @@ from .propagation import boxes_2d
 from .region_rule import Prompted, plan_regions
 from .regions import Region, RegionPlan
 
-ALL_GRIDS = grids_up_to(LITE_MEDSAM_IMAGE_SIZE)  # of the models that ship
+LARGEST_SIDE = LITE_MEDSAM_IMAGE_SIZE
+# Of the grids that a network can encode those that regions are put on. Each that is used has to be
+# compiled and takes memory: the squares, and the largest rectangles (docs/decisions.md).
+REGION_GRIDS = tuple(
+    (height, width)
+    for height, width in grids_up_to(LARGEST_SIDE)
+    if height == width
+    or (max(height, width) == LARGEST_SIDE and 2 * min(height, width) >= LARGEST_SIDE)
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Planner:
 
     regions: Regions = "auto"
     whole_grid: Grid = (LITE_MEDSAM_IMAGE_SIZE, LITE_MEDSAM_IMAGE_SIZE)
-    grids: tuple[Grid, ...] = ALL_GRIDS
+    grids: tuple[Grid, ...] = REGION_GRIDS
 
     def plan(self, prompts: Prompts, original_hw: tuple[int, int]) -> RegionPlan:
         """Choose the regions of checked prompts.
@@ -45,7 +53,7 @@ class Planner:
         slices = np.zeros((len(boxes), 2), dtype=np.int64)
         if prompts.is_volume:
             slices, boxes = boxes[:, [2, 5]].astype(np.int64), boxes_2d(boxes)
-        plan = plan_regions(Prompted(boxes, slices, original_hw, self.grids))
+        plan = plan_regions(Prompted(boxes, slices, original_hw, self._region_grids))
         of_object = [0] * len(prompts.boxes)  # boxes outside the image are not looked for
         for index, place in zip(inside, plan.of_object, strict=True):
             of_object[index] = place
@@ -64,8 +72,14 @@ class Planner:
         if self._is_whole:
             return self.whole(original_hw)
         one_slice = np.zeros((1, 2), dtype=np.int64)
-        return plan_regions(Prompted(box[None], one_slice, original_hw, self.grids)).regions[0]
+        return plan_regions(
+            Prompted(box[None], one_slice, original_hw, self._region_grids)
+        ).regions[0]
 
     @property
     def _is_whole(self) -> bool:
         return self.regions == "whole" or len(self.grids) == 1
+
+    @property
+    def _region_grids(self) -> tuple[Grid, ...]:
+        return tuple(grid_hw for grid_hw in REGION_GRIDS if grid_hw in self.grids)

@@ -54,6 +54,7 @@ class RegionRule:
         largest_enlargement: but by this factor at most.
         largest_reduction: a region may be reduced to so much to fit a smaller grid.
         shared_scale: a box keeps so much of the scale that it would have alone.
+        grid_gmacs: what one more grid must save, as an encoder of it has to be made ready first.
         few_boxes: an image of so many boxes takes no more work than whole;
         many_boxes: of so many or more it takes `most_work` times as much at most, in between less.
         most_work: see there; a volume takes no more than whole.
@@ -66,6 +67,7 @@ class RegionRule:
     largest_enlargement: float = 2.0
     largest_reduction: float = 0.85
     shared_scale: float = 0.6
+    grid_gmacs: float = 20.0
     few_boxes: int = 4
     many_boxes: int = 16
     most_work: float = 1.75
@@ -89,6 +91,7 @@ def plan_regions(prompted: Prompted, rule: RegionRule = RULE) -> RegionPlan:
     chooser = _Chooser(prompted, rule)
     most_gmacs = rule.most_work_of(prompted) * chooser.whole_gmacs()
     groups = chooser.split(chooser.group(np.arange(count)), most_gmacs)
+    groups = chooser.on_fewer_grids(groups, rule.grid_gmacs)
     groups.sort(key=lambda group: int(group.rows[0]))
     of_object = np.empty(count, dtype=np.intp)
     for place, group in enumerate(groups):
@@ -153,13 +156,13 @@ class _Chooser:
         """Return what the largest grid would take for the whole image on all slices."""
         return self._gmacs(np.arange(len(self._alone)), self._grids[-1])
 
-    def group(self, rows: Rows) -> _Group:
-        """Let boxes share a region."""
+    def group(self, rows: Rows, grid_hw: Grid | None = None) -> _Group:
+        """Let boxes share a region, on the smallest grid that holds it unless one is given."""
         low, stop = self._low[rows].min(axis=0), self._stop[rows].max(axis=0)
         if self._sees_all[rows].any():
-            region, scale = self._whole()
+            region, scale = self._whole(grid_hw)
         else:
-            region, scale = self._fit(low, stop, float(self._alone[rows].max()))
+            region, scale = self._fit(low, stop, float(self._alone[rows].max()), grid_hw)
         doublings = np.log2(self._rule.shared_scale * self._alone[rows] / scale)
         lack = float(np.maximum(0.0, doublings).sum())
         return _Group(rows, region, self._gmacs(rows, region.grid_hw), lack)
@@ -180,6 +183,29 @@ class _Chooser:
             for half in offer.halves:
                 self._offer(half, offers, done)
         return done + [offer.group for offer in offers]
+
+    def on_fewer_grids(self, groups: list[_Group], most_gmacs: float) -> list[_Group]:
+        """Give up grids whose groups take few GMACs more on another one that is used, too."""
+        while moves := self._moves(groups):
+            more, grid_hw, moved = min(moves, key=lambda move: move[0])
+            if more > most_gmacs:
+                break
+            stay = [group for group in groups if group not in moved]
+            groups = stay + [self.group(group.rows, grid_hw) for group in moved]
+        return groups
+
+    def _moves(self, groups: list[_Group]) -> list[tuple[float, Grid, list[_Group]]]:
+        """Return what it takes to give up each used grid for each larger one."""
+        on_grid: dict[Grid, list[_Group]] = {}
+        for group in groups:
+            on_grid.setdefault(group.region.grid_hw, []).append(group)
+        moves = []
+        for small, moved in on_grid.items():
+            for large in on_grid:
+                if large != small and large[0] >= small[0] and large[1] >= small[1]:
+                    more = sum(self._gmacs(group.rows, large) - group.gmacs for group in moved)
+                    moves.append((more, large, moved))
+        return moves
 
     def _offer(self, group: _Group, offers: list[_Offer], done: list[_Group]) -> None:
         """Put the best split of a group among the offers; without a use for one it is done."""
@@ -213,27 +239,34 @@ class _Chooser:
             ]
         return found
 
-    def _whole(self) -> tuple[Region, float]:
+    def _whole(self, grid_hw: Grid | None) -> tuple[Region, float]:
         """Return the whole image on the smallest square that holds it, and its scale there."""
         longer = float(self._hw.max())
         reduced = self._rule.largest_reduction * min(longer, self._largest_side)
-        side = next(side for side in self._square_sides if side >= reduced)
+        side = min(grid_hw or (self._smallest_square(reduced),) * 2)
         hw = self._prompted.original_hw
         return Region(0, 0, hw, (side, side)), side / longer
 
-    def _fit(self, low: Floats, stop: Floats, scale: float) -> tuple[Region, float]:
+    def _fit(
+        self, low: Floats, stop: Floats, scale: float, grid_hw: Grid | None
+    ) -> tuple[Region, float]:
         """Return the region round a rectangle, and pixels of its grid for one of the original."""
         extent = stop - low
         scale = min(scale, self._largest_side / float(extent.max()))
-        reduced = extent * scale * self._rule.largest_reduction
-        cheapest = int(np.argmax(np.all(self._grid_sides >= reduced, axis=1)))
-        grid_hw, grid = self._grids[cheapest], self._grid_sides[cheapest]
+        if grid_hw is None:
+            reduced = extent * scale * self._rule.largest_reduction
+            cheapest = int(np.argmax(np.all(self._grid_sides >= reduced, axis=1)))
+            grid_hw = self._grids[cheapest]
+        grid = np.array(grid_hw, dtype=np.float64)
         scale = min(scale, float((grid / extent).min()))
         # What the grid has room for is seen, too.
         hw = np.minimum(np.floor(grid / scale + 0.5), self._hw)
         first, _ = _inside((low + stop) / 2, hw, self._hw)
         top, left = (int(value) for value in np.floor(first + 0.5))
         return Region(top, left, (int(hw[0]), int(hw[1])), grid_hw), scale
+
+    def _smallest_square(self, least: float) -> int:
+        return next(side for side in self._square_sides if side >= least)
 
     def _gmacs(self, rows: Rows, grid_hw: Grid) -> float:
         slices = self._prompted.slices[rows]

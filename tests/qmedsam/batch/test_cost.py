@@ -19,7 +19,7 @@ from qmedsam.batch.cost import (
 )
 from qmedsam.config import REGIONS
 from qmedsam.core.pipeline import Pipeline
-from qmedsam.core.planning import ALL_GRIDS, Planner
+from qmedsam.core.planning import REGION_GRIDS, Planner
 from qmedsam.core.prompts import check_prompts
 from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 from qmedsam.errors import ModelError
@@ -87,7 +87,7 @@ def cases_to_run():
 @pytest.mark.parametrize("regions", REGIONS)
 @pytest.mark.parametrize(("pixels", "boxes"), list(cases_to_run()))
 def test_the_work_is_what_a_run_does(pixels, boxes, regions):
-    network = FakeNetwork(ALL_GRIDS)
+    network = FakeNetwork(REGION_GRIDS)
     pipeline = Pipeline(network, volume_prompt="fixed", regions=regions, box_batch_size=8)
     tally = pipeline.segment(pixels, check_prompts(pixels, boxes)).tally
     work = work_of(outline(pixels.shape, boxes), pipeline.planner)
