@@ -42,7 +42,9 @@ def service_method(
         segmenter = Segmenter(model_dir, settings)
         return lambda case: segmenter.segment(case.pixels, case.boxes)
 
-    words = ["service", model, settings.precision, settings.volume_prompt]
+    variant = "" if model_dir else settings.variant
+    words = ["service", model, variant, settings.precision, settings.volume_prompt]
+    words.append(settings.regions)
     key = "-".join(word.replace(",", "").replace(" ", "-") for word in words if word)
     weights = (model_dir or default_model_dir(settings.variant)) / MANIFEST_FILE
     return Method(key, title, weights, load)

@@ -43,14 +43,16 @@ class Method:
 
 
 def case_paths(root: Path, kind: str = "all") -> list[Path]:
-    """Return the cases below `root`/<Modality>/ that are images (2D), volumes (3D) or all.
+    """Return the cases in folders below `root` that are images (2D), volumes (3D) or all.
+
+    The folder that a case lies in is its modality, or a data set of that.
 
     Raises:
         FileNotFoundError: there are none.
     """
     columns = {"2D": (4,), "3D": (6,), "all": (4, 6)}[kind]
     paths = []
-    for path in sorted(root.glob("*/*.npz")):
+    for path in sorted(root.glob("**/*/*.npz")):
         with open_case(path) as case:
             if case.header(BOXES_KEY).shape[-1] in columns:
                 paths.append(path)
