@@ -35,13 +35,14 @@ logger = logging.getLogger(__name__)
 class Session(ClosedAtTheEnd):
     """An image or volume that stays encoded; made by `Segmenter.open`.
 
-    Further boxes cost what the decoder takes. Several threads take turns. As a context manager it
-    forgets at its end what is encoded.
+    Boxes that were given before cost what the decoder takes; others need regions of their own, of
+    which `preview` does without. Several threads take turns. As a context manager it forgets at its
+    end what is encoded.
 
     Args:
         pipeline: of the segmenter.
         pixels: checked.
-        memory: of its encoded slices.
+        memory: of what is encoded of it.
 
     Attributes:
         pixels: as they were given; they must stay as they are.
@@ -64,7 +65,7 @@ class Session(ClosedAtTheEnd):
         return not self._pipeline.planner.is_whole
 
     def encode(self, slice_index: int | None = None) -> None:
-        """Encode the image, or a slice of the volume, ahead of its first box.
+        """Encode the whole image, or a slice of the volume, ahead of its first preview.
 
         Args:
             slice_index: which slice of a volume; None of an image.
