@@ -21,7 +21,7 @@ from .session import Session, checked, noted
 from .system.closing import ClosedAtTheEnd
 from .system.memory import automatic_box_batch_size
 
-REMEMBERED_SLICES = 32  # of a volume, between two calls of a session; 340 MB
+REMEMBERED_SLICES = 32  # between two calls of a session; 340 MB
 
 
 class Segmenter(ClosedAtTheEnd):
@@ -107,7 +107,8 @@ class Segmenter(ClosedAtTheEnd):
 
         Args:
             image_or_volume: as of `segment`.
-            remembered: slices that stay encoded between two calls, 10 MB each; 0 or more.
+            remembered: whole slices that stay encoded between two calls, 10 MB each, or regions of
+                them that take as much; 0 or more.
 
         Raises:
             InvalidCaseError: a type or shape is wrong.

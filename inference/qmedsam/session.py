@@ -35,13 +35,14 @@ logger = logging.getLogger(__name__)
 class Session(ClosedAtTheEnd):
     """An image or volume that stays encoded; made by `Segmenter.open`.
 
-    Further boxes cost what the decoder takes. Several threads take turns. As a context manager it
-    forgets at its end what is encoded.
+    Boxes that were given before cost what the decoder takes; others need regions of their own, of
+    which `preview` does without. Several threads take turns. As a context manager it forgets at its
+    end what is encoded.
 
     Args:
         pipeline: of the segmenter.
         pixels: checked.
-        memory: of its encoded slices.
+        memory: of what is encoded of it.
 
     Attributes:
         pixels: as they were given; they must stay as they are.
@@ -58,8 +59,13 @@ class Session(ClosedAtTheEnd):
         kind = "volume" if self._is_volume else "image"
         return f"<Session: {kind} {self.pixels.shape}, {len(self._memory.slices())} slices encoded>"
 
+    @property
+    def has_preview(self) -> bool:
+        """Whether `preview` looks at something else than the other methods do."""
+        return not self._pipeline.planner.is_whole
+
     def encode(self, slice_index: int | None = None) -> None:
-        """Encode the image, or a slice of the volume, ahead of its first box.
+        """Encode the whole image, or a slice of the volume, ahead of its first preview.
 
         Args:
             slice_index: which slice of a volume; None of an image.
@@ -67,17 +73,9 @@ class Session(ClosedAtTheEnd):
         Raises:
             InvalidCaseError: there is no such slice, or none is named of a volume.
         """
-        if slice_index is not None:
-            z = _whole_number(slice_index)
-            self._check_slices(z, z)
-            self._pipeline.encode(self.pixels, z, self._memory)
-            return
-        if self._is_volume:
-            depth = self.pixels.shape[0]
-            raise InvalidCaseError(
-                f"Of a volume a slice must be named, from 0 to {depth - 1}; got none"
-            )
-        self._pipeline.encode([self.pixels], 0, self._memory)
+        z = self._named_slice(slice_index)
+        slices = self.pixels if self._is_volume else [self.pixels]
+        self._pipeline.encode(slices, z, self._memory)
 
     def segment(self, boxes: ArrayLike) -> LabelMap:
         """Segment boxes as `Segmenter.segment` does.
@@ -118,16 +116,33 @@ class Session(ClosedAtTheEnd):
             InvalidCaseError: a type, shape or value of the boxes is wrong.
         """
         prompts = checked(self.pixels, boxes)
-        shape = (len(prompts.boxes), *volume_shape(self.pixels, prompts))
-        masks = np.zeros(shape, dtype=np.bool_)
-        decoded = self._pipeline.decode(
-            self.pixels, prompts, self._plan(prompts), stopwatch=Stopwatch(), memory=self._memory
-        )
-        with closing(decoded):
-            for one in decoded:
-                # A slice may be visited twice, on the way up and on the way down.
-                masks[one.index, one.z][one.patch.place()] |= one.patch.mask
+        depth, _, _ = volume_shape(self.pixels, prompts)
+        masks = self._masks(prompts, self._plan(prompts), range(depth))
         return masks if prompts.is_volume else masks[:, 0]
+
+    def preview(self, boxes: ArrayLike, slice_index: int | None = None) -> NDArray[np.bool_]:
+        """Return a mask for each box by what `encode` has encoded: the whole image or slice.
+
+        It costs the decoder alone from then on, while the other methods look closer, at regions
+        round the boxes; without `has_preview` they see no more than this.
+
+        Args:
+            boxes: (N, 4), xyxy, on the image or the slice.
+            slice_index: which slice of a volume; None of an image.
+
+        Returns:
+            (N, H, W), whole where masks overlap.
+
+        Raises:
+            InvalidCaseError: boxes are wrong, there is no such slice, or none is named of a volume.
+        """
+        z = self._named_slice(slice_index)
+        if self._is_volume:
+            boxes = boxes_on_slices(as_array(boxes), z, (z, z))
+        prompts = checked(self.pixels, boxes)
+        _, height, width = volume_shape(self.pixels, prompts)
+        plan = self._pipeline.planner.whole_plan(prompts, (height, width))
+        return self._masks(prompts, plan, range(z, z + 1))[:, 0]
 
     def logits(self, boxes: ArrayLike) -> NDArray[np.float32]:
         """Return the logits of each box on an image, above 0 where its mask is.
@@ -167,6 +182,19 @@ class Session(ClosedAtTheEnd):
         shape = self.pixels.shape
         return len(shape) == 3 and label_map_shape(shape, None) == shape
 
+    def _named_slice(self, slice_index: int | None) -> int:
+        """Return the number of a slice of a volume; 0 of an image, of which none is named."""
+        if slice_index is not None:
+            z = _whole_number(slice_index)
+            self._check_slices(z, z)
+            return z
+        if self._is_volume:
+            depth = self.pixels.shape[0]
+            raise InvalidCaseError(
+                f"Of a volume a slice must be named, from 0 to {depth - 1}; got none"
+            )
+        return 0
+
     def _check_slices(self, first: int, last: int) -> None:
         shape = self.pixels.shape
         if not self._is_volume:
@@ -179,6 +207,19 @@ class Session(ClosedAtTheEnd):
     def _plan(self, prompts: Prompts) -> RegionPlan:
         _, height, width = volume_shape(self.pixels, prompts)
         return self._pipeline.planner.plan(prompts, (height, width))
+
+    def _masks(self, prompts: Prompts, plan: RegionPlan, slices: range) -> NDArray[np.bool_]:
+        """Return the masks (N, len(slices), H, W) of boxes on slices among these."""
+        _, height, width = volume_shape(self.pixels, prompts)
+        masks = np.zeros((len(prompts.boxes), len(slices), height, width), dtype=np.bool_)
+        decoded = self._pipeline.decode(
+            self.pixels, prompts, plan, stopwatch=Stopwatch(), memory=self._memory
+        )
+        with closing(decoded):
+            for one in decoded:
+                # A slice may be visited twice, on the way up and on the way down.
+                masks[one.index, one.z - slices.start][one.patch.place()] |= one.patch.mask
+        return masks
 
     def _label_map(self, prompts: Prompts, starts: Sequence[int] | None = None) -> LabelMap:
         return noted(

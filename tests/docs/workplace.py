@@ -29,6 +29,7 @@ from pydicom.uid import generate_uid
 
 from qmedsam import Settings
 from qmedsam.cli import main
+from qmedsam.core.contract import Grid
 from qmedsam.model.network import CompiledNetwork
 from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT, wait_for
 from tests.docs.pages import Command
@@ -63,12 +64,14 @@ class Workplace:
         finally:
             shutil.rmtree(self.copy)
 
-    def compiled(self, model_dir: Path, settings: Settings) -> CompiledNetwork:
+    def compiled(
+        self, model_dir: Path, settings: Settings, *, grids: Sequence[Grid] | None
+    ) -> CompiledNetwork:
         """Return a network, which is compiled once for all commands; stands for its class."""
         key = (Path(model_dir).resolve(), settings.precision, settings.threads)
         if key not in self._networks:
             cached = dataclasses.replace(settings, cache_dir=self.cache)
-            self._networks[key] = CompiledNetwork(model_dir, cached)
+            self._networks[key] = CompiledNetwork(model_dir, cached, grids=grids)
         return self._networks[key]
 
     def is_first(self, command: Sequence[str]) -> bool:

@@ -249,7 +249,8 @@ def test_help_shows_what_there_is_to_call():
     public = {name for name in dir(Segmenter) if not name.startswith("_")}
     assert public == {"box_batch_size", "close", "open", "segment"}
     public = {name for name in dir(Session) if not name.startswith("_")}
-    assert public == {"close", "encode", "logits", "masks", "propagate", "segment"}
+    made = {"close", "encode", "logits", "masks", "propagate", "segment"}
+    assert public == made | {"has_preview", "preview"}
 
 
 def test_logits_of_a_volume_are_refused(segmenter):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..config import Settings
 from ..core.planning import Planner
 from ..core.prompts import Prompts, check_prompts
-from ..core.work import decoder_gmacs, encoder_gmacs
+from ..core.work import encoder_gmacs
 from ..errors import InvalidCaseError
 from ..model.manifest import read_manifest
 from ..model.variant import default_model_dir
@@ -28,7 +28,7 @@ from .cases import Outline
 
 # Measured by `python -m benchmarks cluster`, with one thread; docs/scaling.md has the table.
 SLICE_S, BOX_S, VOXEL_S, CASE_S = 0.21, 0.009, 5e-9, 0.01
-FIXED_SHARE = 0.5  # of a box; the rest goes by the pixels of the embedding
+FIXED_SHARE = 0.5  # of a box; the rest goes by the pixels of its grid
 READERS = 32  # threads that read headers: a shared folder makes each of them wait
 Name = TypeVar("Name")
 
@@ -80,7 +80,7 @@ def work_of(outline: Outline | None, planner: Planner) -> Work:
     for place, region in enumerate(plan.regions):
         encoded, decoded = _visited(spans[places == place])
         slices += encoded * encoder_gmacs(region.grid_hw) / encoder_gmacs(planner.whole_grid)
-        share = decoder_gmacs(region.grid_hw) / decoder_gmacs(planner.whole_grid)
+        share = prod(region.grid_hw) / prod(planner.whole_grid)
         decodes += decoded * (FIXED_SHARE + (1 - FIXED_SHARE) * share)
     return Work(slices, decodes, prod(outline.shape))
 

@@ -39,6 +39,11 @@ class Planner:
     whole_grid: Grid = (LITE_MEDSAM_IMAGE_SIZE, LITE_MEDSAM_IMAGE_SIZE)
     grids: tuple[Grid, ...] = REGION_GRIDS
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every box is looked for in the whole image."""
+        return self.regions == "whole" or len(self.grids) == 1
+
     def plan(self, prompts: Prompts, original_hw: tuple[int, int]) -> RegionPlan:
         """Choose the regions of checked prompts.
 
@@ -46,7 +51,7 @@ class Planner:
             prompts: of an image or a volume.
             original_hw: of the image or of each slice.
         """
-        if self._is_whole or not prompts.objects:
+        if self.is_whole or not prompts.objects:
             return self.whole_plan(prompts, original_hw)
         inside = list(prompts.objects)
         boxes = prompts.boxes[inside]
@@ -69,16 +74,11 @@ class Planner:
 
     def alone(self, box: Box, original_hw: tuple[int, int]) -> Region:
         """Return the region of one (4,) box."""
-        if self._is_whole:
+        if self.is_whole:
             return self.whole(original_hw)
         one_slice = np.zeros((1, 2), dtype=np.int64)
-        return plan_regions(
-            Prompted(box[None], one_slice, original_hw, self._region_grids)
-        ).regions[0]
-
-    @property
-    def _is_whole(self) -> bool:
-        return self.regions == "whole" or len(self.grids) == 1
+        prompted = Prompted(box[None], one_slice, original_hw, self._region_grids)
+        return plan_regions(prompted).regions[0]
 
     @property
     def _region_grids(self) -> tuple[Grid, ...]:

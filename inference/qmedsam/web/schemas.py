@@ -16,6 +16,7 @@ class Opened(BaseModel):
     height: int
     width: int
     is_volume: bool
+    has_preview: bool = Field(description="whole slices, encoded ahead, give a first answer")
     window: str = Field(description="how values became 8 bits, in words")
     window_name: str = Field(description="the name of that window; empty of a level and width")
     windows: list[str] = Field(description="names that the window may have")
@@ -55,14 +56,19 @@ class Object(BaseModel):
     )
 
 
-class Found(BaseModel):
-    """What was found in a box; it is kept until the scan is closed."""
+class Outlines(BaseModel):
+    """What was found in a box."""
 
-    id: int
     contours: dict[int, list[list[tuple[int, int]]]] = Field(
         description="polygons of x, y by slice, through the outermost pixels"
     )
     seconds: float
+
+
+class Found(Outlines):
+    """What was found in a box; it is kept until the scan is closed."""
+
+    id: int
 
 
 class Chosen(BaseModel):

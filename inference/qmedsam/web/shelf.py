@@ -25,7 +25,7 @@ from ..formats.scan import FormatError, LabelNotes, Scan
 from ..segmenter import Segmenter
 from ..session import Session
 from ..system.memory import largest_array_bytes
-from .schemas import MOST_OBJECTS, Found, Labels, Object, Opened
+from .schemas import MOST_OBJECTS, Found, Labels, Object, Opened, Outlines
 
 MOST_SCANS = 4
 REMEMBERED_SLICES = 8  # of each, 10 MB a slice
@@ -100,6 +100,7 @@ class OpenScan:
             height=height,
             width=width,
             is_volume=self._scan.is_volume,
+            has_preview=view.session.has_preview,
             window=view.window,
             window_name=view.window_name,
             windows=list(WINDOW_NAMES),
@@ -110,6 +111,18 @@ class OpenScan:
     def encode(self, z: int) -> None:
         """Encode a slice ahead of its first box."""
         self.view.session.encode(z if self._scan.is_volume else None)
+
+    def preview(self, wanted: Object) -> Outlines:
+        """Segment an object on its own slice, seen whole, and forget it.
+
+        Raises:
+            InvalidCaseError: its box or slice is wrong.
+        """
+        begin = time.perf_counter()
+        z = wanted.slice if self._scan.is_volume else None
+        (mask,) = self.view.session.preview([wanted.box], z)
+        contours = {z or 0: _polygons(mask)} if mask.any() else {}
+        return Outlines(contours=contours, seconds=time.perf_counter() - begin)
 
     def find(self, wanted: Object) -> Found:
         """Segment an object and keep it.

@@ -23,7 +23,9 @@ class FakeSegmenter:
         self.pipeline = self
         self.on_case = on_case
         self.cases = 0
-        self._pipeline = Pipeline(FakeNetwork(), volume_prompt="fixed", box_batch_size=2)
+        self._pipeline = Pipeline(
+            FakeNetwork(), volume_prompt="fixed", regions="whole", box_batch_size=2
+        )
 
     def segment(self, pixels, prompts, *, stopwatch):
         self.on_case(self.cases)

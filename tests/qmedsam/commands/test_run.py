@@ -19,6 +19,7 @@ from qmedsam.batch import summary
 from qmedsam.batch.cases import read_case
 from qmedsam.cli import main
 from qmedsam.commands import run as run_command
+from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
 from tests.qmedsam.conftest import FakeCompiledNetwork, write_case
 
@@ -41,7 +42,7 @@ SHAPES = [
     pytest.param((40, 60, 4), [[1, 2, 30, 20]], (40, 60), id="rgba"),
     pytest.param((5, 40, 60), [[1, 2, 1, 30, 20, 3]], (5, 40, 60), id="volume"),
     pytest.param((1, 40, 60), [[1, 2, 0, 30, 20, 0]], (1, 40, 60), id="one-slice"),
-    pytest.param((1, 1000, 3), [[0, 0, 900, 1]], (1, 1000), id="thin"),
+    pytest.param((4, 1000, 3), [[0, 0, 900, 3]], (4, 1000), id="thin"),
     pytest.param((40, 60, 3), np.zeros((0, 4)), (40, 60), id="no-boxes"),
     pytest.param((5, 40, 60), np.zeros((0, 6)), (5, 40, 60), id="volume-without-boxes"),
 ]
@@ -131,7 +132,8 @@ def test_the_report_tells_what_happened(folders, tmp_path):
     assert good["error"] is None
     assert (good["boxes"], good["slices"], good["shape"]) == (2, 4, [5, 40, 60])
     assert (good["regions"], good["grids"]) == (4, {"256x256": 4})
-    assert good["gmacs"] == pytest.approx(4 * 37.88 + 6 * 0.85, abs=0.05)
+    expected = 4 * encoder_gmacs((256, 256)) + 6 * decoder_gmacs((256, 256))
+    assert good["gmacs"] == pytest.approx(expected, abs=0.005)
     assert (bad["regions"], bad["grids"], bad["gmacs"]) == (0, {}, 0.0)
     steps = {"read", "preprocess", "encode", "decode", "postprocess", "write"}
     assert set(good["seconds"]) == steps

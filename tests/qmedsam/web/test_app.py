@@ -129,6 +129,52 @@ def test_what_was_boxed_on_a_slice_is_followed(client):
     assert labels.any(axis=(0, 1)).tolist() == [z in (2, 3, 4, 5) for z in range(8)]
 
 
+@pytest.fixture
+def large() -> tuple[bytes, bytes]:
+    """An image and a volume in which a small box gets a region of its own."""
+    pixels = np.random.default_rng(2).integers(1, 256, (240, 320, 3), dtype=np.uint8)
+    volume = nibabel.Nifti1Image(pixels, np.diag([-1.0, -1, 3, 1]))
+    return cv2.imencode(".png", pixels)[1].tobytes(), volume.to_bytes()
+
+
+@pytest.mark.usefixtures("all_grids")
+@pytest.mark.parametrize("z", [None, 2], ids=["image", "volume"])
+def test_a_preview_is_by_the_slice_that_is_encoded_ahead(client, shared, large, z):
+    name, content = ("a.png", large[0]) if z is None else ("a.nii", large[1])
+    scan = opened(client, name, content)
+    assert scan["has_preview"]
+    path, asked = f"/api/scans/{scan['id']}", {"box": [10, 10, 30, 51], "slice": z or 0}
+    client.post(f"{path}/slices/{z or 0}/encoding")
+    preview = client.post(f"{path}/preview", json=asked).json()
+    assert len(shared.network.encoded) == 1
+    found = client.post(f"{path}/contours", json=asked).json()
+    assert len(shared.network.encoded) == 2
+    assert found["id"] == 1, "the preview was kept"
+    assert list(preview) == ["contours", "seconds"]
+    assert list(preview["contours"]) == list(found["contours"]) == [str(z or 0)]
+
+
+@pytest.mark.usefixtures("all_grids")
+def test_the_preview_of_what_is_followed_is_of_its_own_slice(client, large):
+    path = f"/api/scans/{opened(client, 'a.nii', large[1])['id']}"
+    asked = {"box": [10, 10, 30, 51], "slice": 1, "slices": [0, 2]}
+    assert list(client.post(f"{path}/preview", json=asked).json()["contours"]) == ["1"]
+    assert list(client.post(f"{path}/contours", json=asked).json()["contours"]) == ["0", "1", "2"]
+
+
+def test_what_is_seen_whole_has_no_preview(client):
+    assert not opened(client)["has_preview"]  # the fake has one grid
+
+
+@pytest.mark.usefixtures("all_grids", "blind_to_small_boxes")
+def test_a_preview_without_an_outline_is_empty_and_one_of_a_bad_box_refused(client, large):
+    path = f"/api/scans/{opened(client, 'a.nii', large[1])['id']}"
+    asked = {"box": [3, 4, 5, 6], "slice": 1}
+    assert client.post(f"{path}/preview", json=asked).json()["contours"] == {}
+    for wrong in ({"slice": 9}, {"box": [0.1, 0.1, 0.9, 0.9]}):
+        assert client.post(f"{path}/preview", json={**asked, **wrong}).status_code == 422
+
+
 def test_a_window_changes_what_is_seen(client):
     scan = opened(client, "scan.nii", nifti())
     path = f"/api/scans/{scan['id']}"
@@ -342,7 +388,14 @@ def test_large_images_make_room_but_for_the_newest(shared, monkeypatch, most_byt
 
 
 def test_the_page_loads_nothing_from_elsewhere(client):
-    for path in ("/", "/api", "/static/app.js", "/static/api.js", "/static/style.css"):
+    for path in (
+        "/",
+        "/api",
+        "/static/app.js",
+        "/static/drawing.js",
+        "/static/api.js",
+        "/static/style.css",
+    ):
         response = client.get(path)
         assert response.status_code == 200
         assert "://" not in response.text
@@ -370,6 +423,7 @@ def test_the_endpoints_are_described(client):
         "/api/scans/{number}/window",
         "/api/scans/{number}/slices/{z}",
         "/api/scans/{number}/slices/{z}/encoding",
+        "/api/scans/{number}/preview",
         "/api/scans/{number}/contours",
         "/api/scans/{number}/labels",
     }

@@ -14,10 +14,10 @@ import cv2
 import nibabel
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect, sync_playwright
 
 from qmedsam.batch.cases import read_case
-from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT
+from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT, wait_for
 from tests.qmedsam.formats.conftest import series
 
 CHROMIUM = shutil.which("chromium")
@@ -104,6 +104,18 @@ def open_brain(page: Page, folder: Path, suffix: str) -> tuple[Path, tuple[int, 
     return scan, case.pixels.shape
 
 
+def open_retina(page: Page, folder: Path) -> tuple[list[int], tuple[int, int]]:
+    """Open the example of a fundus and rest until it is encoded; return a box and (W, H)."""
+    case = read_case(EXAMPLES / "2DBox_Fundus_retina.npz")
+    image = folder / "retina.png"
+    cv2.imwrite(str(image), case.pixels[..., ::-1])
+    page.locator("#file").set_input_files(image)
+    expect(status(page)).to_have_text("Draw a box round a structure.")
+    page.wait_for_function("() => state.isEncoded")
+    height, width = case.pixels.shape[:2]
+    return [int(value) for value in case.boxes[0]], (width, height)
+
+
 def keep(page: Page, name: str) -> None:
     if SCREENSHOTS:
         page.screenshot(path=str(Path(SCREENSHOTS) / f"page-{name}.png"))
@@ -138,23 +150,20 @@ def downloaded(page: Page, suffix: str, folder: Path) -> Path:
 
 
 def test_a_drawn_box_gives_the_mask_of_the_command(page, tmp_path):
-    case = read_case(EXAMPLES / "2DBox_Fundus_retina.npz")
+    box, size = open_retina(page, tmp_path)
     image = tmp_path / "retina.png"
-    cv2.imwrite(str(image), case.pixels[..., ::-1])
-    with page.expect_response(re.compile(r"/slices/0/encoding$")):
-        page.locator("#file").set_input_files(image)
-        expect(status(page)).to_have_text("Draw a box round a structure.")
-    height, width = case.pixels.shape[:2]
-    box = [int(value) for value in case.boxes[0]]
-    took_ms = []
+    preview_ms, took_ms = [], []
     for number in (1, 2, 3):
-        draw_box(page, [value + 2 * (number - 1) for value in box], (width, height))
+        with page.expect_response(re.compile(r"/preview$")) as answered:
+            draw_box(page, [value + 2 * (number - 1) for value in box], size)
+        answered.value.finished()
+        preview_ms.append(round(answered.value.request.timing["responseEnd"]))
         said = re.compile(rf"Object {number} on 1 slice, \d+ ms")
         expect(status(page)).to_have_text(said)
         took_ms.append(int(re.search(r"(\d+) ms", status(page).inner_text()).group(1)))
         if number == 1:
             keep(page, "box")
-    print(f"from the drop of the mouse to the outline: {took_ms} ms")
+    print(f"from the drop of the mouse: preview {preview_ms} ms, refined {took_ms} ms")
     page.get_by_role("button", name="Undo").click()
     page.get_by_role("button", name="Delete Object 2").click()
     expect(page.locator("#objects li")).to_have_count(1)
@@ -167,6 +176,87 @@ def test_a_drawn_box_gives_the_mask_of_the_command(page, tmp_path):
     expected = cv2.imread(str(direct), cv2.IMREAD_UNCHANGED)
     assert expected.any()
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.fixture
+def held(page):
+    """Requests for refined outlines, which wait to be let go."""
+    routes: list[Route] = []
+    page.route(re.compile(r"/contours$"), lambda route: routes.append(route))
+    return routes
+
+
+def next_of(page: Page, routes: list[Route]) -> Route:
+    """Wait for a request, and return it."""
+    wait_for(lambda: page.evaluate("true") and bool(routes), "The request")
+    return routes.pop()
+
+
+def test_a_preview_is_drawn_until_the_refined_outline_comes(page, tmp_path, held):
+    box, size = open_retina(page, tmp_path)
+    plain = picture(page)
+    with page.expect_response(re.compile(r"/preview$")) as answered:
+        draw_box(page, box, size)
+    assert answered.value.json()["contours"]["0"]
+    preview = next_picture(page, plain)
+    expect(page.locator("#objects li")).to_have_count(0)
+    keep(page, "preview")
+    next_of(page, held).continue_()
+    expect(page.locator("#objects li")).to_have_count(1)
+    assert picture(page) not in (plain, preview)
+    keep(page, "refined")
+    page.get_by_role("button", name="Delete Object 1").click()
+    assert picture(page) == plain, "something of the preview is left"
+
+
+def test_a_preview_that_comes_last_is_dropped(page, tmp_path):
+    box, size = open_retina(page, tmp_path)
+    previews: list[Route] = []
+    page.route(re.compile(r"/preview$"), lambda route: previews.append(route))
+    draw_box(page, box, size)
+    expect(page.locator("#objects li")).to_have_count(1)
+    refined = picture(page)
+    with page.expect_response(re.compile(r"/preview$")):
+        next_of(page, previews).continue_()
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    assert picture(page) == refined
+
+
+def test_a_preview_that_fails_is_ignored_and_goes_with_what_fails(page, tmp_path, held):
+    box, size = open_retina(page, tmp_path)
+    plain = picture(page)
+    page.route(re.compile(r"/preview$"), lambda route: route.fulfill(status=500))
+    draw_box(page, box, size)
+    refined = next_of(page, held)
+    expect(status(page)).to_have_text("Draw a box round a structure.")
+    refined.continue_()
+    expect(page.locator("#objects li")).to_have_count(1)
+    page.unroute(re.compile(r"/preview$"))
+    page.get_by_role("button", name="Delete Object 1").click()
+    draw_box(page, box, size)
+    next_picture(page, plain)
+    next_of(page, held).fulfill(status=422, json={"detail": "The box is wrong."})
+    expect(status(page)).to_have_text("The box is wrong.")
+    assert picture(page) == plain
+
+
+@pytest.mark.parametrize("reason", ["whole", "not-encoded"])
+def test_a_preview_is_asked_for_where_it_is_quicker_alone(page, tmp_path, reason):
+    def see_whole(route: Route) -> None:
+        answer = route.fetch()
+        assert answer.json()["has_preview"]
+        route.fulfill(json={**answer.json(), "has_preview": False})
+
+    if reason == "whole":  # as with --regions whole
+        page.route(re.compile(r"/api/scans\?"), see_whole)
+    box, size = open_retina(page, tmp_path)
+    if reason == "not-encoded":
+        page.evaluate("() => { state.isEncoded = false; }")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    draw_box(page, box, size)
+    expect(page.locator("#objects li")).to_have_count(1)
+    assert asked == ["contours"]
 
 
 def test_a_volume_is_scrolled_and_a_box_followed(page, tmp_path):

@@ -1,8 +1,9 @@
 "use strict";
-// One image at a time. The server keeps it encoded and gives outlines; objects live here.
+// One image at a time. The server keeps it encoded and gives outlines; objects live here, and
+// drawing.js shows them.
 
-const COLOURS = ["#7ddc4f", "#ff8a65", "#64b5f6", "#ffd54f", "#ba68c8", "#4dd0e1", "#f06292"];
 const RESTING_MS = 150; // on a slice, before it is encoded ahead of its first box
+const AHEAD_MS = 100; // at most, of the preview before the refined outlines are asked for
 const SHORTEST_BOX = 2; // from its first to its last pixel: less is a click
 
 const byId = (id) => document.getElementById(id);
@@ -10,7 +11,7 @@ const view = byId("view");
 const pen = view.getContext("2d");
 // z is the slice that was asked for last, shown that of the picture, to which boxes go.
 const state = { scan: null, z: 0, shown: 0, picture: null, scale: 1, drag: null, objects: [], past: [],
-  next: 1, ahead: 0, files: [], turn: Promise.resolve() };
+  next: 1, ahead: 0, isEncoded: false, previews: [], files: [], turn: Promise.resolve() };
 
 function say(text, isError = false) {
   byId("status").textContent = text;
@@ -47,7 +48,7 @@ async function openFiles(files, series = "") {
       throw new Error(`Choose one of ${error.series.length} series.`);
     });
   if (state.scan) ask(`/api/scans/${state.scan.id}`, { method: "DELETE" }).catch(() => {});
-  Object.assign(state, { objects: [], past: [], next: 1, picture: null, drag: null });
+  Object.assign(state, { objects: [], previews: [], past: [], next: 1, picture: null, drag: null });
   adopt(await response.json());
   await show(Math.floor(state.scan.depth / 2));
   say([...state.scan.remarks, "Draw a box round a structure."].join(" "));
@@ -84,7 +85,7 @@ async function show(z) {
   const blob = await (await ask(`/api/scans/${scan.id}/slices/${z}`)).blob();
   const picture = await createImageBitmap(blob);
   if (scan !== state.scan || z !== state.z) return; // scrolled on meanwhile
-  Object.assign(state, { picture, shown: z, drag: null }); // a box belongs to one slice
+  Object.assign(state, { picture, shown: z, drag: null, isEncoded: false }); // a box belongs to one slice
   state.scale = Math.max(1, Math.round(640 / Math.max(scan.width, scan.height)));
   view.width = scan.width * state.scale;
   view.height = scan.height * state.scale;
@@ -92,42 +93,8 @@ async function show(z) {
   byId("slice-number").textContent = `${z + 1} of ${scan.depth}`;
   draw();
   clearTimeout(state.ahead); // the first box on a slice would wait for the encoder
-  state.ahead = setTimeout(() => ask(`/api/scans/${scan.id}/slices/${z}/encoding`,
-    { method: "POST" }).catch(() => {}), RESTING_MS);
-}
-
-function draw() {
-  if (!state.picture) return;
-  const k = state.scale;
-  pen.imageSmoothingEnabled = false;
-  pen.drawImage(state.picture, 0, 0, view.width, view.height);
-  pen.lineWidth = Math.max(1.5, view.width / 500);
-  for (const object of state.objects) {
-    if (object.isHidden) continue;
-    pen.strokeStyle = pen.fillStyle = object.colour;
-    const outlines = new Path2D();
-    for (const polygon of object.contours[state.shown] ?? []) {
-      polygon.forEach(([x, y], i) => outlines[i ? "lineTo" : "moveTo"]((x + 0.5) * k, (y + 0.5) * k));
-      outlines.closePath();
-    }
-    pen.globalAlpha = 0.25;
-    pen.fill(outlines, "evenodd");
-    pen.globalAlpha = 1;
-    pen.stroke(outlines);
-    if (object.slice === state.shown) frame(object.box);
-  }
-  if (state.drag) {
-    pen.strokeStyle = "#ffffff";
-    frame(state.drag);
-  }
-}
-
-function frame([x0, y0, x1, y1]) { // round its first and last pixels
-  const k = state.scale;
-  pen.setLineDash([6, 4]);
-  pen.strokeRect(Math.min(x0, x1) * k, Math.min(y0, y1) * k,
-    (Math.abs(x1 - x0) + 1) * k, (Math.abs(y1 - y0) + 1) * k);
-  pen.setLineDash([]);
+  state.ahead = setTimeout(() => ask(`/api/scans/${scan.id}/slices/${z}/encoding`, { method: "POST" })
+    .then(() => { if (picture === state.picture) state.isEncoded = true; }).catch(() => {}), RESTING_MS);
 }
 
 async function segment(box) {
@@ -137,17 +104,37 @@ async function segment(box) {
   const slices = [Math.max(0, z - reach), Math.min(scan.depth - 1, z + reach)];
   const asked = { box, slice: z, slices: scan.is_volume ? slices : null };
   const begin = performance.now();
-  const found = await (await sendJson(`/api/scans/${scan.id}/contours`, asked)).json();
-  if (scan.id !== state.scan.id) return; // another one has been opened meanwhile
+  const preview = { contours: {} };
+  if (scan.has_preview && state.isEncoded) { // else it would only hold the other answer up
+    const pause = new Promise((done) => setTimeout(done, AHEAD_MS));
+    await Promise.race([previewBox(scan, asked, preview), pause]);
+    if (scan.id !== state.scan.id) return; // another one has been opened meanwhile
+  }
+  const found = await sendJson(`/api/scans/${scan.id}/contours`, asked)
+    .then((response) => response.json()).finally(() => drop(preview));
+  if (scan.id !== state.scan.id) return;
   remember();
   const number = state.next++;
-  const colour = COLOURS[(number - 1) % COLOURS.length];
+  const colour = colourOf(number);
   state.objects.push({ ...asked, id: found.id, contours: found.contours, name: `Object ${number}`, colour, isHidden: false });
   list();
   draw();
   const count = Object.keys(found.contours).length;
   say(count ? `${state.objects.at(-1).name} on ${count} slice${count > 1 ? "s" : ""}, ` +
     `${Math.round(performance.now() - begin)} ms.` : "Nothing was found in that box.");
+}
+
+async function previewBox(scan, asked, preview) { // by the whole slice, until the refined outlines come
+  state.previews.push(preview);
+  try {
+    preview.contours = (await (await sendJson(`/api/scans/${scan.id}/preview`, asked)).json()).contours;
+    if (state.previews.includes(preview)) draw();
+  } catch { /* the refined answer will say what is wrong */ }
+}
+
+function drop(preview) {
+  state.previews = state.previews.filter((each) => each !== preview);
+  draw();
 }
 
 function remember() {
