@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from qmedsam import segmenter
-from qmedsam.core import pipeline
+from qmedsam.core import decoding, pipeline
 from qmedsam.model.manifest import Manifest
 from tests.conftest import HANGS_AFTER_S, FakeNetwork
 
@@ -24,7 +24,7 @@ class FakeCompiledNetwork(FakeNetwork):
     threads = 1
     manifest = Manifest("fake", "f32", 256, {})
 
-    def __init__(self, model_dir, settings) -> None:
+    def __init__(self, model_dir, settings, *, grids=None) -> None:
         super().__init__()
 
     def wait(self) -> None:
@@ -44,8 +44,8 @@ def blind_to_small_boxes(monkeypatch) -> None:
     """Let the fake find nothing in boxes less than a tenth of the model frame wide."""
     draw = FakeNetwork.draw
 
-    def draw_large_ones(self, boxes):
-        logits = draw(self, boxes)
+    def draw_large_ones(self, boxes, grid_hw):
+        logits = draw(self, boxes, grid_hw)
         logits[boxes[:, 2] - boxes[:, 0] < self.image_size / 10] = -1
         return logits
 
@@ -68,7 +68,7 @@ def write_case(path: Path, shape, boxes) -> None:
 
 @pytest.fixture
 def waited(monkeypatch) -> threading.Event:
-    """Set when a thread has to wait for a lock of the pipeline; those inside wait for that."""
+    """Set when a thread has to wait for a lock of pipeline or decoder; those inside wait for that."""
     event = threading.Event()
 
     class ObservedLock:
@@ -83,7 +83,8 @@ def waited(monkeypatch) -> threading.Event:
         def __exit__(self, *_: object) -> None:
             self._lock.release()
 
-    monkeypatch.setattr(pipeline, "threading", SimpleNamespace(Lock=ObservedLock))
+    for module in (decoding, pipeline):
+        monkeypatch.setattr(module, "threading", SimpleNamespace(Lock=ObservedLock))
     return event
 
 

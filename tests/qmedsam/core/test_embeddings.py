@@ -9,7 +9,8 @@ from qmedsam.core import encoding
 from qmedsam.core.contract import Grid
 from qmedsam.core.embeddings import EmbeddingStore, EncodedImage
 from qmedsam.core.propagation import propagation_visits
-from tests.qmedsam.core.conftest import WanderingNetwork, random_boxes, random_volume, segment
+from tests.conftest import segment_slices
+from tests.qmedsam.core.conftest import WanderingNetwork, random_boxes, random_volume
 
 
 def encoded(value: float, grid_hw: Grid = (64, 128)) -> EncodedImage:
@@ -94,6 +95,8 @@ def test_propagation_is_the_same_through_the_file(monkeypatch):
     volume, boxes = random_volume(14), random_boxes(6, 14)
     visits = propagation_visits(boxes, range(len(boxes)))
     flat = boxes[:, [0, 1, 3, 4]]
-    expected = segment(WanderingNetwork(), volume, flat, visits)
+    expected = segment_slices(WanderingNetwork(), volume, flat, visits)
     monkeypatch.setattr(encoding, "EmbeddingStore", lambda: EmbeddingStore(most_in_memory=0))
-    np.testing.assert_array_equal(segment(WanderingNetwork(), volume, flat, visits), expected)
+    np.testing.assert_array_equal(
+        segment_slices(WanderingNetwork(), volume, flat, visits), expected
+    )

@@ -32,13 +32,15 @@ def cases(draw, columns: int):
     return pixels, boxes
 
 
-def segment(pixels, boxes, *, rule="fixed", box_batch_size=2):
+def segment(pixels, boxes, *, rule="fixed", box_batch_size=2, grids=((256, 256),)):
     try:
         prompts = check_prompts(pixels, boxes)
     except InvalidCaseError as error:
         assume("normalised" not in str(error))
         raise
-    pipeline = Pipeline(FakeNetwork(), volume_prompt=rule, box_batch_size=box_batch_size)
+    pipeline = Pipeline(
+        FakeNetwork(grids), volume_prompt=rule, regions="auto", box_batch_size=box_batch_size
+    )
     segmentation = pipeline.segment(pixels, prompts)
     present = set(np.unique(segmentation.label_map).tolist()) - {0}
     assert segmentation.is_empty == (not present)
