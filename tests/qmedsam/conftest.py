@@ -68,7 +68,7 @@ def write_case(path: Path, shape, boxes) -> None:
 
 @pytest.fixture
 def waited(monkeypatch) -> threading.Event:
-    """Set when a thread has to wait for a lock of pipeline or decoder; those inside wait for that."""
+    """Set when a thread has to wait for a lock of the pipeline; those inside wait for that."""
     event = threading.Event()
 
     class ObservedLock:
