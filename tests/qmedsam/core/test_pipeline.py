@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from qmedsam.core.contract import grids_up_to
 from qmedsam.core.pipeline import Pipeline
 from qmedsam.core.prompts import check_prompts
 from qmedsam.core.timing import Stopwatch
-from tests.conftest import FakeNetwork
 
 
 def test_the_stopwatch_takes_every_step(fake_network):
