@@ -3,16 +3,62 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from qmedsam.core.contract import grids_up_to
+from qmedsam.core.embeddings import EmbeddingMemory
 from qmedsam.core.pipeline import Pipeline
 from qmedsam.core.prompts import check_prompts
 from qmedsam.core.timing import Stopwatch
+from tests.conftest import FakeNetwork
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (400, 500), dtype=np.uint8)
+BOXES = np.array([[20, 30, 39, 49], [450, 350, 469, 369], [600, 600, 700, 700]])
+
+
+def pipeline_of(network, regions="auto") -> Pipeline:
+    return Pipeline(network, volume_prompt="fixed", regions=regions, box_batch_size=4)
 
 
 def test_the_stopwatch_takes_every_step(fake_network):
     stopwatch = Stopwatch()
-    pipeline = Pipeline(fake_network, volume_prompt="fixed", regions="auto", box_batch_size=4)
-    image = np.zeros((64, 64), np.uint8)
-    pipeline.segment(image, check_prompts(image, np.array([[1, 1, 9, 9]])), stopwatch=stopwatch)
+    pipeline_of(fake_network).segment(IMAGE, check_prompts(IMAGE, BOXES), stopwatch=stopwatch)
     took = {step for step, seconds in stopwatch.seconds.items() if seconds > 0}
     assert took == {"preprocess", "encode", "decode", "postprocess"}
+
+
+def test_grids_are_prepared_before_they_are_used():
+    network = FakeNetwork(grids_up_to(256))
+    found = pipeline_of(network).segment(IMAGE, check_prompts(IMAGE, BOXES))
+    assert set(network.prepared) == set(found.tally.encoded)
+    assert len(network.prepared) == len(set(network.prepared))
+    assert sum(found.tally.encoded.values()) == len(network.encoded) == 2
+    assert sum(found.tally.decoded.values()) == 2  # nothing is looked for outside
+
+
+@pytest.mark.parametrize("boxes", [np.zeros((0, 4)), BOXES[2:]], ids=["no-boxes", "outside"])
+def test_without_boxes_inside_nothing_is_prepared_or_encoded(boxes):
+    network = FakeNetwork(grids_up_to(256))
+    found = pipeline_of(network).segment(IMAGE, check_prompts(IMAGE, boxes))
+    assert network.prepared == network.encoded == []
+    assert found.is_empty
+    assert found.tally.gmacs == 0
+
+
+def test_labels_of_regions_are_the_boxes():
+    """Those of the whole image, which is reduced to a half, are rounded to pairs of pixels."""
+    network = FakeNetwork(grids_up_to(256))
+    label_map = pipeline_of(network).segment(IMAGE, check_prompts(IMAGE, BOXES)).label_map
+    expected = np.zeros_like(IMAGE)
+    expected[30:50, 20:40], expected[350:370, 450:470] = 1, 2
+    np.testing.assert_array_equal(label_map, expected)
+
+
+def test_what_is_seen_whole_is_encoded_ahead():
+    network = FakeNetwork(grids_up_to(256))
+    pipeline, memory = pipeline_of(network, "whole"), EmbeddingMemory(1, (256, 256))
+    pipeline.encode([IMAGE], 0, memory)
+    found = pipeline.segment(IMAGE, check_prompts(IMAGE, BOXES), memory=memory)
+    assert len(network.encoded) == 1
+    assert found.tally.encoded == {}
+    assert sum(found.tally.decoded.values()) == 2
