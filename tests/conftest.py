@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from qmedsam.core.contract import LOW_RES_SIZE, UPSCALING, Grid
 from qmedsam.core.crops import Crop
-from qmedsam.core.decoding import ObjectDecoder
+from qmedsam.core.decoding import DecodedObject, ObjectDecoder
 from qmedsam.core.embeddings import EncodedImage
 from qmedsam.core.planning import Planner
 from qmedsam.core.postprocess import LabelCanvas, LabelMap
 from qmedsam.core.propagation import Schedule, follow_mask
 from qmedsam.core.regions import RegionPlan
 from qmedsam.core.tally import Tally
+from qmedsam.core.timing import Stopwatch
 from qmedsam.core.whereabouts import Whereabouts
 
 ROOT = Path(__file__).parent.parent
@@ -86,14 +87,40 @@ class FakeNetwork:
         return np.clip(inside, -1, 1).astype(np.float32)
 
 
-def segment_slices(network, slices, *, boxes, visits, follow=follow_mask, **options) -> LabelMap:
-    """Return the label map (D, H, W) of what is decoded, slices seen whole."""
-    canvas = LabelCanvas((len(slices), *slices[0].shape[:2]), len(boxes))
+def decode_slices(
+    network,
+    slices,
+    boxes,
+    visits,
+    *,
+    follow=follow_mask,
+    planner=None,
+    plan=None,
+    tally=None,
+    box_batch_size=16,
+    stopwatch=None,
+    memory=None,
+) -> Iterator[DecodedObject]:
+    """Yield what is decoded of boxes (N, 4), slices seen whole where no plan is given."""
     hw = slices[0].shape[:2]
-    planner = Planner("whole")
-    plan = RegionPlan((planner.whole(hw),), (0,) * len(boxes))
-    decoder = ObjectDecoder(network, slices, tally=Tally(), **options)
-    for one in decoder.decode(Schedule(boxes, visits, follow), Whereabouts(plan, planner, hw)):
+    planner = planner or Planner("whole")
+    plan = plan or RegionPlan((planner.whole(hw),), (0,) * len(boxes))
+    decoder = ObjectDecoder(
+        network,
+        slices,
+        box_batch_size=box_batch_size,
+        stopwatch=stopwatch or Stopwatch(),
+        tally=Tally() if tally is None else tally,
+        memory=memory,
+    )
+    schedule = Schedule(np.asarray(boxes, dtype=np.float32), visits, follow)
+    return decoder.decode(schedule, Whereabouts(plan, planner, hw))
+
+
+def segment_slices(network, slices, boxes, visits, **options) -> LabelMap:
+    """Return the label map (D, H, W) of what `decode_slices` yields."""
+    canvas = LabelCanvas((len(slices), *slices[0].shape[:2]), len(boxes))
+    for one in decode_slices(network, slices, boxes, visits, **options):
         canvas.paint(one.z, one.patch, one.index + 1)
     return canvas.label_map
 

@@ -14,7 +14,15 @@ from benchmarks.layers import (
     model_multiply_accumulates,
     multiply_accumulates,
 )
+from qmedsam.core.contract import BOXES_NAME, CROPS_NAME, DECODER_FILE, embedding_hw
+from qmedsam.core.crops import SIDES
+from qmedsam.core.work import decoder_gmacs, encoder_gmacs
+from qmedsam.model.grids import encoder_on_grid
+from qmedsam.model.manifest import encoder_paths
+from qmedsam.model.positions import open_pixels
 from qmedsam.model.variant import default_model_dir
+
+GRIDS = [(64, 64), (64, 256), (192, 128), (256, 256)]
 
 
 @pytest.mark.model
@@ -103,3 +111,30 @@ def test_a_case_takes_as_many_in_int8_as_in_float():
     assert plain["encoder"] == pytest.approx(37.9e9, rel=0.02)
     assert plain["decoder"] == pytest.approx(0.85e9, rel=0.02)
     assert int8 == pytest.approx(plain, rel=0.01)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("grid_hw", GRIDS, ids=str)
+def test_what_encoding_costs_is_what_the_graphs_multiply(grid_hw):
+    work = 0
+    for path in encoder_paths(default_model_dir("float")):
+        graph = openvino.Core().read_model(path)
+        if grid_hw != (256, 256):
+            encoder_on_grid(graph, grid_hw)
+        work += multiply_accumulates(graph)
+    assert encoder_gmacs(grid_hw) == pytest.approx(work / 1e9, rel=1e-9)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("grid_hw", GRIDS, ids=str)
+def test_what_decoding_costs_is_what_the_graph_multiplies_for_the_smallest_crop(grid_hw):
+    graph = openvino.Core().read_model(default_model_dir("float") / DECODER_FILE)
+    open_pixels(graph)
+    height, width = embedding_hw(grid_hw, stride=4)
+    shapes = {BOXES_NAME: [1, 4], CROPS_NAME: [1, SIDES[0], SIDES[0]]}
+    for entry in graph.inputs:
+        if entry.any_name not in shapes:
+            channels = entry.get_partial_shape()[2].get_length()
+            shapes[entry.any_name] = [1, height * width, channels]
+    graph.reshape(shapes)
+    assert decoder_gmacs(grid_hw) == pytest.approx(multiply_accumulates(graph) / 1e9, rel=1e-9)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from qmedsam import segmenter
-from qmedsam.core import pipeline
+from qmedsam.core import decoding, pipeline
 from qmedsam.core.contract import Grid
 from qmedsam.core.planning import REGION_GRIDS
 from qmedsam.model.manifest import Manifest
@@ -92,7 +92,8 @@ def waited(monkeypatch) -> threading.Event:
         def __exit__(self, *_: object) -> None:
             self._lock.release()
 
-    monkeypatch.setattr(pipeline, "threading", SimpleNamespace(Lock=ObservedLock))
+    for module in (decoding, pipeline):
+        monkeypatch.setattr(module, "threading", SimpleNamespace(Lock=ObservedLock))
     return event
 
 

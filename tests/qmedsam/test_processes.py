@@ -31,8 +31,8 @@ from qmedsam.batch import run
 from qmedsam.model.network import CompiledNetwork
 def held(call, times):
     calls = []
-    def called(*arguments):
-        found = call(*arguments)
+    def called(*arguments, **options):
+        found = call(*arguments, **options)
         calls.append(1)
         if len(calls) == times:
             handler = signal.getsignal(signal.SIGTERM)

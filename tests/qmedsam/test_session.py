@@ -11,7 +11,7 @@ import pytest
 from qmedsam import InvalidCaseError, Segmenter, Session, Settings
 from qmedsam import segmenter as segmenter_module
 from qmedsam.batch.cases import read_case
-from qmedsam.core import pipeline
+from qmedsam.core.decoding import ObjectDecoder
 from tests.conftest import EXAMPLES
 from tests.qmedsam.conftest import FakeCompiledNetwork, alone
 
@@ -260,16 +260,16 @@ def test_logits_of_a_volume_are_refused(segmenter):
 
 def test_threads_take_turns(monkeypatch, waited):
     monkeypatch.setattr(segmenter_module, "CompiledNetwork", FakeCompiledNetwork)
-    segmenter, inside, decode = Segmenter(), threading.Lock(), pipeline.decode_objects
+    segmenter, inside, decode = Segmenter(), threading.Lock(), ObjectDecoder.decode
     waited.set()  # nobody else comes yet
     expected = {count: segmenter.segment(IMAGE, OVERLAPPING[:count]) for count in (1, 2)}
     waited.clear()
 
-    def decode_alone(*arguments, **options):
+    def decode_alone(*arguments):
         with alone(inside, waited):
-            yield from decode(*arguments, **options)
+            yield from decode(*arguments)
 
-    monkeypatch.setattr(pipeline, "decode_objects", decode_alone)
+    monkeypatch.setattr(ObjectDecoder, "decode", decode_alone)
     session, found = segmenter.open(IMAGE), []
 
     def segment(count):

@@ -52,8 +52,8 @@ def test_the_neighbours_mask_prompts_with_a_margin(network):
     Baseline(network).segment_volume(volume, np.array([[100, 100, 0, 120, 130, 2]]))
     middle, above, below = network.decoded
     np.testing.assert_array_equal(middle, [[100, 100, 120, 130]])
-    # The mask has the pixels 100 to 120 and 100 to 130, and the margin is 3.
-    np.testing.assert_array_equal(above, [[97, 97, 123, 133]])
+    # The mask has the pixels between the edges, 101 to 119 and 101 to 129; the margin is 3.
+    np.testing.assert_array_equal(above, [[98, 98, 122, 132]])
     np.testing.assert_array_equal(below, above)
 
 

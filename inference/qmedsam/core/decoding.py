@@ -24,7 +24,7 @@ from .encoding import Slices, Stop, encoded_stops, first_equal_slices, stops_of
 from .geometry import Box, Boxes
 from .postprocess import MaskPatch, cut_far_islands, logits_to_patch
 from .preprocess import preprocess_to_frame
-from .propagation import Schedule, grown_box
+from .propagation import Schedule, Visit, grown_box
 from .regions import Region, SliceRegion
 from .tally import Tally
 from .timing import Stopwatch
@@ -147,21 +147,27 @@ class ObjectDecoder:
         originals = first_equal_slices(self._slices, [visit.z for visit in visits])
         planned = list(stops_of(visits, whereabouts.region_of))
         stops = stops_of(visits, whereabouts.region_of)
-        found: dict[tuple[int, int], Box] = {}  # by object and slice
+        followed: dict[tuple[int, int], Box] = {}  # what a mask prompts, by object and slice
         with closing(encoded_stops(stops, planned, originals, self.encode)) as arrivals:
             for stop, encoded in arrivals:
-                boxes = _boxes(stop, found=found, schedule=schedule, original_hw=original_hw)
+                boxes = _boxes(stop.visit, followed=followed, schedule=schedule)
                 for settled, rows in whereabouts.settle(stop, boxes):
                     is_there = settled.region == stop.region
                     part = SliceRegion(originals[stop.visit.z], settled.region)
                     there = encoded if is_there else self.encode(part)
                     for one in self._decode(settled, there, boxes[rows]):
-                        if stop.visit.step:
-                            with self._stopwatch.step("postprocess"):
-                                box = one.patch.box()
-                            if box is not None:
-                                found[one.index, one.z] = box
+                        box = self._box(one, original_hw) if stop.visit.step else None
+                        if box is not None:
+                            box = schedule.follow(box, schedule.boxes[one.index])
+                            followed[one.index, one.z] = box
+                            whereabouts.follow(one.index, stop.visit.step, box)
                         yield one
+
+    def _box(self, one: DecodedObject, original_hw: tuple[int, int]) -> Box | None:
+        """Return the grown box of an object's mask, None of an empty one."""
+        with self._stopwatch.step("postprocess"):
+            box = one.patch.box()
+        return None if box is None else grown_box(box, one.region.frame.scale, original_hw)
 
     def _decode(self, stop: Stop, encoded: EncodedImage, boxes: Boxes) -> Iterator[DecodedObject]:
         """Yield the objects of a stop, in any order, by their boxes."""
@@ -175,21 +181,12 @@ class ObjectDecoder:
                 yield DecodedObject(visit.z, index, logits, crops[row], region, boxes[row])
 
 
-def _boxes(
-    stop: Stop,
-    *,
-    found: dict[tuple[int, int], Box],
-    schedule: Schedule,
-    original_hw: tuple[int, int],
-) -> Boxes:
-    """Return the (N, 4) boxes that prompt the objects of a stop, in the original image."""
-    visit = stop.visit
+def _boxes(visit: Visit, *, followed: dict[tuple[int, int], Box], schedule: Schedule) -> Boxes:
+    """Return the (N, 4) boxes that prompt the objects of a visit, in the original image."""
     boxes = schedule.boxes[list(visit.objects)]
-    for row, index in enumerate(visit.objects):
-        neighbour = found.get((index, visit.z - visit.step)) if visit.step else None
-        if neighbour is not None:
-            grown = grown_box(neighbour, stop.region.frame.scale, original_hw)
-            boxes[row] = schedule.follow(grown, boxes[row])
+    if visit.step:
+        for row, index in enumerate(visit.objects):
+            boxes[row] = followed.get((index, visit.z - visit.step), boxes[row])
     return boxes
 
 

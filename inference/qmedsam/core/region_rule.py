@@ -8,7 +8,7 @@ less work, or where a box is too small in it and there is work left to spend.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ class RegionRule:
         grid_gmacs: what one more grid must save, as an encoder of it has to be made ready first.
         few_boxes: an image of so many boxes takes no more work than whole;
         many_boxes: of so many or more it takes `most_work` times as much at most, in between less.
-        most_work: see there; a volume takes no more than whole.
+        most_work: see there; boxes on several slices take no more than whole.
     """
 
     context: float = 2.5
@@ -74,7 +74,7 @@ class RegionRule:
 
     def most_work_of(self, prompted: Prompted) -> float:
         """Return the bound on the GMACs of boxes, in multiples of what whole images take."""
-        if prompted.slices.any():
+        if np.ptp(prompted.slices) > 0:
             return 1.0
         share = (len(prompted.boxes) - self.few_boxes) / (self.many_boxes - self.few_boxes)
         return 1.0 + (self.most_work - 1.0) * min(1.0, max(0.0, share))
@@ -88,14 +88,17 @@ def plan_regions(prompted: Prompted, rule: RegionRule = RULE) -> RegionPlan:
     count = len(prompted.boxes)
     if count == 0:
         return RegionPlan((), ())
-    chooser = _Chooser(prompted, rule)
+    # Centres are often equal along an axis; sorted, boxes in any order are parted alike.
+    order = np.lexsort((*prompted.slices.T, *prompted.boxes.T))
+    in_order = replace(prompted, boxes=prompted.boxes[order], slices=prompted.slices[order])
+    chooser = _Chooser(in_order, rule)
     most_gmacs = rule.most_work_of(prompted) * chooser.whole_gmacs()
     groups = chooser.split(chooser.group(np.arange(count)), most_gmacs)
     groups = chooser.on_fewer_grids(groups, rule.grid_gmacs)
     groups.sort(key=lambda group: int(group.rows[0]))
     of_object = np.empty(count, dtype=np.intp)
     for place, group in enumerate(groups):
-        of_object[group.rows] = place
+        of_object[order[group.rows]] = place
     return RegionPlan(
         tuple(group.region for group in groups), tuple(int(place) for place in of_object)
     )

@@ -32,8 +32,24 @@ class Whereabouts:
 
     def region_of(self, visit: Visit, index: int) -> Region:
         """Return the region in which an object is looked for now."""
-        planned = self._plan.regions[self._plan.of_object[index]]
-        return self._moved.get((index, visit.step), planned)
+        return self._region(index, visit.step)
+
+    def follow(self, index: int, step: int, box: Box) -> Region:
+        """Move an object to a region of its own where it leaves the one that it is in.
+
+        Args:
+            index: of the object.
+            step: the direction in which it is followed.
+            box: (4,), which prompts it next, pixels of the original image.
+
+        Returns:
+            The region in which it is looked for now.
+        """
+        region = self._region(index, step)
+        if not self._holds(region, box):
+            region = self._planner.alone(box, self._original_hw)
+            self._moved[index, step] = region
+        return region
 
     def settle(self, stop: Stop, boxes: Boxes) -> list[tuple[Stop, list[int]]]:
         """Part a stop by where its objects are, and move those that have left their regions.
@@ -49,15 +65,18 @@ class Whereabouts:
         rows_of: dict[Region, list[int]] = {}
         for row, (index, box) in enumerate(zip(visit.objects, boxes, strict=True)):
             region = self.region_of(visit, index)
-            if visit.step and not self._holds(region, box):
-                region = self._planner.alone(box, self._original_hw)
-                self._moved[index, visit.step] = region
+            if visit.step:
+                region = self.follow(index, visit.step, box)
             rows_of.setdefault(region, []).append(row)
         settled = []
         for region, rows in rows_of.items():
             objects = tuple(visit.objects[row] for row in rows)
             settled.append((Stop(Visit(visit.z, objects, visit.step), region), rows))
         return settled
+
+    def _region(self, index: int, step: int) -> Region:
+        planned = self._plan.regions[self._plan.of_object[index]]
+        return self._moved.get((index, step), planned)
 
     def _holds(self, region: Region, box: Box) -> bool:
         """Say whether a box lies in the inner part of a region; the image's border is no bound."""

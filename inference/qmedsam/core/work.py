@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .contract import Grid
+from .crops import SIDES
 
 GIGA = 1e9
 # Multiply-accumulates for each pixel of the image in the layers at full resolution, two blocks of
 # convolutions among them, up to where the resolution is halved.
 FULL_RESOLUTION = 84_864
-DECODED_PIXEL = 207_500  # for each pixel of the embedding, whatever is decoded of it
+# Those of a box: for each pixel of the embedding, for each of its crop, and once.
+LOOKED_AT_PIXEL, DECODED_PIXEL, BOX = 104_576, 98_816, 21_653_888
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,13 @@ def encoder_gmacs(grid_hw: Grid) -> float:
 
 
 def decoder_gmacs(grid_hw: Grid) -> float:
-    """Return what decoding one box on a grid costs, 0.85 on the largest one."""
+    """Return what decoding one box on a grid costs with the smallest crop, 0.48 on the largest one.
+
+    The largest crop, of all of that grid, costs 0.38 more.
+    """
     height, width = grid_hw
-    return DECODED_PIXEL * (height // 4) * (width // 4) / GIGA
+    looked_at = LOOKED_AT_PIXEL * (height // 4) * (width // 4)
+    return (looked_at + DECODED_PIXEL * SIDES[0] ** 2 + BOX) / GIGA
 
 
 def _filled(side: int, window: int) -> int:

@@ -5,21 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qmedsam.core.embeddings import EncodedImage
-from qmedsam.core.propagation import follow_mask
-from qmedsam.core.timing import Stopwatch
-from tests.conftest import cut, segment_slices
-
-
-def segment(network, slices, boxes, visits, box_batch_size=16, follow=follow_mask):
-    return segment_slices(
-        network,
-        slices,
-        boxes=np.asarray(boxes, dtype=np.float32),
-        visits=visits,
-        box_batch_size=box_batch_size,
-        stopwatch=Stopwatch(),
-        follow=follow,
-    )
+from tests.conftest import cut
 
 
 def random_volume(depth: int, hw=(48, 64)) -> np.ndarray:

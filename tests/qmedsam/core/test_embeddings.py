@@ -7,9 +7,11 @@ import pytest
 
 from qmedsam.core import encoding
 from qmedsam.core.contract import Grid
-from qmedsam.core.embeddings import EmbeddingStore, EncodedImage
+from qmedsam.core.embeddings import EmbeddingMemory, EmbeddingStore, EncodedImage
 from qmedsam.core.propagation import propagation_visits
-from tests.qmedsam.core.conftest import WanderingNetwork, random_boxes, random_volume, segment
+from qmedsam.core.regions import Region, SliceRegion
+from tests.conftest import segment_slices
+from tests.qmedsam.core.conftest import WanderingNetwork, random_boxes, random_volume
 
 
 def encoded(value: float, grid_hw: Grid = (64, 128)) -> EncodedImage:
@@ -27,6 +29,55 @@ def assert_same(found: EncodedImage | None, expected: EncodedImage) -> None:
     assert list(found.values) == list(expected.values)
     for name, values in expected.values.items():
         np.testing.assert_array_equal(found.values[name], values)
+
+
+def part(z: int, top: int = 0) -> SliceRegion:
+    return SliceRegion(z, Region(top, 0, (9, 9), (64, 64)))
+
+
+def remembered(memory: EmbeddingMemory, *parts: SliceRegion) -> list[bool]:
+    return [memory.get(one) is not None for one in parts]
+
+
+def test_as_many_whole_grids_are_remembered_as_asked_for():
+    memory = EmbeddingMemory(2, (256, 256))
+    for z in range(3):
+        memory.put(part(z), encoded(z, (256, 256)))
+    assert remembered(memory, part(0), part(1), part(2)) == [False, True, True]
+
+
+def test_of_smaller_grids_as_many_more_are_remembered():
+    """A whole grid has the pixels of 16 of 64 x 64."""
+    memory, parts = EmbeddingMemory(1, (256, 256)), [part(0, top) for top in range(17)]
+    for one in parts[:16]:
+        memory.put(one, encoded(1, (64, 64)))
+    assert all(remembered(memory, *parts[:16]))
+    memory.put(parts[16], encoded(1, (64, 64)))
+    assert remembered(memory, *parts) == [False] + [True] * 16
+    memory.put(part(7), encoded(1, (256, 256)))
+    assert not any(remembered(memory, *parts))
+    assert memory.slices() == {7}
+
+
+def test_what_was_used_last_is_kept_and_what_is_put_again_counts_once():
+    memory = EmbeddingMemory(2, (64, 64))
+    for z in (0, 1):
+        memory.put(part(z), encoded(z, (64, 64)))
+    memory.put(part(1), encoded(5, (64, 64)))
+    assert memory.get(part(0)) is not None
+    memory.put(part(2), encoded(2, (64, 64)))
+    assert remembered(memory, part(0), part(1), part(2)) == [True, False, True]
+    memory.clear()
+    assert memory.slices() == set()
+    for z in (3, 4):
+        memory.put(part(z), encoded(z, (64, 64)))
+    assert memory.slices() == {3, 4}
+
+
+def test_nothing_may_be_remembered():
+    memory = EmbeddingMemory(0, (256, 256))
+    memory.put(part(0), encoded(0, (64, 64)))
+    assert memory.slices() == set()
 
 
 @pytest.mark.parametrize("most_in_memory", [0, 1, 100])
@@ -94,6 +145,8 @@ def test_propagation_is_the_same_through_the_file(monkeypatch):
     volume, boxes = random_volume(14), random_boxes(6, 14)
     visits = propagation_visits(boxes, range(len(boxes)))
     flat = boxes[:, [0, 1, 3, 4]]
-    expected = segment(WanderingNetwork(), volume, flat, visits)
+    expected = segment_slices(WanderingNetwork(), volume, flat, visits)
     monkeypatch.setattr(encoding, "EmbeddingStore", lambda: EmbeddingStore(most_in_memory=0))
-    np.testing.assert_array_equal(segment(WanderingNetwork(), volume, flat, visits), expected)
+    np.testing.assert_array_equal(
+        segment_slices(WanderingNetwork(), volume, flat, visits), expected
+    )

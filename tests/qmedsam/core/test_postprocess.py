@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from qmedsam.core.crops import SIDES, Crop
 from qmedsam.core.geometry import ModelFrame
-from qmedsam.core.postprocess import EMPTY_PATCH, LabelCanvas, MaskPatch, logits_to_patch
+from qmedsam.core.postprocess import (
+    EMPTY_PATCH,
+    LabelCanvas,
+    MaskPatch,
+    cut_far_islands,
+    logits_to_patch,
+)
 from tests.conftest import mask_of
 
 # Values this close to the threshold may fall on either side in another order of operations.
@@ -127,6 +133,32 @@ def test_a_patch_lies_in_its_image():
 def test_the_box_of_a_patch_is_in_the_original_frame():
     mask = np.array([[False, True], [True, True]])
     np.testing.assert_array_equal(MaskPatch(mask, top=10, left=20).box(), [20, 10, 21, 11])
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        pytest.param((13, 21, 14, 22), (20, 12, 4, 4), id="a-pixel-is-kept-on-each-side"),
+        pytest.param((20, 10, 39, 29), (10, 18, 22, 12), id="a-tenth-of-the-longer-side"),
+        pytest.param((0, 0, 99, 99), (10, 10, 30, 20), id="all-is-near"),
+        pytest.param((13.5, 21.5, 14, 22), (21, 13, 3, 3), id="between-pixels"),
+        pytest.param((29, 10, 29, 10), (10, 28, 2, 2), id="one-pixel-in-a-corner"),
+    ],
+)
+def test_what_is_far_from_the_box_is_cut_off(box, expected):
+    """The patch has the rows 10 to 39 and the columns 10 to 29."""
+    patch = MaskPatch(np.ones((30, 20), dtype=bool), 10, 10)
+    kept = cut_far_islands(patch, np.float32(box))
+    assert (kept.top, kept.left, *kept.mask.shape) == expected
+    assert kept.mask.all()
+
+
+def test_a_mask_that_is_all_far_from_its_box_is_empty():
+    patch = MaskPatch(np.ones((3, 3), dtype=bool), 10, 10)
+    for box in ([14, 10, 15, 12], [10, 14, 12, 15], [0, 0, 7, 7]):
+        assert cut_far_islands(patch, np.float32(box)) is EMPTY_PATCH
+    assert cut_far_islands(EMPTY_PATCH, np.float32([1, 2, 3, 4])) is EMPTY_PATCH
+    assert cut_far_islands(patch, np.float32([13, 10, 15, 12])).mask.shape == (3, 1)
 
 
 @pytest.mark.parametrize("order", [(1, 2), (2, 1)], ids=["ascending", "descending"])

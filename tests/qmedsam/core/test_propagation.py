@@ -9,6 +9,7 @@ from qmedsam.core.propagation import (
     fixed_visits,
     follow_mask,
     follow_mask_within_box,
+    grown_box,
     image_visits,
     middle_slice,
     propagation_visits,
@@ -69,38 +70,39 @@ def test_objects_that_are_left_out_are_not_visited(rule):
     assert image_visits([0, 2]) == [Visit(0, (0, 2))]
 
 
-FRAME = ModelFrame.square((256, 256), 256)  # one pixel of the image is one of the model
-
-
 def as_box(*values: float) -> np.ndarray:
     return np.array(values, dtype=np.float32)
 
 
-def test_a_followed_mask_grows_by_the_margin_up_to_the_border():
-    followed = follow_mask(as_box(10, 1, 20, 255), as_box(0, 0, 5, 5), FRAME)
-    assert followed.tolist() == [7, 0, 23, 255]
+def test_the_box_of_a_mask_grows_by_the_margin_up_to_the_border():
+    grown = grown_box(as_box(10, 1, 20, 255), 1.0, (256, 256))
+    assert grown.tolist() == [7, 0, 23, 255]
 
 
 def test_the_margin_is_in_pixels_of_the_model_frame():
     reduced = ModelFrame.square((512, 512), 256)
-    followed = follow_mask(as_box(100, 100, 200, 200), as_box(0, 0, 5, 5), reduced)
-    assert followed.tolist() == [94, 94, 206, 206]
+    grown = grown_box(as_box(100, 100, 200, 200), reduced.scale, (512, 512))
+    assert grown.tolist() == [94, 94, 206, 206]
+
+
+def test_a_mask_is_followed_wherever_that_leads():
+    assert follow_mask(as_box(7, 0, 23, 255), as_box(0, 0, 5, 5)).tolist() == [7, 0, 23, 255]
 
 
 def test_a_mask_of_one_pixel_on_the_edge_of_the_own_box_is_followed():
     narrow = as_box(13, 10, 13, 50)
-    followed = follow_mask_within_box(as_box(10, 20, 10, 20), narrow, FRAME)
-    assert followed.tolist() == [13, 17, 13, 23]
+    grown = grown_box(as_box(10, 20, 10, 20), 1.0, (256, 256))
+    assert follow_mask_within_box(grown, narrow).tolist() == [13, 17, 13, 23]
 
 
 @pytest.mark.parametrize(
-    ("mask_box", "expected"),
+    ("grown", "expected"),
     [
-        pytest.param((20, 20, 30, 30), [17, 17, 33, 33], id="inside"),
-        pytest.param((5, 20, 60, 30), [10, 17, 50, 33], id="too-wide"),
-        pytest.param((60, 20, 70, 30), [10, 10, 50, 50], id="beside-it"),
+        pytest.param((17, 17, 33, 33), [17, 17, 33, 33], id="inside"),
+        pytest.param((2, 17, 63, 33), [10, 17, 50, 33], id="too-wide"),
+        pytest.param((57, 17, 73, 33), [10, 10, 50, 50], id="beside-it"),
     ],
 )
-def test_a_mask_followed_within_the_own_box_never_leaves_it(mask_box, expected):
+def test_a_mask_followed_within_the_own_box_never_leaves_it(grown, expected):
     own = as_box(10, 10, 50, 50)
-    assert follow_mask_within_box(as_box(*mask_box), own, FRAME).tolist() == expected
+    assert follow_mask_within_box(as_box(*grown), own).tolist() == expected

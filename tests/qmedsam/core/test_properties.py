@@ -7,10 +7,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from qmedsam.core.contract import grids_up_to
 from qmedsam.core.geometry import ModelFrame, clip_boxes
 from qmedsam.core.pipeline import Pipeline
 from qmedsam.core.prompts import check_prompts
 from qmedsam.core.propagation import VOLUME_RULES
+from qmedsam.core.timing import Stopwatch
 from qmedsam.errors import InvalidCaseError
 from tests.conftest import FakeNetwork
 
@@ -32,13 +34,15 @@ def cases(draw, columns: int):
     return pixels, boxes
 
 
-def segment(pixels, boxes, *, rule="fixed", box_batch_size=2):
+def segment(pixels, boxes, *, rule="fixed", box_batch_size=2, grids=((256, 256),)):
     try:
         prompts = check_prompts(pixels, boxes)
     except InvalidCaseError as error:
         assume("normalised" not in str(error))
         raise
-    pipeline = Pipeline(FakeNetwork(), volume_prompt=rule, box_batch_size=box_batch_size)
+    pipeline = Pipeline(
+        FakeNetwork(grids), volume_prompt=rule, regions="auto", box_batch_size=box_batch_size
+    )
     segmentation = pipeline.segment(pixels, prompts)
     present = set(np.unique(segmentation.label_map).tolist()) - {0}
     assert segmentation.is_empty == (not present)
@@ -88,6 +92,38 @@ def test_corners_in_any_order_give_the_same_label_map(case):
     _, label_map = segment(pixels, boxes)
     _, swapped = segment(pixels, boxes[:, [2, 3, 0, 1]])
     np.testing.assert_array_equal(label_map, swapped)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases(6), st.sampled_from(sorted(VOLUME_RULES)))
+def test_any_case_is_segmented_by_regions(case, rule):
+    pixels, boxes = case
+    prompts, label_map = segment(pixels, boxes, rule=rule, grids=grids_up_to(256))
+    assert label_map.shape == pixels.shape
+    present = set(np.unique(label_map).tolist()) - {0}
+    assert present <= {index + 1 for index in prompts.objects}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.permutations(range(6)), st.integers(0, 99))
+def test_masks_by_regions_do_not_depend_on_the_order_of_boxes(order, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (300, 500), dtype=np.uint8)
+    corners = np.random.default_rng(seed).integers(0, [500, 300], (2, 6, 2))
+    boxes = np.concatenate([corners.min(axis=0), corners.max(axis=0)], axis=1)
+    boxes[:, 2:] = np.minimum(boxes[:, 2:], boxes[:, :2] + 40)
+    pipeline = Pipeline(
+        FakeNetwork(grids_up_to(256)), volume_prompt="fixed", regions="auto", box_batch_size=2
+    )
+
+    def masks_of(chosen):
+        prompts = check_prompts(pixels, boxes[chosen])
+        plan = pipeline.planner.plan(prompts, (300, 500))
+        decoded = list(pipeline.decode(pixels, prompts, plan, stopwatch=Stopwatch()))
+        return {chosen[one.index]: one.patch.whole((300, 500)) for one in decoded}
+
+    expected, found = masks_of(list(range(6))), masks_of(order)
+    for index, mask in expected.items():
+        np.testing.assert_array_equal(found[index], mask)
 
 
 @settings(max_examples=100, deadline=None)

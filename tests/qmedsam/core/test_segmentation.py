@@ -8,6 +8,7 @@ import pytest
 from qmedsam.core.postprocess import LabelCanvas, MaskPatch
 from qmedsam.core.prompts import check_prompts
 from qmedsam.core.segmentation import segmentation_of
+from qmedsam.core.tally import Tally
 from tests.conftest import mask_of
 
 IMAGE = np.zeros((4, 5), dtype=np.uint8)
@@ -20,7 +21,7 @@ def drawn(boxes, *masks):
     canvas = LabelCanvas((1, *IMAGE.shape), len(boxes))
     for label, rows in enumerate(masks, 1):
         canvas.paint(0, MaskPatch(mask_of(rows), 0, 0), label)
-    return segmentation_of(canvas, prompts)
+    return segmentation_of(canvas, prompts, Tally())
 
 
 def test_an_answer_that_has_all_labels_has_no_notes():
@@ -74,4 +75,5 @@ def test_an_answer_of_background_is_empty(boxes, notes):
 def test_the_label_map_of_a_volume_has_its_depth():
     volume = np.zeros((2, 4, 5), dtype=np.uint8)
     prompts = check_prompts(volume, np.array([[0, 0, 0, 2, 2, 1]]))
-    assert segmentation_of(LabelCanvas(volume.shape, 1), prompts).label_map.shape == (2, 4, 5)
+    answer = segmentation_of(LabelCanvas(volume.shape, 1), prompts, Tally())
+    assert answer.label_map.shape == (2, 4, 5)

@@ -7,6 +7,7 @@ import pytest
 
 from qmedsam.errors import ModelError
 from qmedsam.model.grids import encoder_on_grid
+from qmedsam.model.positions import resampled
 from qmedsam.model.runtime import openvino, ops
 
 pytestmark = pytest.mark.model
@@ -82,12 +83,13 @@ def test_windows_and_positions_are_those_of_the_grid(grid_hw):
     graph = whole_graph()
     encoder_on_grid(graph, grid_hw)
     image = np.random.default_rng(2).random((1, CHANNELS, height, width), dtype=np.float32)
+    places = resampled(POSITIONS, (height, width))
     expected = np.empty((1, height * width, CHANNELS), dtype=np.float32)
     for y in range(height):
         for x in range(width):
             weight = IN_WINDOW[0, y % WINDOW * WINDOW + x % WINDOW]
-            place = POSITIONS[0, 64 * y + x]
-            expected[0, width * y + x] = image[0, :, y, x] * weight + place
+            place = width * y + x
+            expected[0, place] = image[0, :, y, x] * weight + places[0, place]
     np.testing.assert_allclose(run(graph, image), expected, rtol=1e-6)
 
 

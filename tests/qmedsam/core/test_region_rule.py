@@ -1,0 +1,268 @@
+"""Which regions boxes get, by numbers that are given here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from qmedsam.core.contract import grids_up_to
+from qmedsam.core.region_rule import Prompted, RegionRule, plan_regions
+from qmedsam.core.work import decoder_gmacs, encoder_gmacs
+
+GRIDS = grids_up_to(256)
+RULE = RegionRule(
+    context=2.5,
+    wanted_px=64.0,
+    largest_enlargement=2.0,
+    largest_reduction=0.85,
+    shared_scale=0.7,
+    few_boxes=4,
+    many_boxes=16,
+    most_work=2.0,
+)
+ROUNDING_PX = 1.0  # a region has whole pixels
+
+
+def prompted(boxes, hw, slices=None) -> Prompted:
+    boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
+    slices = np.zeros((len(boxes), 2)) if slices is None else np.array(slices)
+    return Prompted(boxes, slices.astype(np.int64), hw, GRIDS)
+
+
+def plan(boxes, hw, slices=None, rule=RULE):
+    return plan_regions(prompted(boxes, hw, slices), rule)
+
+
+def only_region(box, hw, rule=RULE):
+    (region,) = plan([box], hw, rule=rule).regions
+    return region
+
+
+def random_boxes(seed, count, hw, largest=60) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    height, width = hw
+    sides = generator.uniform(1, largest, (count, 2))
+    low = generator.uniform(0, 1, (count, 2)) * (np.array([width, height]) - sides)
+    return np.hstack([low, low + sides - 1]).astype(np.float32).clip(0)
+
+
+def assert_within(region, hw) -> None:
+    assert region.grid_hw in GRIDS
+    assert min(region.hw) >= 1
+    assert min(region.top, region.left) >= 0
+    assert region.top + region.hw[0] <= hw[0]
+    assert region.left + region.hw[1] <= hw[1]
+
+
+def assert_holds(region, box) -> None:
+    left, top, right, bottom = box
+    assert region.left <= left + ROUNDING_PX
+    assert region.top <= top + ROUNDING_PX
+    assert right <= region.left + region.hw[1] - 1 + ROUNDING_PX
+    assert bottom <= region.top + region.hw[0] - 1 + ROUNDING_PX
+
+
+def test_no_boxes_need_no_regions():
+    found = plan(np.zeros((0, 4)), (100, 100))
+    assert (found.regions, found.of_object) == ((), ())
+
+
+def test_a_box_sees_its_context_at_its_own_resolution_on_the_smallest_grid():
+    """A box of 100 sees 250 pixels, reduced to 192 at most where 0.85 suffices, else not."""
+    region = only_region([500, 400, 599, 499], (1000, 1200))
+    assert region.grid_hw == (256, 256)
+    assert region.hw == (256, 256)  # what the grid has room for is seen, too
+    assert (region.top, region.left) == (450 - 128, 550 - 128)
+    assert region.frame.scale == 1
+
+
+def test_a_region_may_be_reduced_a_little_to_fit_a_smaller_grid():
+    """A box of 88 sees 220, which at 0.85 is 187 and fits 192; one of 92 sees 230, 195.5."""
+    assert only_region([500, 400, 587, 487], (1000, 1200)).grid_hw == (192, 192)
+    assert only_region([500, 400, 591, 491], (1000, 1200)).grid_hw == (256, 256)
+
+
+def test_a_flat_box_gets_a_flat_grid():
+    """A box of 20 x 80 sees 120 more each way, 140 x 200, on 128 x 192 at 0.85 and more."""
+    region = only_region([500, 400, 579, 419], (1000, 1200))
+    assert region.grid_hw == (128, 192)
+    assert region.frame.scale >= RULE.largest_reduction
+    assert region.hw[0] >= 139
+    assert region.hw[1] >= 199
+
+
+@pytest.mark.parametrize("side", [1, 2, 5, 20, 40])
+def test_a_small_box_is_enlarged_but_not_by_more_than_the_factor(side):
+    box = [300, 300, 299 + side, 299 + side]
+    region = only_region(box, (700, 700))
+    assert region.frame.scale <= RULE.largest_enlargement + 0.02
+    assert region.grid_hw == (64, 64) if side <= 10 else region.frame.scale >= 1
+    assert_holds(region, box)
+
+
+@pytest.mark.parametrize("side", [300, 600, 999])
+def test_with_a_large_box_the_whole_image_is_seen(side):
+    region = only_region([10, 10, 9 + side, 9 + side], (1024, 1024))
+    if side * RULE.context >= 1024:
+        assert (region.top, region.left, region.hw) == (0, 0, (1024, 1024))
+    else:
+        assert min(region.hw) >= side * RULE.context - ROUNDING_PX
+    assert region.grid_hw == (256, 256)
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 960), (960, 0), (960, 960)])
+def test_a_region_at_the_border_is_as_large_and_moved_inside(corner):
+    top, left = corner
+    region = only_region([left, top, left + 39, top + 39], (1000, 1000))
+    inside = only_region([500, 500, 539, 539], (1000, 1000))
+    assert (region.hw, region.grid_hw) == (inside.hw, inside.grid_hw)
+    assert (region.top > 0) == (top > 0)
+    assert (region.left > 0) == (left > 0)
+    assert_within(region, (1000, 1000))
+
+
+@pytest.mark.parametrize(
+    ("hw", "box", "region_hw"),
+    [
+        ((8, 8), [2, 2, 5, 5], (8, 8)),
+        ((1, 1), [0, 0, 0, 0], (1, 1)),
+        ((8, 8), [0, 0, 7, 7], (8, 8)),
+    ],
+    ids=["tiny", "one-pixel", "full"],
+)
+def test_a_tiny_image_is_seen_whole_on_the_smallest_grid(hw, box, region_hw):
+    region = only_region(box, hw)
+    assert (region.top, region.left, region.hw) == (0, 0, region_hw)
+    assert region.grid_hw == (64, 64)
+
+
+def test_a_box_on_a_thin_image_sees_the_part_round_it():
+    region = only_region([2000, 2, 2039, 13], (16, 4000))
+    assert region.hw[0] == 16
+    assert 80 <= region.hw[1] <= 256
+    assert region.grid_hw[0] == 64
+    assert_holds(region, [2000, 2, 2039, 13])
+    long = only_region([0, 0, 3999, 15], (16, 4000))
+    assert (region.top, long.hw) == (0, (16, 4000))
+    assert long.grid_hw == (64, 256)
+
+
+def test_two_far_boxes_get_two_regions_and_two_near_ones_share():
+    far = plan([[100, 100, 119, 119], [1800, 1700, 1819, 1719]], (2000, 2000))
+    assert len(far.regions) == 2
+    assert far.of_object == (0, 1)
+    near = plan([[100, 100, 119, 119], [125, 105, 144, 124]], (2000, 2000))
+    assert len(near.regions) == 1
+    assert near.of_object == (0, 0)
+
+
+def test_a_small_box_far_from_a_large_one_is_not_reduced_with_it_where_work_allows():
+    boxes = [[0, 0, 1499, 1499], [1800, 1800, 1829, 1829]]
+    together = plan(boxes, (2000, 2000))
+    assert [region.hw for region in together.regions] == [(2000, 2000)]
+    found = plan(boxes, (2000, 2000), rule=replace(RULE, few_boxes=1, many_boxes=2))
+    assert len(found.regions) == 2
+    assert found.regions[found.of_object[1]].frame.scale >= 1
+
+
+@pytest.mark.parametrize("count", [2, 7, 40])
+def test_regions_are_the_same_whatever_the_order_of_boxes(count):
+    for seed in range(4):
+        boxes = random_boxes(seed, count, (1500, 2000))
+        found = plan(boxes, (1500, 2000))
+        order = np.random.default_rng(seed).permutation(count)
+        other = plan(boxes[order], (1500, 2000))
+        expected = [found.regions[place] for place in found.of_object]
+        assert [other.regions[other.of_object[at]] for at in np.argsort(order)] == expected
+
+
+@pytest.mark.parametrize("hw", [(256, 256), (800, 800), (3000, 3000)], ids=str)
+def test_boxes_in_rows_and_columns_get_the_same_regions_in_any_order(hw):
+    """Centres along an axis are equal, so that a cut may run through a column."""
+    y, x = np.mgrid[:6, :6].reshape(2, -1) * (hw[0] // 6)
+    boxes = np.stack([x, y, x + 15, y + 15], axis=1).astype(np.float32)
+    found = plan(boxes, hw)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(36)
+        other = plan(boxes[order], hw)
+        expected = [found.regions[place] for place in found.of_object]
+        assert [other.regions[other.of_object[at]] for at in np.argsort(order)] == expected
+
+
+def gmacs(found) -> float:
+    encoding = sum(encoder_gmacs(region.grid_hw) for region in found.regions)
+    return encoding + sum(decoder_gmacs(found.regions[at].grid_hw) for at in found.of_object)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 20, 300, 4000])
+@pytest.mark.parametrize("hw", [(90, 70), (600, 800), (3000, 2000), (40, 4000)], ids=str)
+def test_work_is_bounded_and_each_box_lies_in_its_region(count, hw):
+    for seed in range(3 if count < 1000 else 1):
+        boxes = random_boxes(seed, count, hw, largest=min(*hw, 400) / (1 + seed))
+        found = plan(boxes, hw)
+        whole = encoder_gmacs((256, 256)) + count * decoder_gmacs((256, 256))
+        most = 1.0 if count <= 4 else 1 + min(1.0, (count - 4) / 12)
+        assert gmacs(found) <= most * whole * (1 + 1e-9)
+        assert sorted(set(found.of_object)) == list(range(len(found.regions)))
+        for region in found.regions:
+            assert_within(region, hw)
+        for box, place in zip(boxes, found.of_object, strict=True):
+            assert_holds(found.regions[place], box)
+            assert found.regions[place].frame.scale <= RULE.largest_enlargement * 1.1
+
+
+def test_more_boxes_may_take_more_work():
+    slices = np.zeros((1, 2), dtype=np.int64)
+
+    def most(count, slices=slices):
+        boxes = np.zeros((count, 4), dtype=np.float32)
+        return RULE.most_work_of(Prompted(boxes, slices.repeat(count, axis=0), (9, 9), GRIDS))
+
+    assert [most(count) for count in (1, 4, 10, 16, 999)] == [1.0, 1.0, 1.5, 2.0, 2.0]
+    assert most(999, np.array([[2, 7]])) == 1.0
+    assert most(999, np.array([[7, 7]])) == 2.0  # of one slice as of an image
+
+
+def test_objects_of_a_volume_that_overlap_share_a_region():
+    boxes = [[100, 100, 139, 139], [120, 120, 159, 159]]
+    found = plan(boxes, (512, 512), slices=[[0, 20], [5, 25]])
+    assert found.of_object == (0, 0)
+
+
+def test_objects_of_a_volume_that_are_far_apart_do_not():
+    boxes = [[20, 20, 59, 59], [430, 430, 469, 469]]
+    found = plan(boxes, (512, 512), slices=[[0, 20], [5, 25]])
+    assert len(found.regions) == 2
+
+
+@pytest.mark.parametrize("count", [1, 3, 30])
+def test_a_volume_takes_no_more_work_than_its_slices_seen_whole(count):
+    for seed in range(5):
+        generator = np.random.default_rng(seed)
+        boxes = random_boxes(seed, count, (512, 512), largest=120)
+        slices = np.sort(generator.integers(0, 40, (count, 2)), axis=1)
+        found = plan(boxes, (512, 512), slices=slices)
+        taken = 0.0
+        for place, region in enumerate(found.regions):
+            rows = np.flatnonzero(np.array(found.of_object) == place)
+            taken += len(covered(slices[rows])) * encoder_gmacs(region.grid_hw)
+            taken += visits(slices[rows]) * decoder_gmacs(region.grid_hw)
+        whole = len(covered(slices)) * encoder_gmacs((256, 256))
+        whole += visits(slices) * decoder_gmacs((256, 256))
+        assert taken <= whole * (1 + 1e-9)
+
+
+def covered(slices) -> set[int]:
+    return {z for first, last in slices for z in range(first, last + 1)}
+
+
+def visits(slices) -> int:
+    return sum(last - first + 1 for first, last in slices)
+
+
+def test_where_slices_are_counted_from_changes_nothing():
+    boxes = random_boxes(1, 20, (512, 512))
+    at_first = plan(boxes, (512, 512), slices=[[0, 0]] * 20)
+    assert plan(boxes, (512, 512), slices=[[9, 9]] * 20) == at_first

@@ -1,0 +1,75 @@
+"""In which region an object is looked for, on an image of 200 x 200."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qmedsam.core.contract import grids_up_to
+from qmedsam.core.encoding import Stop
+from qmedsam.core.planning import Planner
+from qmedsam.core.propagation import Visit
+from qmedsam.core.regions import Region, RegionPlan
+from qmedsam.core.whereabouts import Whereabouts
+
+HW = (200, 200)
+LEFT, RIGHT = Region(40, 0, (64, 64), (64, 64)), Region(40, 100, (64, 64), (64, 64))
+PLANNER = Planner("auto", (256, 256), grids_up_to(256))
+INSIDE = np.float32([20, 60, 39, 79])  # of LEFT, more than 5 pixels from its edges
+AT_THE_EDGE = np.float32([40, 60, 59, 79])  # less than 5 pixels from them
+AT_THE_BORDER = np.float32([0, 60, 19, 79])  # of the image, behind which there is nothing
+
+
+def whereabouts() -> Whereabouts:
+    return Whereabouts(RegionPlan((LEFT, RIGHT), (0, 1, 0)), PLANNER, HW)
+
+
+def settled(found, visit, boxes):
+    return found.settle(Stop(visit, found.region_of(visit, visit.objects[0])), np.float32(boxes))
+
+
+def test_objects_are_where_the_plan_has_them():
+    found = whereabouts()
+    assert [found.region_of(Visit(0, (0, 1, 2)), index) for index in range(3)] == [
+        LEFT,
+        RIGHT,
+        LEFT,
+    ]
+
+
+def test_an_object_stays_in_the_inner_part_of_its_region():
+    found = whereabouts()
+    for box in (INSIDE, AT_THE_BORDER):
+        assert found.follow(0, 1, box) == LEFT
+    assert found.region_of(Visit(3, (0,), step=1), 0) == LEFT
+
+
+def test_an_object_that_leaves_moves_to_a_region_of_its_own_in_that_direction():
+    found, own = whereabouts(), PLANNER.alone(AT_THE_EDGE, HW)
+    assert found.follow(0, 1, AT_THE_EDGE) == own
+    assert own.left > LEFT.left
+    assert found.region_of(Visit(3, (0,), step=1), 0) == own
+    assert found.region_of(Visit(3, (0,), step=-1), 0) == LEFT
+    assert found.region_of(Visit(3, (2,), step=1), 2) == LEFT
+
+
+def test_an_object_that_leaves_again_moves_again():
+    found = whereabouts()
+    first = found.follow(0, 1, AT_THE_EDGE)
+    second = found.follow(0, 1, AT_THE_EDGE + np.float32([90, 0, 90, 0]))
+    assert second not in (LEFT, first)
+
+
+def test_a_stop_is_parted_by_where_its_objects_are():
+    found = whereabouts()
+    visit = Visit(5, (0, 2), step=1)
+    assert settled(found, visit, [INSIDE, INSIDE]) == [(Stop(visit, LEFT), [0, 1])]
+    own = PLANNER.alone(AT_THE_EDGE, HW)
+    assert settled(found, visit, [AT_THE_EDGE, INSIDE]) == [
+        (Stop(Visit(5, (0,), step=1), own), [0]),
+        (Stop(Visit(5, (2,), step=1), LEFT), [1]),
+    ]
+
+
+def test_without_a_neighbour_to_follow_nothing_moves():
+    visit = Visit(5, (0, 2))
+    assert settled(whereabouts(), visit, [AT_THE_EDGE] * 2) == [(Stop(visit, LEFT), [0, 1])]
