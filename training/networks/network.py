@@ -55,8 +55,8 @@ class PromptableNetwork(nn.Module):
         pixel_pe = self.prompt_encoder.dense_position_encoding((height, width))
         if (height, width) != WHOLE_HW:
             stride = stride_of(self.image_size)
-            factor = stretch_to_square((height * stride, width * stride), self.image_size)
-            boxes = (boxes + 0.5) * factor - 0.5
+            factors = stretch_to_square((height * stride, width * stride), self.image_size)
+            boxes = (boxes + 0.5) * boxes.new_tensor(factors) - 0.5
         return self.mask_decoder(pixels, pixel_pe, self.prompt_encoder(boxes))
 
     def forward(self, image: Tensor, boxes: Tensor) -> Tensor:

@@ -72,11 +72,10 @@ class PromptEncoder(nn.Module):
     def dense_position_encoding(self, pixels_hw: tuple[int, int] = WHOLE_HW) -> Tensor:
         """Position of each pixel of an embedding, (1, h * w, 256), row by row.
 
-        The longer side goes from border to border, whatever the grid.
+        Positions go from border to border, whatever the grid.
         """
-        longer = max(pixels_hw)
         device = self.no_mask_embed.weight.device
-        centres = ((torch.arange(side, device=device) + 0.5) / longer for side in pixels_hw)
+        centres = ((torch.arange(side, device=device) + 0.5) / side for side in pixels_hw)
         y, x = torch.meshgrid(*centres, indexing="ij")
         return self.pe_layer(torch.stack([x, y], dim=-1)).flatten(0, 1)[None]
 

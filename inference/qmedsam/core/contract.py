@@ -50,13 +50,14 @@ def grids_up_to(size: int) -> tuple[Grid, ...]:
     return tuple((height, width) for height in sides for width in sides)
 
 
-def stretch_to_square(grid_hw: Grid, image_size: int) -> float:
-    """Return what coordinates on a grid are multiplied by, edges counted from 0.
+def stretch_to_square(grid_hw: Grid, image_size: int) -> tuple[float, float, float, float]:
+    """Return what x, y, x, y of a box on a grid are multiplied by, edges counted from 0.
 
-    The network knows positions as parts of the longer side, so that it takes the boxes of a grid
-    where they would be, were the grid stretched until it fills the square.
+    The network knows positions from border to border, so that it takes the boxes of a grid where
+    they would be, were the grid stretched to the square.
     """
-    return image_size / max(grid_hw)
+    height, width = grid_hw
+    return (image_size / width, image_size / height) * 2
 
 
 def stride_of(image_size: int) -> int:

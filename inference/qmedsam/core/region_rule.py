@@ -8,7 +8,7 @@ less work, or where a box is too small in it and there is work left to spend.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,10 +51,12 @@ class RegionRule:
             network was trained to,
         small_px: and so is an image whose longer side is at most this.
         wanted_px: a box is enlarged until it is so long on the grid,
-        largest_enlargement: but by this factor at most.
+        largest_enlargement: but by this factor at most,
+        least_px: or by twice that until it is so long.
         largest_reduction: a region may be reduced to so much to fit a smaller grid.
         shared_scale: a box keeps so much of the scale that it would have alone.
         grid_gmacs: what one more grid must save, as an encoder of it has to be made ready first.
+        most_grids: of an image or volume.
         few_boxes: an image of so many boxes takes no more work than whole;
         many_boxes: of so many or more it takes `most_work` times as much at most, in between less.
         most_work: see there; boxes on several slices take no more than whole.
@@ -65,12 +67,14 @@ class RegionRule:
     small_px: int = 48
     wanted_px: float = 48.0
     largest_enlargement: float = 2.0
+    least_px: float = 16.0
     largest_reduction: float = 0.85
     shared_scale: float = 0.6
     grid_gmacs: float = 20.0
+    most_grids: int = 3
     few_boxes: int = 4
     many_boxes: int = 16
-    most_work: float = 1.75
+    most_work: float = 2.0
 
     def most_work_of(self, prompted: Prompted) -> float:
         """Return the bound on the GMACs of boxes, in multiples of what whole images take."""
@@ -91,10 +95,10 @@ def plan_regions(prompted: Prompted, rule: RegionRule = RULE) -> RegionPlan:
     # Centres are often equal along an axis; sorted, boxes in any order are parted alike.
     order = np.lexsort((*prompted.slices.T, *prompted.boxes.T))
     in_order = replace(prompted, boxes=prompted.boxes[order], slices=prompted.slices[order])
-    chooser = _Chooser(in_order, rule)
-    most_gmacs = rule.most_work_of(prompted) * chooser.whole_gmacs()
-    groups = chooser.split(chooser.group(np.arange(count)), most_gmacs)
-    groups = chooser.on_fewer_grids(groups, rule.grid_gmacs)
+    groups = _groups(in_order, rule)
+    if len(used := _gmacs_by_grid(groups)) > rule.most_grids:
+        kept = sorted(used, key=lambda grid_hw: used[grid_hw])[-rule.most_grids :]
+        groups = _groups(in_order, rule, tuple(kept))
     groups.sort(key=lambda group: int(group.rows[0]))
     of_object = np.empty(count, dtype=np.intp)
     for place, group in enumerate(groups):
@@ -102,6 +106,24 @@ def plan_regions(prompted: Prompted, rule: RegionRule = RULE) -> RegionPlan:
     return RegionPlan(
         tuple(group.region for group in groups), tuple(int(place) for place in of_object)
     )
+
+
+def _groups(
+    prompted: Prompted, rule: RegionRule, grids: tuple[Grid, ...] | None = None
+) -> list[_Group]:
+    """Return boxes by region, on all grids or on some."""
+    chooser = _Chooser(prompted, rule, grids or prompted.grids)
+    most_gmacs = rule.most_work_of(prompted) * chooser.whole_gmacs()
+    groups = chooser.split(chooser.group(np.arange(len(prompted.boxes))), most_gmacs)
+    return chooser.on_fewer_grids(groups, rule.grid_gmacs)
+
+
+def _gmacs_by_grid(groups: list[_Group]) -> dict[Grid, float]:
+    found: dict[Grid, float] = {}
+    for group in groups:
+        grid_hw = group.region.grid_hw
+        found[grid_hw] = found.get(grid_hw, 0.0) + group.gmacs
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,20 +142,47 @@ class _Group:
     lack: float
 
 
-@dataclass(order=True)
-class _Offer:
-    """A split of a group, the better the lower."""
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """A way to part a group.
+
+    Attributes:
+        price: the lower the better: the GMACs it takes more, for each doubling of a box's scale
+            that it helps by; below 0 those that it saves.
+        more: GMACs it takes more.
+        halves: the two groups.
+    """
 
     price: float
+    more: float
+    halves: tuple[_Group, _Group]
+
+
+@dataclass(frozen=True, eq=False)
+class _Offers:
+    """The ways to split a group, the best first; ordered among others by the best."""
+
     order: int
-    group: _Group = field(compare=False)
-    halves: tuple[_Group, _Group] = field(compare=False)
+    group: _Group
+    splits: tuple[_Split, ...]
+
+    def best(self) -> _Split | None:
+        return self.splits[0] if self.splits else None
+
+    def without_best(self) -> _Offers:
+        return _Offers(self.order, self.group, self.splits[1:])
+
+    def __lt__(self, other: _Offers) -> bool:
+        return self._key() < other._key()
+
+    def _key(self) -> tuple[float, int]:
+        return self.splits[0].price if self.splits else np.inf, self.order
 
 
 class _Chooser:
     """The boxes of one image with what does not change while groups are split."""
 
-    def __init__(self, prompted: Prompted, rule: RegionRule) -> None:
+    def __init__(self, prompted: Prompted, rule: RegionRule, grids: tuple[Grid, ...]) -> None:
         self._prompted, self._rule = prompted, rule
         boxes = prompted.boxes.astype(np.float64)
         self._hw = np.array(prompted.original_hw, dtype=np.float64)
@@ -146,26 +195,33 @@ class _Chooser:
         extents[self._sees_all] = self._hw
         self.centres: Floats = (low + stop) / 2
         self._low, self._stop = _inside(self.centres, extents, self._hw)
-        grids = sorted(prompted.grids, key=encoder_gmacs)
-        self._grids, self._grid_sides = grids, np.array(grids, dtype=np.float64)
+        self._grids = sorted(grids, key=encoder_gmacs)
+        self._grid_sides = np.array(self._grids, dtype=np.float64)
         self._largest_side = float(self._grid_sides.max())
-        wanted = np.clip(rule.wanted_px / longest, 1.0, rule.largest_enlargement)
+        wanted = np.maximum(
+            np.clip(rule.wanted_px / longest, 1.0, rule.largest_enlargement),
+            np.minimum(rule.least_px / longest, 2 * rule.largest_enlargement),
+        )
         wanted[self._sees_all] = 1.0
         self._alone = np.minimum(wanted, self._largest_side / extents.max(axis=1))
-        self._square_sides = sorted({h for h, w in grids if h == w})
+        self._square_sides = sorted({h for h, w in prompted.grids if h == w})
         self._orders = iter(range(1 << 62))
 
     def whole_gmacs(self) -> float:
         """Return what the largest grid would take for the whole image on all slices."""
-        return self._gmacs(np.arange(len(self._alone)), self._grids[-1])
+        largest = max(self._prompted.grids, key=encoder_gmacs)
+        return self._gmacs(np.arange(len(self._alone)), largest)
 
-    def group(self, rows: Rows, grid_hw: Grid | None = None) -> _Group:
+    def group(
+        self, rows: Rows, *, grid_hw: Grid | None = None, most_scale: float = np.inf
+    ) -> _Group:
         """Let boxes share a region, on the smallest grid that holds it unless one is given."""
         low, stop = self._low[rows].min(axis=0), self._stop[rows].max(axis=0)
         if self._sees_all[rows].any():
             region, scale = self._whole(grid_hw)
         else:
-            region, scale = self._fit(low, stop, float(self._alone[rows].max()), grid_hw)
+            wanted = min(float(self._alone[rows].max()), most_scale)
+            region, scale = self._fit(low, stop, wanted, grid_hw)
         doublings = np.log2(self._rule.shared_scale * self._alone[rows] / scale)
         lack = float(np.maximum(0.0, doublings).sum())
         return _Group(rows, region, self._gmacs(rows, region.grid_hw), lack)
@@ -173,19 +229,33 @@ class _Chooser:
     def split(self, group: _Group, most_gmacs: float) -> list[_Group]:
         """Split a group while that takes less work, or helps and is within the bound."""
         done: list[_Group] = []
-        offers: list[_Offer] = []
+        waiting = [self._offers(group)]  # a heap; of each group the ways to split it, best first
         spent = group.gmacs
-        self._offer(group, offers, done)
-        while offers:
-            offer = heapq.heappop(offers)
-            more = sum(half.gmacs for half in offer.halves) - offer.group.gmacs
-            if more > 0 and spent + more > most_gmacs:
-                done.append(offer.group)
-                continue
-            spent += more
-            for half in offer.halves:
-                self._offer(half, offers, done)
-        return done + [offer.group for offer in offers]
+        while waiting:
+            offers = heapq.heappop(waiting)
+            best = offers.best()
+            if best is None:
+                done.append(offers.group)
+            elif best.more > 0 and spent + best.more > most_gmacs:
+                heapq.heappush(waiting, offers.without_best())
+            else:
+                spent += best.more
+                for half in best.halves:
+                    heapq.heappush(waiting, self._offers(half))
+        return done
+
+    def _offers(self, group: _Group) -> _Offers:
+        """Return the ways to split a group that take less work or help, the best first."""
+        splits = []
+        for halves in self._halves(group):
+            more = sum(half.gmacs for half in halves) - group.gmacs
+            helped = group.lack - sum(half.lack for half in halves)
+            if more <= 0:
+                splits.append(_Split(more, more, halves))
+            elif helped >= LEAST_HELP:
+                splits.append(_Split(more / helped, more, halves))
+        splits.sort(key=lambda split: split.price)
+        return _Offers(next(self._orders), group, tuple(splits))
 
     def on_fewer_grids(self, groups: list[_Group], most_gmacs: float) -> list[_Group]:
         """Give up grids whose groups take few GMACs more on another one that is used, too."""
@@ -194,7 +264,7 @@ class _Chooser:
             if more > most_gmacs:
                 break
             stay = [group for group in groups if group not in moved]
-            groups = stay + [self.group(group.rows, grid_hw) for group in moved]
+            groups = stay + [self.group(group.rows, grid_hw=grid_hw) for group in moved]
         return groups
 
     def _moves(self, groups: list[_Group]) -> list[tuple[float, Grid, list[_Group]]]:
@@ -210,24 +280,11 @@ class _Chooser:
                     moves.append((more, large, moved))
         return moves
 
-    def _offer(self, group: _Group, offers: list[_Offer], done: list[_Group]) -> None:
-        """Put the best split of a group among the offers; without a use for one it is done."""
-        best: _Offer | None = None
-        for halves in self._halves(group):
-            more = sum(half.gmacs for half in halves) - group.gmacs
-            helped = group.lack - sum(half.lack for half in halves)
-            if more > 0 and helped < LEAST_HELP:
-                continue
-            price = more if more <= 0 else more / helped
-            if best is None or price < best.price:
-                best = _Offer(price, next(self._orders), group, halves)
-        if best is None:
-            done.append(group)
-        else:
-            heapq.heappush(offers, best)
-
     def _halves(self, group: _Group) -> list[tuple[_Group, _Group]]:
-        """Return ways to split a group, by the centres of its boxes along both axes."""
+        """Return ways to split a group, by the centres of its boxes along both axes.
+
+        Each once with the scales that boxes would have alone, and once without enlargement.
+        """
         found = []
         for axis in range(2):
             order = group.rows[np.argsort(self.centres[group.rows, axis], kind="stable")]
@@ -236,10 +293,13 @@ class _Chooser:
                 continue
             cuts = {int(np.argmax(steps)) + 1}
             cuts |= {max(1, min(len(order) - 1, int(share * len(order)))) for share in SPLIT_SHARES}
-            found += [
-                (self.group(np.sort(order[:cut])), self.group(np.sort(order[cut:])))
-                for cut in sorted(cuts)
-            ]
+            for cut in sorted(cuts):
+                rows = np.sort(order[:cut]), np.sort(order[cut:])
+                found.append((self.group(rows[0]), self.group(rows[1])))
+                if self._alone[group.rows].max() > 1:
+                    found.append(
+                        (self.group(rows[0], most_scale=1), self.group(rows[1], most_scale=1))
+                    )
         return found
 
     def _whole(self, grid_hw: Grid | None) -> tuple[Region, float]:

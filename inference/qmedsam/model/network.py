@@ -225,8 +225,11 @@ class CompiledNetwork:
 
     def _boxes_on_square(self, boxes: Boxes, grid_hw: Grid) -> Boxes:
         """Return the boxes of a grid where they would be, were it stretched to the square."""
-        factor, half = np.float32(stretch_to_square(grid_hw, self.image_size)), np.float32(0.5)
-        return boxes if factor == 1 else (boxes + half) * factor - half
+        if grid_hw == self.manifest.whole_grid:
+            return boxes
+        half = np.float32(0.5)
+        factors = np.array(stretch_to_square(grid_hw, self.image_size), dtype=np.float32)
+        return (boxes + half) * factors - half
 
     def _positions_on(self, pixels_hw: tuple[int, int]) -> Positions:
         """Return what the decoder adds to the pixels of an embedding by their places."""

@@ -1,8 +1,8 @@
 """A folded decoder opened for embeddings of any number of pixels, with their positions as inputs.
 
 What the graph holds for each pixel of the 64 x 64 embedding, row by row, belongs to the place of
-the pixel, from one border to the other. The longer side of a grid has places of the same range, and
-so have the corners of boxes (docs/decisions.md).
+the pixel, from one border to the other. A grid's pixels have places of the same range, and so have
+the corners of boxes (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -75,21 +75,21 @@ def is_of_pixels(operation: openvino.Node) -> bool:
 def resampled(positions: NDArray[np.float32], embedding_hw: Grid) -> NDArray[np.float32]:
     """Return the (1, h * w, C) of a grid's embedding, by the (1, 4096, C) of the square's.
 
-    The longer side covers the same range of positions. What a graph holds of them is smooth, sums
+    Both cover the same range of positions. What a graph holds of them is smooth, sums
     of waves many pixels long, so that interpolation gives what the network computes, to 1e-6.
     """
     channels = positions.shape[-1]
     square = positions.reshape(EMBEDDING_SIZE, EMBEDDING_SIZE, channels)
-    rows, columns = (_interpolation(side, max(embedding_hw)) for side in embedding_hw)
+    rows, columns = (_interpolation(side) for side in embedding_hw)
     values = np.einsum("hy,wx,yxc->hwc", rows, columns, square, optimize=True)
     return np.asarray(values.reshape(1, -1, channels), dtype=np.float32)
 
 
-def _interpolation(side: int, longer: int) -> NDArray[np.float64]:
+def _interpolation(side: int) -> NDArray[np.float64]:
     """Return the (side, 64) weights of Lagrange's interpolation between the nearest pixels."""
     weights = np.zeros((side, EMBEDDING_SIZE))
     for place in range(side):
-        position = (place + 0.5) * EMBEDDING_SIZE / longer - 0.5
+        position = (place + 0.5) * EMBEDDING_SIZE / side - 0.5
         first = int(np.floor(position)) + 1 - NEAREST // 2
         first = min(max(0, first), EMBEDDING_SIZE - NEAREST)
         nodes = np.arange(first, first + NEAREST)

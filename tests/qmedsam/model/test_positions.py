@@ -18,15 +18,15 @@ BOXES = np.array([[10, 20, 100, 120], [150, 130, 230, 250]], dtype=np.float32)
 
 
 def waves(height: int, width: int) -> np.ndarray:
-    """Return (1, h * w, 4): sines and cosines of places as parts of the longer side."""
-    y, x = ((np.arange(side) + 0.5) / max(height, width) for side in (height, width))
+    """Return (1, h * w, 4): sines and cosines of places from border to border."""
+    y, x = ((np.arange(side) + 0.5) / side for side in (height, width))
     angles = np.stack([9 * x[None] + 2 * y[:, None], 5 * y[:, None] - 11 * x[None]], axis=-1)
     values = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
     return values.reshape(1, height * width, 4).astype(np.float32)
 
 
 @pytest.mark.parametrize("embedding_hw", [(16, 64), (32, 32), (48, 16)])
-def test_the_longer_side_of_a_grid_goes_from_border_to_border(embedding_hw):
+def test_positions_of_a_grid_go_from_border_to_border(embedding_hw):
     found = resampled(waves(64, 64), embedding_hw)
     np.testing.assert_allclose(found, waves(*embedding_hw), atol=1e-5)
 
