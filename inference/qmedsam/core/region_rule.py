@@ -47,9 +47,9 @@ class RegionRule:
 
     Attributes:
         context: sides of a box that its region has, at least.
-        whole_share: of the image; round a longer box the whole image is seen, on a square, as the
-            network was trained to,
-        small_px: and so is an image whose longer side is at most this.
+        whole_share: of the image; round a longer box the whole image is seen, on a square as the
+            network was trained to, near its own resolution.
+        small_px: an image whose longer side is at most this is seen whole, on the largest square.
         wanted_px: a box is enlarged until it is so long on the grid,
         largest_enlargement: but by this factor at most,
         least_px: or by twice that until it is so long.
@@ -64,7 +64,7 @@ class RegionRule:
 
     context: float = 2.5
     whole_share: float = 0.45
-    small_px: int = 48
+    small_px: int = 64
     wanted_px: float = 48.0
     largest_enlargement: float = 2.0
     least_px: float = 16.0
@@ -305,7 +305,8 @@ class _Chooser:
     def _whole(self, grid_hw: Grid | None) -> tuple[Region, float]:
         """Return the whole image on the smallest square that holds it, and its scale there."""
         longer = float(self._hw.max())
-        reduced = self._rule.largest_reduction * min(longer, self._largest_side)
+        held = np.inf if longer <= self._rule.small_px else longer
+        reduced = self._rule.largest_reduction * min(held, self._square_sides[-1])
         side = min(grid_hw or (self._smallest_square(reduced),) * 2)
         hw = self._prompted.original_hw
         return Region(0, 0, hw, (side, side)), side / longer
