@@ -50,8 +50,8 @@ class FakeNetwork:
         self.encoded: list[float] = []
         self.decoded: list[NDArray[np.float32]] = []
 
-    def prepare(self, grid_hw: Grid) -> None:
-        self.prepared.append(grid_hw)
+    def prepare(self, grids: Sequence[Grid]) -> None:
+        self.prepared.extend(grids)
 
     def encode(self, image: NDArray[np.float32]) -> EncodedImage:
         return EncodedImage(image.shape[2:], {"image_embedding": self.embed(image)})

@@ -46,8 +46,8 @@ class Network(Protocol):
         """What it can encode, among them the square that a whole image is seen on."""
         ...
 
-    def prepare(self, grid_hw: Grid) -> None:
-        """Begin to get ready for a grid; returns at once."""
+    def prepare(self, grids: Sequence[Grid]) -> None:
+        """Begin to get ready for grids, while nothing is encoded; returns at once."""
         ...
 
     def encode(self, image: NDArray[np.float32]) -> EncodedImage:

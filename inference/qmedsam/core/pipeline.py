@@ -86,9 +86,8 @@ class Pipeline:
         slices: Slices = pixels if prompts.is_volume else [pixels]
         hw = slices[0].shape[0], slices[0].shape[1]
         used = {plan.regions[plan.of_object[index]].grid_hw for index in prompts.objects}
-        for grid_hw in sorted(used):
-            self.network.prepare(grid_hw)
         with self._turn:
+            self.network.prepare(sorted(used))
             decoder = ObjectDecoder(
                 self.network,
                 slices,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from .contract import LITE_MEDSAM_IMAGE_SIZE, Grid, grids_up_to
 from .geometry import Box
 from .prompts import Prompts
 from .propagation import boxes_2d
-from .region_rule import Prompted, plan_regions
+from .region_groups import Chooser, Group
+from .region_rule import RULE, Prompted, RegionRule
 from .regions import Region, RegionPlan
 
 LARGEST_SIDE = LITE_MEDSAM_IMAGE_SIZE
@@ -83,3 +84,42 @@ class Planner:
     @property
     def _region_grids(self) -> tuple[Grid, ...]:
         return tuple(grid_hw for grid_hw in REGION_GRIDS if grid_hw in self.grids)
+
+
+def plan_regions(prompted: Prompted, rule: RegionRule = RULE) -> RegionPlan:
+    """Choose regions for boxes."""
+    count = len(prompted.boxes)
+    if count == 0:
+        return RegionPlan((), ())
+    # Centres are often equal along an axis; sorted, boxes in any order are parted alike.
+    order = np.lexsort((*prompted.slices.T, *prompted.boxes.T))
+    in_order = replace(prompted, boxes=prompted.boxes[order], slices=prompted.slices[order])
+    groups = _groups(in_order, rule)
+    if len(used := _gmacs_by_grid(groups)) > rule.most_grids:
+        kept = sorted(used, key=lambda grid_hw: used[grid_hw])[-rule.most_grids :]
+        groups = _groups(in_order, rule, tuple(kept))
+    groups.sort(key=lambda group: int(group.rows[0]))
+    of_object = np.empty(count, dtype=np.intp)
+    for place, group in enumerate(groups):
+        of_object[order[group.rows]] = place
+    return RegionPlan(
+        tuple(group.region for group in groups), tuple(int(place) for place in of_object)
+    )
+
+
+def _groups(
+    prompted: Prompted, rule: RegionRule, grids: tuple[Grid, ...] | None = None
+) -> list[Group]:
+    """Return boxes by region, on all grids or on some."""
+    chooser = Chooser(prompted, rule, grids or prompted.grids)
+    most_gmacs = rule.most_work_of(prompted) * chooser.whole_gmacs()
+    groups = chooser.split(chooser.group(np.arange(len(prompted.boxes))), most_gmacs)
+    return chooser.on_fewer_grids(groups, most_gmacs)
+
+
+def _gmacs_by_grid(groups: list[Group]) -> dict[Grid, float]:
+    found: dict[Grid, float] = {}
+    for group in groups:
+        grid_hw = group.region.grid_hw
+        found[grid_hw] = found.get(grid_hw, 0.0) + group.gmacs
+    return found

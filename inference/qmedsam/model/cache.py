@@ -20,7 +20,9 @@ logger = logging.getLogger(__name__)
 CHECKSUM_BYTES = 4  # of the rest, at the beginning of a file
 
 
-def cache_key(*, runtime: str, processor: str, precision: str, digests: Mapping[str, str]) -> str:
+def cache_key(
+    *, runtime: str, processor: str, precision: str, digests: Mapping[str, str], rewriting: int
+) -> str:
     """Return a name for all that a compiled model depends on.
 
     Virtual machines give processors of different instruction sets one name, so that these count.
@@ -31,9 +33,10 @@ def cache_key(*, runtime: str, processor: str, precision: str, digests: Mapping[
         processor: its name.
         precision: of the layers that are not in int8.
         digests: of the model's files.
+        rewriting: which way of putting graphs on grids.
     """
     described = json.dumps(
-        [runtime, [processor, *sorted(processor_flags())], precision, dict(digests)],
+        [runtime, [processor, *sorted(processor_flags())], precision, dict(digests), rewriting],
         sort_keys=True,
     )
     return hashlib.sha256(described.encode()).hexdigest()[:16]

@@ -16,6 +16,7 @@ from ..config import Settings
 from ..errors import ModelError
 from ..system.processor import available_cores
 from .cache import ModelCache, cache_key
+from .grids import REWRITING
 from .manifest import Manifest, file_sha256
 from .positions import PIXELS, Positions
 from .runtime import openvino
@@ -153,6 +154,7 @@ class Compiler:
             processor=self._core.get_property(DEVICE, "FULL_DEVICE_NAME"),
             precision=self._config[PRECISION_HINT],
             digests=self._manifest.sha256,
+            rewriting=REWRITING,
         )
         return ModelCache(folder / key)
 

@@ -17,6 +17,8 @@ from ..errors import ModelError
 from .positions import is_of_pixels, resampled
 from .runtime import openvino, ops
 
+# Counts the changes of what graphs become, for those that were compiled before.
+REWRITING = 1
 HALVINGS = 2  # of an image on its way through the encoder, to the embedding
 WINDOWED_RANK = 6  # (1, rows, columns, ...) of windows by pixels of a window, in either order
 # The whole numbers that they read name axes, or are weights.

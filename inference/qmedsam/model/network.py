@@ -40,6 +40,7 @@ from .manifest import Manifest, read_manifest
 from .positions import POSITION_NAMES, Positions, open_pixels, resampled
 from .runtime import openvino
 
+MOST_ENCODERS = 3  # that stay ready; one takes 80 to 190 MB with int8 weights
 OPEN_DECODER = "decoder-open"  # name of a decoder of all grids
 
 
@@ -108,16 +109,20 @@ class CompiledNetwork:
         """Threads of the network."""
         return int(self._any_model().get_property("INFERENCE_NUM_THREADS"))
 
-    def prepare(self, grid_hw: Grid) -> None:
-        """Begin to compile the encoder for a grid, unless that was begun before; returns at once.
+    def prepare(self, grids: Sequence[Grid]) -> None:
+        """Begin to compile the encoders for grids, unless that was begun before; returns at once.
+
+        Of other grids those that were not used for longest make room; nothing may be encoded
+        meanwhile.
 
         Raises:
             ValueError: the model cannot encode such a grid.
         """
-        self._check([grid_hw])
+        self._check(grids)
         with self._lock:
-            self._begin([grid_hw])
+            self._begin(grids)
             self._store()
+            self._let_go(kept=grids)
 
     def is_ready(self, grid_hw: Grid) -> bool:
         """Whether an image of a grid can be encoded without waiting for the compiler."""
@@ -190,9 +195,17 @@ class CompiledNetwork:
 
     def _begin(self, grids: Sequence[Grid]) -> None:
         for grid_hw in grids:
-            if grid_hw not in self._parts:
+            parts = self._parts.pop(grid_hw, None)  # the one used last stands at the end
+            if parts is None:
                 graphs = _encoder_graphs(self.manifest, grid_hw)
-                self._parts[grid_hw] = [self._compile(graph) for graph in graphs]
+                parts = [self._compile(graph) for graph in graphs]
+            self._parts[grid_hw] = parts
+
+    def _let_go(self, kept: Sequence[Grid]) -> None:
+        others = [grid_hw for grid_hw in self._parts if grid_hw not in kept]
+        for grid_hw in others[: max(0, len(self._parts) - MOST_ENCODERS)]:
+            del self._parts[grid_hw]
+            self._encoders.pop(grid_hw, None)
 
     def _compile(self, graph: GraphFile) -> Future[Compiled]:
         job = self._pool.submit(self._compiler.compile, graph)
@@ -206,6 +219,7 @@ class CompiledNetwork:
 
     def _encoder(self, grid_hw: Grid) -> list[openvino.InferRequest]:
         """Return the parts of a grid's encoder, each of which reads where the last one writes."""
+        self.prepare([grid_hw])
         if grid_hw not in self._encoders:
             parts = self._compiled_parts(grid_hw)
             requests = [part.create_infer_request() for part in parts]
@@ -215,7 +229,6 @@ class CompiledNetwork:
         return self._encoders[grid_hw]
 
     def _compiled_parts(self, grid_hw: Grid) -> list[openvino.CompiledModel]:
-        self.prepare(grid_hw)
         try:
             return [part.result().model for part in self._parts[grid_hw]]
         except BaseException:

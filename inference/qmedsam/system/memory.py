@@ -10,7 +10,7 @@ import resource
 
 from . import cgroups
 
-# What an image takes with one box in a batch, f32, the case itself left out.
+# What an image takes with one box in a batch, f32, the case itself left out: one encoder.
 BASE_BYTES = 400 << 20
 # Growth of resident memory per box in a batch, measured on the exported decoder in f32.
 DECODER_BYTES_PER_BOX = 40 << 20

@@ -26,7 +26,7 @@ class WanderingNetwork:
     image_size = 256
     grids = ((256, 256),)
 
-    def prepare(self, grid_hw):
+    def prepare(self, grids):
         pass
 
     def encode(self, image):

@@ -62,6 +62,7 @@ MODEL = {
     "processor": "Xeon",
     "precision": "f32",
     "digests": {"encoder.xml": "ab", "encoder.bin": "cd"},
+    "rewriting": 1,
 }
 
 
@@ -77,6 +78,7 @@ def test_a_model_has_one_key_in_whatever_order_its_files_are_named():
         {"processor": "EPYC"},
         {"precision": "bf16"},
         {"digests": {"encoder.xml": "ab", "encoder.bin": "ce"}},
+        {"rewriting": 2},
     ],
     ids=lambda change: next(iter(change)),
 )

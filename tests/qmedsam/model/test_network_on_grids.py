@@ -25,7 +25,7 @@ from qmedsam.core.contract import (
 from qmedsam.core.crops import Crop, crop_around
 from qmedsam.model.compiling import Compiler
 from qmedsam.model.manifest import file_sha256, read_manifest
-from qmedsam.model.network import CompiledNetwork
+from qmedsam.model.network import MOST_ENCODERS, CompiledNetwork
 from qmedsam.model.runtime import openvino, ops
 from qmedsam.model.variant import default_model_dir
 
@@ -65,8 +65,6 @@ def compiled_names(monkeypatch):
 def test_squares_are_found_where_they_are_on_every_grid(variant):
     network = CompiledNetwork(default_model_dir(variant), Settings(precision="f32"), grids=[])
     assert len(network.grids) == 16
-    for grid_hw in network.grids:
-        network.prepare(grid_hw)
     for grid_hw in network.grids:
         image, boxes = squares_on(grid_hw)
         logits = network.decode(network.encode(image), boxes)
@@ -137,7 +135,7 @@ def test_what_is_prepared_by_several_threads_is_compiled_once(compiled_names):
     network = CompiledNetwork(default_model_dir("float"), Settings(precision="f32"), grids=[])
     assert network.precision == "f32"  # with no encoder
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(network.prepare, [SMALL] * 32))
+        list(pool.map(network.prepare, [[SMALL]] * 32))
     network.wait()
     assert network.is_ready(SMALL)
     assert len(compiled_names) == 3
@@ -175,7 +173,24 @@ def test_an_image_of_no_grid_is_refused(grid_hw):
     with pytest.raises(ValueError, match="Grids must be of"):
         network.encode(np.zeros((1, 3, *grid_hw), dtype=np.float32))
     with pytest.raises(ValueError, match="Grids must be of"):
-        network.prepare(grid_hw)
+        network.prepare([grid_hw])
+
+
+def test_of_other_grids_those_not_used_for_longest_make_room():
+    grids = [(64, 64), (64, 128), (128, 64), (128, 128)]
+    network = CompiledNetwork(default_model_dir("int8"), Settings(precision="f32"), grids=[])
+    for grid_hw in (*grids[:MOST_ENCODERS], grids[0]):
+        network.encode(squares_on(grid_hw)[0])
+    network.prepare([grids[3]])
+    network.wait()
+    assert [grid_hw for grid_hw in grids if network.is_ready(grid_hw)] == [
+        grids[0],
+        grids[2],
+        grids[3],
+    ]
+    network.prepare(grids)
+    network.wait()
+    assert all(network.is_ready(grid_hw) for grid_hw in grids)
 
 
 def test_a_grid_that_fails_is_tried_again(tmp_path):
@@ -184,7 +199,7 @@ def test_a_grid_that_fails_is_tried_again(tmp_path):
     network.wait()
     (folder / "encoder_rest.bin").rename(folder / "kept")
     shutil.copy(folder / "encoder.bin", folder / "encoder_rest.bin")
-    network.prepare(SMALL)
+    network.prepare([SMALL])
     image = squares_on(SMALL)[0]
     with pytest.raises(ModelError, match=r"encoder_rest\.bin must have SHA-256"):
         network.encode(image)
@@ -237,7 +252,7 @@ def test_a_model_whose_decoder_is_not_folded_is_used_as_it_is(tmp_path, compiled
     logits = network.decode(encoded, boxes, [Crop(1, 2, 2, 2)])
     assert logits.tolist() == [[[66.5, 67.5], [130.5, 131.5]]]
     with pytest.raises(ValueError, match="Grids must be of"):
-        network.prepare(SMALL)
+        network.prepare([SMALL])
     network.wait()
     assert sorted(compiled_names) == [("decoder", True), ("encoder", True)]
     assert {path.stem for path in cache_dir.rglob("*.blob")} == {"decoder", "encoder"}

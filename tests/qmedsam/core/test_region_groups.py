@@ -8,16 +8,22 @@ import numpy as np
 import pytest
 
 from qmedsam.core.contract import grids_up_to
-from qmedsam.core.region_rule import Prompted, RegionRule, plan_regions
+from qmedsam.core.planning import plan_regions
+from qmedsam.core.region_rule import Prompted, RegionRule
 from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 
 GRIDS = grids_up_to(256)
 RULE = RegionRule(
     context=2.5,
+    whole_share=1.0,
+    small_px=0,
     wanted_px=64.0,
     largest_enlargement=2.0,
+    least_px=0.0,
     largest_reduction=0.85,
     shared_scale=0.7,
+    grid_gmacs=0.0,
+    most_grids=16,
     few_boxes=4,
     many_boxes=16,
     most_work=2.0,
@@ -25,14 +31,14 @@ RULE = RegionRule(
 ROUNDING_PX = 1.0  # a region has whole pixels
 
 
-def prompted(boxes, hw, slices=None) -> Prompted:
+def prompted(boxes, hw, slices=None, grids=GRIDS) -> Prompted:
     boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
     slices = np.zeros((len(boxes), 2)) if slices is None else np.array(slices)
-    return Prompted(boxes, slices.astype(np.int64), hw, GRIDS)
+    return Prompted(boxes, slices.astype(np.int64), hw, grids)
 
 
-def plan(boxes, hw, slices=None, rule=RULE):
-    return plan_regions(prompted(boxes, hw, slices), rule)
+def plan(boxes, hw, slices=None, rule=RULE, grids=GRIDS):
+    return plan_regions(prompted(boxes, hw, slices, grids), rule)
 
 
 def only_region(box, hw, rule=RULE):
@@ -136,6 +142,53 @@ def test_a_tiny_image_is_seen_whole_on_the_smallest_grid(hw, box, region_hw):
     region = only_region(box, hw)
     assert (region.top, region.left, region.hw) == (0, 0, region_hw)
     assert region.grid_hw == (64, 64)
+
+
+def test_an_image_that_is_small_is_seen_whole_on_the_largest_square():
+    rule = replace(RULE, small_px=64)
+    region = only_region([2, 2, 5, 5], (40, 64), rule=rule)
+    assert (region.hw, region.grid_hw) == ((40, 64), (256, 256))
+    assert only_region([2, 2, 5, 5], (40, 65), rule=rule).grid_hw == (64, 64)
+
+
+def test_round_a_box_of_much_of_the_image_all_is_seen_on_a_square_near_its_resolution():
+    rule = replace(RULE, whole_share=0.45)
+    region = only_region([0, 20, 99, 39], (180, 200), rule=rule)
+    assert (region.top, region.left, region.hw) == (0, 0, (180, 200))
+    assert region.grid_hw == (192, 192)
+    assert only_region([0, 20, 79, 39], (180, 200), rule=rule).grid_hw != (192, 192)
+
+
+def test_an_object_of_few_pixels_is_enlarged_by_twice_the_factor():
+    rule = replace(RULE, least_px=16.0)
+    assert only_region([300, 300, 301, 301], (700, 700), rule=rule).frame.scale == 4
+    assert only_region([300, 300, 309, 309], (700, 700), rule=rule).frame.scale == 2
+
+
+def test_a_grid_that_is_little_dearer_is_taken_where_it_reduces_less():
+    """A box of 50 x 67 sees 150 x 168: 256 x 128 takes it at 0.85, 192 x 192 as it is."""
+    grids = ((256, 128), (192, 192), (256, 256))
+    found = plan([[205, 172, 254, 238]], (512, 512), rule=replace(RULE, wanted_px=0.0), grids=grids)
+    assert found.regions[0].grid_hw == (192, 192)
+    assert found.regions[0].frame.scale == pytest.approx(1, abs=0.01)
+
+
+def test_few_grids_are_used_where_one_more_saves_little():
+    boxes = [[100, 100, 109, 109], [800, 800, 839, 839]]
+    free = plan(boxes, (1000, 1000), rule=replace(RULE, few_boxes=1, many_boxes=2))
+    assert {region.grid_hw for region in free.regions} == {(64, 64), (192, 192)}
+    few = replace(RULE, few_boxes=1, many_boxes=2, grid_gmacs=20.0)
+    assert {region.grid_hw for region in plan(boxes, (1000, 1000), rule=few).regions} == {
+        (192, 192)
+    }
+    most = replace(RULE, few_boxes=1, many_boxes=2, most_grids=1)
+    assert len({region.grid_hw for region in plan(boxes, (1000, 1000), rule=most).regions}) == 1
+
+
+def test_where_enlarging_is_too_much_work_boxes_are_seen_as_they_are():
+    far = [[100, 100, 139, 139], [1800, 1700, 1839, 1739]]
+    found = plan(far, (2000, 2000))
+    assert [round(region.frame.scale, 2) for region in found.regions] == [1, 1]
 
 
 def test_a_box_on_a_thin_image_sees_the_part_round_it():
