@@ -89,7 +89,8 @@ class Chooser:
         longest = sides.max(axis=1)
         extents = np.minimum(sides + (rule.context - 1) * longest[:, None], self._hw)
         self._sees_all = (sides / self._hw).max(axis=1) > rule.whole_share
-        self._sees_all |= self._hw.max() <= rule.small_px
+        self._is_small = bool(rule.small_px[0] <= self._hw.max() <= rule.small_px[1])
+        self._sees_all |= self._is_small
         extents[self._sees_all] = self._hw
         self.centres: Floats = (low + stop) / 2
         self._low, self._stop = _inside(self.centres, extents, self._hw)
@@ -210,7 +211,7 @@ class Chooser:
     def _whole(self, grid_hw: Grid | None) -> tuple[Region, float]:
         """Return the whole image on the smallest square that holds it, and its scale there."""
         longer = float(self._hw.max())
-        held = np.inf if longer <= self._rule.small_px else longer
+        held = np.inf if self._is_small else longer
         reduced = self._rule.largest_reduction * min(held, self._square_sides[-1])
         side = min(grid_hw or (self._smallest_square(reduced),) * 2)
         hw = self._prompted.original_hw

@@ -40,7 +40,7 @@ class RegionRule:
         context: sides of a box that its region has, at least.
         whole_share: of the image; round a longer box the whole image is seen, on a square as the
             network was trained to, near its own resolution.
-        small_px: an image whose longer side is at most this is seen whole, on the largest square.
+        small_px: an image whose longer side is in this range is seen whole, on the largest square.
         wanted_px: a box is enlarged until it is so long on the grid,
         largest_enlargement: but by this factor at most,
         least_px: or by twice that until it is so long.
@@ -55,7 +55,7 @@ class RegionRule:
 
     context: float = 2.5
     whole_share: float = 0.45
-    small_px: int = 64
+    small_px: tuple[int, int] = (25, 56)
     wanted_px: float = 48.0
     largest_enlargement: float = 2.0
     least_px: float = 16.0

@@ -16,7 +16,7 @@ GRIDS = grids_up_to(256)
 RULE = RegionRule(
     context=2.5,
     whole_share=1.0,
-    small_px=0,
+    small_px=(0, 0),
     wanted_px=64.0,
     largest_enlargement=2.0,
     least_px=0.0,
@@ -145,10 +145,11 @@ def test_a_tiny_image_is_seen_whole_on_the_smallest_grid(hw, box, region_hw):
 
 
 def test_an_image_that_is_small_is_seen_whole_on_the_largest_square():
-    rule = replace(RULE, small_px=64)
+    rule = replace(RULE, small_px=(25, 64))
     region = only_region([2, 2, 5, 5], (40, 64), rule=rule)
     assert (region.hw, region.grid_hw) == ((40, 64), (256, 256))
     assert only_region([2, 2, 5, 5], (40, 65), rule=rule).grid_hw == (64, 64)
+    assert only_region([2, 2, 5, 5], (24, 24), rule=rule).grid_hw == (64, 64)
 
 
 def test_round_a_box_of_much_of_the_image_all_is_seen_on_a_square_near_its_resolution():
