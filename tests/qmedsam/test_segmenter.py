@@ -41,7 +41,6 @@ def test_a_square_on_a_small_image_comes_out_as_the_square(segmenter, side, firs
     assert 2 * (found & mask).sum() / (found.sum() + mask.sum()) >= LEAST_DSC
 
 
-@pytest.mark.xfail(reason="Boxes are enlarged twofold; fourfold, these come out")
 @pytest.mark.parametrize(
     ("side", "first", "last"),
     [(256, 128, 128), (64, 32, 32), (64, 30, 31)],

@@ -38,7 +38,7 @@ class Planner:
 
     regions: Regions = "auto"
     whole_grid: Grid = (LITE_MEDSAM_IMAGE_SIZE, LITE_MEDSAM_IMAGE_SIZE)
-    grids: tuple[Grid, ...] = REGION_GRIDS
+    grids: tuple[Grid, ...] = grids_up_to(LARGEST_SIDE)
 
     @property
     def is_whole(self) -> bool:

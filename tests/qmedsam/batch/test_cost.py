@@ -56,10 +56,10 @@ def test_work_seen_whole_is_counted_by_slices_and_boxes(case, expected):
 
 
 def test_a_small_grid_takes_its_share_of_a_slice_and_half_a_box_in_any_case():
-    # 40 pixels and a context of 100 in all, enlarged by 1.6: 160, of which 136 must be kept.
+    # 40 pixels and a context of 100 in all, enlarged by 1.2: 120.
     work = work_of(outline((1000, 1000), [[480, 480, 519, 519]]), Planner())
-    assert work.slices == pytest.approx(encoder_gmacs((192, 192)) / encoder_gmacs(SQUARE))
-    assert work.decodes == pytest.approx(0.5 + 0.5 * (192 * 192) / (256 * 256))
+    assert work.slices == pytest.approx(encoder_gmacs((128, 128)) / encoder_gmacs(SQUARE))
+    assert work.decodes == pytest.approx(0.5 + 0.5 * (128 * 128) / (256 * 256))
     assert work.seconds == pytest.approx(
         CASE_S + SLICE_S * work.slices + BOX_S * work.decodes + VOXEL_S * 1_000_000
     )
