@@ -34,8 +34,10 @@ COPY models models
 RUN python -m compileall -q inference \
     && mkdir cache \
     && python -c "from pathlib import Path; from qmedsam import Segmenter, Settings; \
-Segmenter(settings=Settings(cache_dir=Path('cache').resolve())).network.wait()" \
-    && set -- cache/*/*.blob && test "$#" = 5 \
+from qmedsam.core.planning import REGION_GRIDS; \
+network = Segmenter(settings=Settings(cache_dir=Path('cache').resolve())).network; \
+network.prepare(REGION_GRIDS); network.wait()" \
+    && set -- cache/*/*.blob && test "$#" = 19 \
     && chmod -R a+rX cache
 
 USER 1000
