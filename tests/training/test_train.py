@@ -461,7 +461,7 @@ def test_calibration_draws_each_modality_equally_and_changes_nothing(workplace):
         assert image.shape == (1, 3, 256, 256)
         assert torch.equal(image, image_again)
         assert torch.equal(boxes, boxes_again)
-    # The box of the file, unmoved: 4 * (8 + 1/2) - 1/2 would be of 64 pixels; here 256 / 48.
+    # The edges of the file's box, unmoved: 4 * 8 - 1/2 would be of 64 pixels; here 256 / 48.
     of_volume = [boxes for _, boxes in drawn if len(boxes) == 1 and boxes[0, 3] > 150]
-    expected = (np.array([8, 10, 19, 29]) + 0.5) * 256 / 48 - 0.5
+    expected = np.array([8, 10, 20, 30]) * 256 / 48 - 0.5
     assert any(boxes[0].tolist() == pytest.approx(expected) for boxes in of_volume)

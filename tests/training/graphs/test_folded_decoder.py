@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch", reason="training/requirements.txt is not in
 
 from torch import nn  # noqa: E402
 
+from qmedsam.core.contract import stretch_to_square
 from tests.training.small_networks import small_encoder  # noqa: E402
 from training.graphs.folded_attention import (  # noqa: E402
     LARGEST_EXPONENT,
@@ -71,15 +72,20 @@ def test_it_computes_the_logits_of_the_plain_decoder_on_a_grid(network):
     expected = network.decode(embedding, BOXES)
     terms = ImageTerms(network, pixels_hw)(to_tokens(embedding))
     crops = torch.arange(16 * 48).view(1, 16, 48).expand(len(BOXES), -1, -1)
-    found = FoldedDecoder(network, pixels_hw)(*terms, BOXES, crops)
+    # The runtime takes boxes where they would be, were the grid stretched to the square.
+    stretched = (BOXES + 0.5) * BOXES.new_tensor(stretch_to_square((64, 192), 256)) - 0.5
+    found = FoldedDecoder(network, pixels_hw)(*terms, stretched, crops)
     assert found.shape == (4, 64, 192)
     assert (found - expected).abs().max() < TOLERANCE * expected.abs().max()
 
 
-def test_positions_on_a_grid_are_those_at_the_top_left(network):
-    whole = network.prompt_encoder.dense_position_encoding().unflatten(1, (64, 64))
-    found = network.prompt_encoder.dense_position_encoding((32, 16)).unflatten(1, (32, 16))
-    assert torch.equal(found, whole[:, :32, :16])
+def test_positions_on_a_grid_go_from_border_to_border(network):
+    encode = network.prompt_encoder
+    found = encode.dense_position_encoding((32, 16)).unflatten(1, (32, 16))
+    middle_of_first = torch.tensor([[0.5 / 16, 0.5 / 32]])  # x, y
+    middle_of_last = 1 - middle_of_first
+    torch.testing.assert_close(found[0, :1, 0], encode.pe_layer(middle_of_first))
+    torch.testing.assert_close(found[0, -1:, -1], encode.pe_layer(middle_of_last))
 
 
 def test_windows_are_cut_out_of_the_whole(network, embedding):
