@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="training/requirements.txt is not in
 
 from torch import nn  # noqa: E402
 
-from qmedsam.core.contract import stretch_to_square
+from qmedsam.core.contract import stretch_to_square  # noqa: E402
 from tests.training.small_networks import small_encoder  # noqa: E402
 from training.graphs.folded_attention import (  # noqa: E402
     LARGEST_EXPONENT,
