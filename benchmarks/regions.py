@@ -19,7 +19,7 @@ from benchmarks.harness.predictions import Method, add_data_options, case_paths
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from qmedsam import Settings
 from qmedsam.batch.cases import read_outline
-from qmedsam.batch.cost import planner_of, work_of
+from qmedsam.batch.cost import planner_of, read_works
 from qmedsam.config import REGIONS, VARIANTS, Regions, Variant
 from qmedsam.core.work import encoder_gmacs
 from training.scoring.score_tables import markdown_table
@@ -42,10 +42,9 @@ def compared_methods(variants: Sequence[Variant]) -> list[Method]:
 def encoder_gmacs_of(paths: Sequence[Path], regions: Regions) -> dict[str, float]:
     """Return what the encoder takes for each case, as it is planned."""
     planner = planner_of(Settings(regions=regions), None)
-    return {
-        _name(path): work_of(read_outline(path), planner).slices * encoder_gmacs(planner.whole_grid)
-        for path in paths
-    }
+    works = read_works(paths, planner, read_outline)
+    whole = encoder_gmacs(planner.whole_grid)
+    return {_name(path): work.slices * whole for path, work in zip(paths, works, strict=True)}
 
 
 def change_table(whole: Sequence[ScoredCase], auto: Sequence[ScoredCase], gmacs: Gmacs) -> str:

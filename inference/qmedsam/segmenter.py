@@ -59,9 +59,8 @@ class Segmenter(ClosedAtTheEnd):
             model_dir = default_model_dir(self.settings.variant)
             self.variant = model_dir.name
         self.model_dir = Path(model_dir)
-        # Which grids are needed is known once there are boxes.
-        grids = None if self.settings.regions == "whole" else ()
-        self.network = CompiledNetwork(self.model_dir, self.settings, grids=grids)
+        # Which of several grids are needed is known once there are boxes.
+        self.network = CompiledNetwork(self.model_dir, self.settings, grids=())
         self.pipeline = Pipeline(
             self.network,
             volume_prompt=self.settings.volume_prompt,

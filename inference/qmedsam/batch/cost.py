@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..config import Settings
+from ..core.pipeline import volume_shape
 from ..core.planning import Planner
-from ..core.prompts import Prompts, check_prompts
+from ..core.prompts import check_prompts
+from ..core.propagation import covered_slices
 from ..core.work import encoder_gmacs
 from ..errors import InvalidCaseError
 from ..model.manifest import read_manifest
@@ -73,15 +74,19 @@ def work_of(outline: Outline | None, planner: Planner) -> Work:
         prompts = check_prompts(pixels, outline.boxes)
     except (InvalidCaseError, ValueError):  # ValueError of a shape that cannot be
         return Work()
-    plan = planner.plan(prompts, _slice_hw(outline.shape, prompts))
-    places = np.array(plan.of_object, dtype=np.intp)[list(prompts.objects)]
-    spans = _spans(prompts)
+    plan = planner.plan(prompts, volume_shape(pixels, prompts)[1:])
+    inside = list(prompts.objects)
+    places = np.array(plan.of_object, dtype=np.intp)[inside]
+    ranges = prompts.slices[inside]
+    whole_grid = planner.whole_grid
     slices = decodes = 0.0
     for place, region in enumerate(plan.regions):
-        encoded, decoded = _visited(spans[places == place])
-        slices += encoded * encoder_gmacs(region.grid_hw) / encoder_gmacs(planner.whole_grid)
-        share = prod(region.grid_hw) / prod(planner.whole_grid)
-        decodes += decoded * (FIXED_SHARE + (1 - FIXED_SHARE) * share)
+        own = ranges[places == place]
+        share_of_slice = encoder_gmacs(region.grid_hw) / encoder_gmacs(whole_grid)
+        share_of_pixels = prod(region.grid_hw) / prod(whole_grid)
+        decoded = int((own[:, 1] - own[:, 0] + 1).sum())
+        slices += covered_slices(own) * share_of_slice
+        decodes += decoded * (FIXED_SHARE + (1 - FIXED_SHARE) * share_of_pixels)
     return Work(slices, decodes, prod(outline.shape))
 
 
@@ -99,28 +104,3 @@ def read_works(
     """
     with ThreadPoolExecutor(READERS, thread_name_prefix="work") as pool:
         return [work_of(outline, planner) for outline in pool.map(read, cases)]
-
-
-def _slice_hw(shape: tuple[int, ...], prompts: Prompts) -> tuple[int, int]:
-    height, width = shape[1:] if prompts.is_volume else shape[:2]
-    return height, width
-
-
-def _spans(prompts: Prompts) -> NDArray[np.int64]:
-    """Return the first slice of each object and the one behind its last, (N, 2)."""
-    boxes = prompts.boxes[list(prompts.objects)]
-    if not prompts.is_volume:
-        return np.tile(np.array([0, 1], dtype=np.int64), (len(boxes), 1))
-    spans: NDArray[np.int64] = boxes[:, [2, 5]].astype(np.int64) + np.array([0, 1])
-    return spans
-
-
-def _visited(spans: NDArray[np.int64]) -> tuple[int, int]:
-    """Return how many slices there are objects on, and how many objects on slices."""
-    if len(spans) == 0:
-        return 0, 0
-    changes = np.zeros(int(spans.max()) + 1, dtype=np.int64)
-    np.add.at(changes, spans[:, 0], 1)
-    np.add.at(changes, spans[:, 1], -1)
-    objects = np.cumsum(changes)  # on each slice
-    return int((objects > 0).sum()), int(objects.sum())

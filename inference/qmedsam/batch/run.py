@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..config import OnError
 from ..core.postprocess import LabelMap
 from ..core.prompts import Prompts, check_prompts
-from ..core.propagation import fixed_visits
+from ..core.propagation import covered_slices
 from ..core.segmentation import Segmentation
 from ..core.tally import Tally
 from ..core.timing import Stopwatch
@@ -124,7 +124,7 @@ class CaseRun:
                 self.record,
                 shape=pixels.shape,
                 boxes=len(prompts.boxes),
-                slices=_needed_slices(prompts),
+                slices=covered_slices(prompts.slices[list(prompts.objects)]),
                 regions=segmentation.tally.encoded.total(),
                 grids=_by_size(segmentation.tally),
                 gmacs=segmentation.tally.gmacs,
@@ -277,12 +277,6 @@ def run_batch(
             writing = thread.submit(finish, run)
         if writing is not None:
             writing.result()
-
-
-def _needed_slices(prompts: Prompts) -> int:
-    if prompts.is_volume:
-        return len(fixed_visits(prompts.boxes, prompts.objects))
-    return min(1, len(prompts.objects))
 
 
 def _by_size(tally: Tally) -> dict[str, int]:

@@ -1,8 +1,8 @@
 """Slices, boxes and a network to one object on one slice after another; arrays in, arrays out.
 
-`decode_objects` is the loop: each needed region is encoded once, its boxes are decoded in batches,
-and what the decoder says of an object on a slice is yielded. Label maps, masks and logits are what
-others make of it.
+`ObjectDecoder.decode` is the loop: each needed region is encoded once, its boxes are decoded in
+batches, and what the decoder says of an object on a slice is yielded. Label maps, masks and logits
+are what others make of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .contract import Grid, stride_of
 from .crops import Crop, box_batches, crop_around
 from .embeddings import EmbeddingMemory, EncodedImage
-from .encoding import Slices, Stop, encoded_stops, first_equal_slices, stops_of
+from .encoding import Slices, Stop, encoded_part, encoded_stops, first_equal_slices, stops_of
 from .geometry import Box, Boxes
 from .postprocess import MaskPatch, cut_far_islands, logits_to_patch
 from .preprocess import preprocess_to_frame
@@ -153,8 +153,7 @@ class ObjectDecoder:
                 boxes = _boxes(stop.visit, followed=followed, schedule=schedule)
                 for settled, rows in whereabouts.settle(stop, boxes):
                     is_there = settled.region == stop.region
-                    part = SliceRegion(originals[stop.visit.z], settled.region)
-                    there = encoded if is_there else self.encode(part)
+                    there = encoded if is_there else self.encode(encoded_part(settled, originals))
                     for one in self._decode(settled, there, boxes[rows]):
                         box = self._box(one, original_hw) if stop.visit.step else None
                         if box is not None:

@@ -35,17 +35,17 @@ class Stop:
     region: Region
 
 
-def stops_of(visits: Sequence[Visit], region_of: Callable[[Visit, int], Region]) -> Iterable[Stop]:
+def stops_of(visits: Sequence[Visit], region_of: Callable[[int, int], Region]) -> Iterable[Stop]:
     """Yield for each visit a stop at each region of its objects, in the order of the objects.
 
     Args:
         visits: in order.
-        region_of: an object on a visit; it is asked when the visit's turn comes.
+        region_of: an object, by the step of the visit; it is asked when the visit's turn comes.
     """
     for visit in visits:
         by_region: dict[Region, list[int]] = {}
         for index in visit.objects:
-            by_region.setdefault(region_of(visit, index), []).append(index)
+            by_region.setdefault(region_of(index, visit.step), []).append(index)
         for region, objects in by_region.items():
             yield Stop(Visit(visit.z, tuple(objects), visit.step), region)
 
@@ -64,7 +64,7 @@ def encoded_stops(
         originals: of `first_equal_slices`.
         encode: a region of a slice.
     """
-    left = Counter(_encoded_part(stop, originals) for stop in planned)
+    left = Counter(encoded_part(stop, originals) for stop in planned)
     held: set[SliceRegion] = set()  # in the store, or on their way there
     ahead: deque[tuple[Stop, SliceRegion, Future[EncodedImage] | None]] = deque()
     store = EmbeddingStore()
@@ -83,7 +83,7 @@ def encoded_stops(
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode") as thread, closing(store):
         for stop in stops:
-            part = _encoded_part(stop, originals)
+            part = encoded_part(stop, originals)
             ahead.append((stop, part, None if part in held else thread.submit(encode, part)))
             held.add(part)
             if len(ahead) > 1:
@@ -107,5 +107,6 @@ def first_equal_slices(slices: Slices, chosen: Sequence[int]) -> dict[int, int]:
     return firsts
 
 
-def _encoded_part(stop: Stop, originals: dict[int, int]) -> SliceRegion:
+def encoded_part(stop: Stop, originals: dict[int, int]) -> SliceRegion:
+    """Return what is encoded for a stop; see `first_equal_slices`."""
     return SliceRegion(originals[stop.visit.z], stop.region)

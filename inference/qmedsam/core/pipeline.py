@@ -105,7 +105,6 @@ class Pipeline:
         pixels: NDArray[np.uint8],
         prompts: Prompts,
         *,
-        plan: RegionPlan | None = None,
         stopwatch: Stopwatch | None = None,
         memory: EmbeddingMemory | None = None,
         starts: Sequence[int] | None = None,
@@ -115,14 +114,13 @@ class Pipeline:
         Args:
             pixels: an image or a volume, checked.
             prompts: checked.
-            plan: of the regions; None is that of the planner.
             stopwatch: takes the seconds by step.
             memory: of encoded regions.
             starts: see `decode`.
         """
         stopwatch, tally = stopwatch or Stopwatch(), Tally()
         shape = volume_shape(pixels, prompts)
-        plan = plan or self.planner.plan(prompts, shape[1:])
+        plan = self.planner.plan(prompts, shape[1:])
         canvas = LabelCanvas(shape, len(prompts.boxes))
         decoded = self.decode(
             pixels, prompts, plan, stopwatch=stopwatch, tally=tally, memory=memory, starts=starts

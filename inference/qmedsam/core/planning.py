@@ -11,7 +11,7 @@ from .contract import LITE_MEDSAM_IMAGE_SIZE, Grid, grids_up_to
 from .geometry import Box
 from .prompts import Prompts
 from .propagation import boxes_2d
-from .region_groups import Chooser, Group
+from .region_groups import Chooser, Group, by_grid
 from .region_rule import RULE, Prompted, RegionRule
 from .regions import Region, RegionPlan
 
@@ -37,7 +37,7 @@ class Planner:
     """
 
     regions: Regions = "auto"
-    whole_grid: Grid = (LITE_MEDSAM_IMAGE_SIZE, LITE_MEDSAM_IMAGE_SIZE)
+    whole_grid: Grid = (LARGEST_SIDE, LARGEST_SIDE)
     grids: tuple[Grid, ...] = grids_up_to(LARGEST_SIDE)
 
     @property
@@ -55,10 +55,8 @@ class Planner:
         if self.is_whole or not prompts.objects:
             return self.whole_plan(prompts, original_hw)
         inside = list(prompts.objects)
-        boxes = prompts.boxes[inside]
-        slices = np.zeros((len(boxes), 2), dtype=np.int64)
-        if prompts.is_volume:
-            slices, boxes = boxes[:, [2, 5]].astype(np.int64), boxes_2d(boxes)
+        flat = boxes_2d(prompts.boxes) if prompts.is_volume else prompts.boxes
+        boxes, slices = flat[inside], prompts.slices[inside]
         plan = plan_regions(Prompted(boxes, slices, original_hw, self._region_grids))
         of_object = [0] * len(prompts.boxes)  # boxes outside the image are not looked for
         for index, place in zip(inside, plan.of_object, strict=True):
@@ -95,8 +93,9 @@ def plan_regions(prompted: Prompted, rule: RegionRule = RULE) -> RegionPlan:
     order = np.lexsort((*prompted.slices.T, *prompted.boxes.T))
     in_order = replace(prompted, boxes=prompted.boxes[order], slices=prompted.slices[order])
     groups = _groups(in_order, rule)
-    if len(used := _gmacs_by_grid(groups)) > rule.most_grids:
-        kept = sorted(used, key=lambda grid_hw: used[grid_hw])[-rule.most_grids :]
+    if len(on_grid := by_grid(groups)) > rule.most_grids:
+        gmacs = {grid_hw: sum(one.gmacs for one in on_it) for grid_hw, on_it in on_grid.items()}
+        kept = sorted(gmacs, key=lambda grid_hw: gmacs[grid_hw])[-rule.most_grids :]
         groups = _groups(in_order, rule, tuple(kept))
     groups.sort(key=lambda group: int(group.rows[0]))
     of_object = np.empty(count, dtype=np.intp)
@@ -115,11 +114,3 @@ def _groups(
     most_gmacs = rule.most_work_of(prompted) * chooser.whole_gmacs()
     groups = chooser.split(chooser.group(np.arange(len(prompted.boxes))), most_gmacs)
     return chooser.on_fewer_grids(groups, most_gmacs)
-
-
-def _gmacs_by_grid(groups: list[Group]) -> dict[Grid, float]:
-    found: dict[Grid, float] = {}
-    for group in groups:
-        grid_hw = group.region.grid_hw
-        found[grid_hw] = found.get(grid_hw, 0.0) + group.gmacs
-    return found

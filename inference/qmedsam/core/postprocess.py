@@ -98,12 +98,11 @@ def cut_far_islands(patch: MaskPatch, box: Box) -> MaskPatch:
         box: (4,), pixels of the original image.
     """
     margin = max(1.0, FAR_SHARE * (float((box[2:] - box[:2]).max()) + 1))
+    rows, columns = patch.place()
     left, top = (int(np.ceil(value - margin)) for value in box[:2])
     right, bottom = (int(np.floor(value + margin)) + 1 for value in box[2:])
-    rows, columns = slice(top, bottom), slice(left, right)
-    own_rows, own_columns = patch.place()
-    top, left = max(rows.start, own_rows.start), max(columns.start, own_columns.start)
-    bottom, right = min(rows.stop, own_rows.stop), min(columns.stop, own_columns.stop)
+    left, right = max(left, columns.start), min(right, columns.stop)
+    top, bottom = max(top, rows.start), min(bottom, rows.stop)
     if top >= bottom or left >= right:
         return EMPTY_PATCH
     kept = patch.mask[top - patch.top : bottom - patch.top, left - patch.left : right - patch.left]

@@ -52,6 +52,13 @@ class Prompts:
         """Whether the boxes have a z-range."""
         return int(self.boxes.shape[1]) == VOLUME_COLUMNS
 
+    @property
+    def slices(self) -> NDArray[np.int64]:
+        """The first and the last slice of each box, (N, 2), both inclusive; zeros of an image."""
+        if not self.is_volume:
+            return np.zeros((len(self.boxes), 2), dtype=np.int64)
+        return self.boxes[:, [2, 5]].astype(np.int64)
+
 
 def check_prompts(
     pixels: NDArray[np.uint8],

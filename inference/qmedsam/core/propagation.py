@@ -46,6 +46,16 @@ def middle_slice(box: Box) -> int:
     return (int(box[2]) + int(box[5])) // 2
 
 
+def covered_slices(slices: NDArray[np.int64]) -> int:
+    """Return how many slices there are in any of (N, 2) ranges, first and last both inclusive."""
+    if len(slices) == 0:
+        return 0
+    first, last = slices[np.argsort(slices[:, 0], kind="stable")].T
+    reached = np.maximum.accumulate(last)
+    begins = np.maximum(first[1:], reached[:-1] + 1)
+    return int(last[0] - first[0] + 1 + np.maximum(0, reached[1:] - begins + 1).sum())
+
+
 def boxes_2d(boxes: Boxes) -> NDArray[np.float32]:
     """Return the (N, 4) xyxy part of (N, 6) boxes."""
     return boxes[:, [0, 1, 3, 4]]

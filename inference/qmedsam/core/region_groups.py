@@ -7,12 +7,14 @@ where a box is too small in it and there is work left to spend.
 from __future__ import annotations
 
 import heapq
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .contract import Grid
+from .propagation import covered_slices
 from .region_rule import Prompted, RegionRule
 from .regions import Region
 from .work import decoder_gmacs, encoder_gmacs
@@ -92,8 +94,8 @@ class Chooser:
         self._is_small = bool(rule.small_px[0] <= self._hw.max() <= rule.small_px[1])
         self._sees_all |= self._is_small
         extents[self._sees_all] = self._hw
-        self.centres: Floats = (low + stop) / 2
-        self._low, self._stop = _inside(self.centres, extents, self._hw)
+        self._centres = (low + stop) / 2
+        self._low, self._stop = _inside(self._centres, extents, self._hw)
         self._grids = sorted(grids, key=encoder_gmacs)
         self._grid_sides = np.array(self._grids, dtype=np.float64)
         self._costs = np.array([encoder_gmacs(grid_hw) for grid_hw in self._grids])
@@ -105,7 +107,7 @@ class Chooser:
         wanted[self._sees_all] = 1.0
         self._alone = np.minimum(wanted, self._largest_side / extents.max(axis=1))
         self._square_sides = sorted({h for h, w in prompted.grids if h == w})
-        self._orders = iter(range(1 << 62))
+        self._orders = itertools.count()
 
     def whole_gmacs(self) -> float:
         """Return what the largest grid would take for the whole image on all slices."""
@@ -149,14 +151,21 @@ class Chooser:
 
         Those without enlargement come after the others, for when these are refused.
         """
-        splits = self._splits(group, most_scale=np.inf)
+        halves = self._halves(group)
+        splits = self._splits(group, halves, most_scale=np.inf)
         if self._alone[group.rows].max() > 1:
-            splits += self._splits(group, most_scale=1.0)
+            splits += self._splits(group, halves, most_scale=1.0)
         return _Offers(next(self._orders), group, tuple(splits))
 
-    def _splits(self, group: Group, most_scale: float) -> list[_Split]:
+    def _splits(
+        self, group: Group, ways: list[tuple[Rows, Rows]], *, most_scale: float
+    ) -> list[_Split]:
         splits = []
-        for halves in self._halves(group, most_scale):
+        for low, high in ways:
+            halves = (
+                self.group(low, most_scale=most_scale),
+                self.group(high, most_scale=most_scale),
+            )
             more = sum(half.gmacs for half in halves) - group.gmacs
             helped = group.lack - sum(half.lack for half in halves)
             if more <= 0 and helped >= 0:
@@ -178,9 +187,7 @@ class Chooser:
 
     def _moves(self, groups: list[Group]) -> list[tuple[float, Grid, list[Group]]]:
         """Return what it takes to give up each used grid for each larger one."""
-        on_grid: dict[Grid, list[Group]] = {}
-        for group in groups:
-            on_grid.setdefault(group.region.grid_hw, []).append(group)
+        on_grid = by_grid(groups)
         moves = []
         for small, moved in on_grid.items():
             for large in on_grid:
@@ -189,23 +196,17 @@ class Chooser:
                     moves.append((more, large, moved))
         return moves
 
-    def _halves(self, group: Group, most_scale: float) -> list[tuple[Group, Group]]:
+    def _halves(self, group: Group) -> list[tuple[Rows, Rows]]:
         """Return ways to part a group, by the centres of its boxes along both axes."""
         found = []
         for axis in range(2):
-            order = group.rows[np.argsort(self.centres[group.rows, axis], kind="stable")]
-            steps = np.diff(self.centres[order, axis])
+            order = group.rows[np.argsort(self._centres[group.rows, axis], kind="stable")]
+            steps = np.diff(self._centres[order, axis])
             if not steps.any():
                 continue
             cuts = {int(np.argmax(steps)) + 1}
             cuts |= {max(1, min(len(order) - 1, int(share * len(order)))) for share in SPLIT_SHARES}
-            for cut in sorted(cuts):
-                low, high = np.sort(order[:cut]), np.sort(order[cut:])
-                halves = (
-                    self.group(low, most_scale=most_scale),
-                    self.group(high, most_scale=most_scale),
-                )
-                found.append(halves)
+            found += [(np.sort(order[:cut]), np.sort(order[cut:])) for cut in sorted(cuts)]
         return found
 
     def _whole(self, grid_hw: Grid | None) -> tuple[Region, float]:
@@ -213,7 +214,8 @@ class Chooser:
         longer = float(self._hw.max())
         held = np.inf if self._is_small else longer
         reduced = self._rule.largest_reduction * min(held, self._square_sides[-1])
-        side = min(grid_hw or (self._smallest_square(reduced),) * 2)
+        smallest = next(side for side in self._square_sides if side >= reduced)
+        side = smallest if grid_hw is None else min(grid_hw)
         hw = self._prompted.original_hw
         return Region(0, 0, hw, (side, side)), side / longer
 
@@ -248,13 +250,10 @@ class Chooser:
         scales = np.minimum(scale, (self._grid_sides / extent).min(axis=1))
         return self._grids[int(np.argmax(np.where(fits, scales, 0.0)))]
 
-    def _smallest_square(self, least: float) -> int:
-        return next(side for side in self._square_sides if side >= least)
-
     def _gmacs(self, rows: Rows, grid_hw: Grid) -> float:
         slices = self._prompted.slices[rows]
         decodes = int((slices[:, 1] - slices[:, 0] + 1).sum())
-        return _covered(slices) * encoder_gmacs(grid_hw) + decodes * decoder_gmacs(grid_hw)
+        return covered_slices(slices) * encoder_gmacs(grid_hw) + decodes * decoder_gmacs(grid_hw)
 
 
 def _inside(centres: Floats, extents: Floats, hw: Floats) -> tuple[Floats, Floats]:
@@ -263,9 +262,9 @@ def _inside(centres: Floats, extents: Floats, hw: Floats) -> tuple[Floats, Float
     return low, low + extents
 
 
-def _covered(slices: NDArray[np.int64]) -> int:
-    """Return how many slices ranges cover together."""
-    first, last = slices[np.argsort(slices[:, 0], kind="stable")].T
-    reached = np.maximum.accumulate(last)
-    begins = np.maximum(first[1:], reached[:-1] + 1)
-    return int(last[0] - first[0] + 1 + np.maximum(0, reached[1:] - begins + 1).sum())
+def by_grid(groups: list[Group]) -> dict[Grid, list[Group]]:
+    """Return groups by the grids of their regions."""
+    found: dict[Grid, list[Group]] = {}
+    for group in groups:
+        found.setdefault(group.region.grid_hw, []).append(group)
+    return found

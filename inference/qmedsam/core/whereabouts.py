@@ -30,9 +30,10 @@ class Whereabouts:
         self._plan, self._planner, self._original_hw = plan, planner, original_hw
         self._moved: dict[tuple[int, int], Region] = {}  # by object and direction
 
-    def region_of(self, visit: Visit, index: int) -> Region:
-        """Return the region in which an object is looked for now."""
-        return self._region(index, visit.step)
+    def region_of(self, index: int, step: int) -> Region:
+        """Return the region in which an object is looked for now, followed in a direction."""
+        planned = self._plan.regions[self._plan.of_object[index]]
+        return self._moved.get((index, step), planned)
 
     def follow(self, index: int, step: int, box: Box) -> Region:
         """Move an object to a region of its own where it leaves the one that it is in.
@@ -45,7 +46,7 @@ class Whereabouts:
         Returns:
             The region in which it is looked for now.
         """
-        region = self._region(index, step)
+        region = self.region_of(index, step)
         if not self._holds(region, box):
             region = self._planner.alone(box, self._original_hw)
             self._moved[index, step] = region
@@ -64,19 +65,16 @@ class Whereabouts:
         visit = stop.visit
         rows_of: dict[Region, list[int]] = {}
         for row, (index, box) in enumerate(zip(visit.objects, boxes, strict=True)):
-            region = self.region_of(visit, index)
             if visit.step:
                 region = self.follow(index, visit.step, box)
+            else:
+                region = self.region_of(index, visit.step)
             rows_of.setdefault(region, []).append(row)
         settled = []
         for region, rows in rows_of.items():
             objects = tuple(visit.objects[row] for row in rows)
             settled.append((Stop(Visit(visit.z, objects, visit.step), region), rows))
         return settled
-
-    def _region(self, index: int, step: int) -> Region:
-        planned = self._plan.regions[self._plan.of_object[index]]
-        return self._moved.get((index, step), planned)
 
     def _holds(self, region: Region, box: Box) -> bool:
         """Say whether a box lies in the inner part of a region; the image's border is no bound."""

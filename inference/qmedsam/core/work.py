@@ -7,6 +7,7 @@ test holds the figures to the graphs that ship.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from .contract import Grid
 from .crops import SIDES
@@ -55,6 +56,7 @@ STAGES = (
 )
 
 
+@cache
 def encoder_gmacs(grid_hw: Grid) -> float:
     """Return what encoding on a grid costs, 37.88 of the largest one, 256 x 256."""
     height, width = grid_hw
@@ -62,6 +64,7 @@ def encoder_gmacs(grid_hw: Grid) -> float:
     return (FULL_RESOLUTION * height * width + stages) / GIGA
 
 
+@cache
 def decoder_gmacs(grid_hw: Grid) -> float:
     """Return what decoding one box on a grid costs with the smallest crop, 0.48 on the largest one.
 

@@ -55,7 +55,7 @@ class CompiledNetwork:
         model_dir: folder that `python -m training.export` wrote.
         settings: precision, threads and cache folder.
         grids: that are encoded at once; others are compiled when they are prepared or first used.
-            None is the whole grid.
+            None is the whole grid, and so is anything where that is the only one.
 
     Raises:
         ModelError: the folder is no model, or this processor cannot run it as asked.
@@ -79,6 +79,8 @@ class CompiledNetwork:
         self._positions: dict[Grid, Positions] = {}
         wanted = [whole_grid] if grids is None else grids
         self._check(wanted)
+        if len(self._grids) == 1:
+            wanted = self._grids
         try:
             self._begin(wanted)
             self._decoder = self._compile(_decoder_graph(self._grids))

@@ -8,6 +8,7 @@ the corners of boxes (docs/decisions.md).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,13 +79,16 @@ def resampled(positions: NDArray[np.float32], embedding_hw: Grid) -> NDArray[np.
     Both cover the same range of positions. What a graph holds of them is smooth, sums
     of waves many pixels long, so that interpolation gives what the network computes, to 1e-6.
     """
+    if embedding_hw == (EMBEDDING_SIZE, EMBEDDING_SIZE):
+        return positions
     channels = positions.shape[-1]
-    square = positions.reshape(EMBEDDING_SIZE, EMBEDDING_SIZE, channels)
     rows, columns = (_interpolation(side) for side in embedding_hw)
-    values = np.einsum("hy,wx,yxc->hwc", rows, columns, square, optimize=True)
+    in_rows = rows @ positions.reshape(EMBEDDING_SIZE, -1).astype(np.float64)
+    values = columns @ in_rows.reshape(-1, EMBEDDING_SIZE, channels)
     return np.asarray(values.reshape(1, -1, channels), dtype=np.float32)
 
 
+@cache
 def _interpolation(side: int) -> NDArray[np.float64]:
     """Return the (side, 64) weights of Lagrange's interpolation between the nearest pixels."""
     weights = np.zeros((side, EMBEDDING_SIZE))

@@ -38,7 +38,7 @@ class Counting:
 def test_a_visit_stops_at_each_region_of_its_objects():
     regions = {0: HERE, 1: THERE, 2: HERE}
     visits = [Visit(3, (0, 1, 2), step=1), Visit(4, (1,), step=1)]
-    assert list(stops_of(visits, lambda visit, index: regions[index])) == [
+    assert list(stops_of(visits, lambda index, step: regions[index])) == [
         Stop(Visit(3, (0, 2), step=1), HERE),
         Stop(Visit(3, (1,), step=1), THERE),
         Stop(Visit(4, (1,), step=1), THERE),
@@ -47,7 +47,7 @@ def test_a_visit_stops_at_each_region_of_its_objects():
 
 def test_a_region_is_asked_for_when_the_turn_of_its_visit_comes():
     regions = {0: HERE}
-    stops = stops_of([Visit(0, (0,)), Visit(1, (0,))], lambda visit, index: regions[index])
+    stops = stops_of([Visit(0, (0,)), Visit(1, (0,))], lambda index, step: regions[index])
     found = iter(stops)
     assert next(found).region == HERE
     regions[0] = THERE

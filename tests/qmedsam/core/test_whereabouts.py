@@ -24,12 +24,14 @@ def whereabouts() -> Whereabouts:
 
 
 def settled(found, visit, boxes):
-    return found.settle(Stop(visit, found.region_of(visit, visit.objects[0])), np.float32(boxes))
+    return found.settle(
+        Stop(visit, found.region_of(visit.objects[0], visit.step)), np.float32(boxes)
+    )
 
 
 def test_objects_are_where_the_plan_has_them():
     found = whereabouts()
-    assert [found.region_of(Visit(0, (0, 1, 2)), index) for index in range(3)] == [
+    assert [found.region_of(index, 0) for index in range(3)] == [
         LEFT,
         RIGHT,
         LEFT,
@@ -40,16 +42,16 @@ def test_an_object_stays_in_the_inner_part_of_its_region():
     found = whereabouts()
     for box in (INSIDE, AT_THE_BORDER):
         assert found.follow(0, 1, box) == LEFT
-    assert found.region_of(Visit(3, (0,), step=1), 0) == LEFT
+    assert found.region_of(0, 1) == LEFT
 
 
 def test_an_object_that_leaves_moves_to_a_region_of_its_own_in_that_direction():
     found, own = whereabouts(), PLANNER.alone(AT_THE_EDGE, HW)
     assert found.follow(0, 1, AT_THE_EDGE) == own
     assert own.left > LEFT.left
-    assert found.region_of(Visit(3, (0,), step=1), 0) == own
-    assert found.region_of(Visit(3, (0,), step=-1), 0) == LEFT
-    assert found.region_of(Visit(3, (2,), step=1), 2) == LEFT
+    assert found.region_of(0, 1) == own
+    assert found.region_of(0, -1) == LEFT
+    assert found.region_of(2, 1) == LEFT
 
 
 def test_an_object_that_leaves_again_moves_again():
