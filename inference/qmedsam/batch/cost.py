@@ -17,10 +17,12 @@ from typing import TypeVar
 import numpy as np
 
 from ..config import Settings
+from ..core.contract import Grid
 from ..core.pipeline import volume_shape
 from ..core.planning import Planner
-from ..core.prompts import check_prompts
+from ..core.prompts import Prompts, check_prompts
 from ..core.propagation import covered_slices
+from ..core.regions import RegionPlan
 from ..core.work import encoder_gmacs
 from ..errors import InvalidCaseError
 from ..model.manifest import read_manifest
@@ -65,16 +67,21 @@ def planner_of(settings: Settings, model_dir: Path | None) -> Planner:
     return Planner(settings.regions, manifest.whole_grid, manifest.grids)
 
 
+def grids_of(outline: Outline | None, planner: Planner) -> list[Grid]:
+    """Return the grids that a case is encoded on; none of one that is bad, or None."""
+    planned = _planned(outline, planner)
+    if planned is None:
+        return []
+    prompts, plan = planned
+    return plan.grids(prompts.objects)
+
+
 def work_of(outline: Outline | None, planner: Planner) -> Work:
     """Return what there is to do of a case; nothing of one that is bad, or None."""
-    if outline is None:
+    planned = _planned(outline, planner)
+    if outline is None or planned is None:
         return Work()
-    try:
-        pixels = np.broadcast_to(np.zeros((), outline.dtype), outline.shape)  # takes no memory
-        prompts = check_prompts(pixels, outline.boxes)
-    except (InvalidCaseError, ValueError):  # ValueError of a shape that cannot be
-        return Work()
-    plan = planner.plan(prompts, volume_shape(pixels, prompts)[1:])
+    prompts, plan = planned
     inside = list(prompts.objects)
     places = np.array(plan.of_object, dtype=np.intp)[inside]
     ranges = prompts.slices[inside]
@@ -104,3 +111,14 @@ def read_works(
     """
     with ThreadPoolExecutor(READERS, thread_name_prefix="work") as pool:
         return [work_of(outline, planner) for outline in pool.map(read, cases)]
+
+
+def _planned(outline: Outline | None, planner: Planner) -> tuple[Prompts, RegionPlan] | None:
+    if outline is None:
+        return None
+    try:
+        pixels = np.broadcast_to(np.zeros((), outline.dtype), outline.shape)  # takes no memory
+        prompts = check_prompts(pixels, outline.boxes)
+    except (InvalidCaseError, ValueError):  # ValueError of a shape that cannot be
+        return None
+    return prompts, planner.plan(prompts, volume_shape(pixels, prompts)[1:])

@@ -33,9 +33,11 @@ from ..system.memory import peak_memory_bytes, reset_peak_memory
 from .cases import (
     CASE_SUFFIX,
     Case,
+    Outline,
     is_label_map_of,
     read_case,
     read_label_map_shape,
+    read_outline,
     write_label_map,
 )
 from .overlay import draw_overlay, encode_png
@@ -234,6 +236,13 @@ class ReadAhead:
             self._reading = self._start(index + 1)
             if reading is not None:
                 yield reading.result()
+
+    def first_outline(self) -> Outline | None:
+        """Return the outline of the first case, which is soon read; None where it is not."""
+        try:
+            return read_outline(self._paths[0]) if self._paths else None
+        except OSError:  # what reads the case says so
+            return None
 
     def close(self) -> None:
         """Give the thread back."""

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ..batch.cases import list_cases
-from ..batch.cost import planner_of
+from ..batch.cost import grids_of, planner_of
 from ..batch.report import CaseRecord, describe_model
 from ..batch.run import Outputs, ReadAhead, run_batch
 from ..batch.shards import Shard, cases_of_shard
@@ -74,8 +74,10 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, cases: ReadAhead, summary: RunSummary) -> int:
-    segmenter = Segmenter(arguments.model_dir, read_settings(arguments))
+    settings = read_settings(arguments)
+    segmenter = Segmenter(arguments.model_dir, settings)
     network = segmenter.network
+    network.prepare(grids_of(cases.first_outline(), segmenter.pipeline.planner))
     stop: Stopped | None = None
 
     def on_case(record: CaseRecord) -> None:

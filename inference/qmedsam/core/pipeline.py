@@ -85,9 +85,8 @@ class Pipeline:
         """
         slices: Slices = pixels if prompts.is_volume else [pixels]
         hw = slices[0].shape[0], slices[0].shape[1]
-        used = {plan.regions[plan.of_object[index]].grid_hw for index in prompts.objects}
         with self._turn:
-            self.network.prepare(sorted(used))
+            self.network.prepare(plan.grids(prompts.objects))
             decoder = ObjectDecoder(
                 self.network,
                 slices,

@@ -54,7 +54,7 @@ class RegionRule:
     """
 
     context: float = 2.5
-    whole_share: float = 0.45
+    whole_share: float = 0.3
     small_px: tuple[int, int] = (25, 56)
     wanted_px: float = 48.0
     largest_enlargement: float = 2.0

@@ -7,6 +7,7 @@ Whatever is chosen follows from sizes alone: of boxes, image and grids (docs/dec
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -76,3 +77,7 @@ class RegionPlan:
 
     regions: tuple[Region, ...]
     of_object: tuple[int, ...]
+
+    def grids(self, objects: Iterable[int]) -> list[Grid]:
+        """Return each grid that the regions of objects are on, in the order of their use."""
+        return list(dict.fromkeys(self.regions[self.of_object[i]].grid_hw for i in objects))

@@ -70,6 +70,7 @@ class CompiledNetwork:
         self._grids = (whole_grid,) if settings.regions == "whole" else self.manifest.grids
         self._compiler = Compiler(model_dir, self.manifest, settings)
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
+        self._store_pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._lock = threading.Lock()  # held by whoever begins to compile
         self._to_store: list[tuple[GraphFile, Future[Compiled]]] = []
         self._storing: list[Future[None]] = []
@@ -88,7 +89,8 @@ class CompiledNetwork:
             for grid_hw in wanted:
                 self._encoder(grid_hw)
         except BaseException:
-            self._pool.shutdown(cancel_futures=True)
+            for pool in (self._pool, self._store_pool):
+                pool.shutdown(cancel_futures=True)
             raise
 
     @property
@@ -215,9 +217,15 @@ class CompiledNetwork:
         return job
 
     def _store(self) -> None:
-        """Let be cached what is being compiled, once nothing else waits to be."""
-        self._storing += [self._pool.submit(self._compiler.store, *one) for one in self._to_store]
-        self._to_store.clear()
+        """Let be cached what is being compiled, once all of it is."""
+        if self._to_store:
+            self._storing.append(self._store_pool.submit(self._store_all, self._to_store))
+            self._to_store = []
+
+    def _store_all(self, compiled: Sequence[tuple[GraphFile, Future[Compiled]]]) -> None:
+        wait([job for _, job in compiled])
+        for graph, job in compiled:
+            self._compiler.store(graph, job)
 
     def _encoder(self, grid_hw: Grid) -> list[openvino.InferRequest]:
         """Return the parts of a grid's encoder, each of which reads where the last one writes."""
