@@ -24,6 +24,7 @@ MEASUREMENTS = {
     "models": "DSC and NSD by modality of exported models",
     "nncf-int8": "make the peer: int8 by NNCF's post-training quantization",
     "regions": "DSC, NSD and GMACs by modality of whole images and of regions",
+    "region-times": "seconds of the cases of Table 8 by whole images and by regions",
     "start": "a fresh process with one small image, with a cache of compiled models and without",
     "time-cases": "the challenge's timing loop: a container for each case",
     "volume-prompt": "DSC and NSD by the rule that prompts the slices of a volume",

@@ -94,6 +94,11 @@ def predict_cases(method: Method, paths: Sequence[Path], work_dir: Path) -> Path
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that every scoring command has."""
     add_path(parser, "--data", DEFAULT_ROOT, "folder of modalities")
+    add_work_dir(parser)
+
+
+def add_work_dir(parser: argparse.ArgumentParser) -> None:
+    """Add where label maps are kept."""
     add_path(
         parser,
         "--work-dir",

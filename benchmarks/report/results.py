@@ -26,6 +26,7 @@ from benchmarks.report.accuracy_tables import (
     volume_prompt_section,
 )
 from benchmarks.report.plots import accuracy_plot, cases_plot, curves_plot, engines_plot
+from benchmarks.report.region_section import region_times_section, regions_section
 from benchmarks.report.section import Entry
 from benchmarks.report.speed_tables import (
     cases_section,
@@ -49,8 +50,10 @@ PLOTS: dict[str, Callable[[Entry], Figure]] = {
 SECTIONS: dict[str, Callable[[Entry], list[str]]] = {
     "accuracy": accuracy_section,
     "models": models_section,
+    "regions": regions_section,
     "volume-prompt": volume_prompt_section,
     "cases": cases_section,
+    "region-times": region_times_section,
     "start": start_section,
     "engines": engines_section,
     "curves": curves_section,

@@ -27,7 +27,7 @@ from .worker import LANES, Job, Worker
 ray: Any = ray_module
 logger = logging.getLogger(__name__)
 
-WORKER_BYTES = 1 << 30  # a volume of 287x512x512 takes 590 MB
+WORKER_BYTES = 3 << 29  # encoders of three grids of the float model in f32 take 1.0 GB
 CONNECT_S = 10
 
 

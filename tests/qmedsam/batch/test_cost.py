@@ -13,6 +13,7 @@ from qmedsam.batch.cost import (
     SLICE_S,
     VOXEL_S,
     Work,
+    grids_of,
     planner_of,
     read_works,
     work_of,
@@ -82,6 +83,21 @@ def cases_to_run():
             np.concatenate([low, first[:, None], high, last[:, None]], axis=1),
             id=f"volume-{count}",
         )
+
+
+@pytest.mark.parametrize(("pixels", "boxes"), list(cases_to_run()))
+def test_the_grids_are_those_that_a_run_makes_ready(pixels, boxes):
+    network = FakeNetwork(REGION_GRIDS)
+    pipeline = Pipeline(network, volume_prompt="fixed", regions="auto", box_batch_size=8)
+    pipeline.segment(pixels, check_prompts(pixels, boxes))
+    assert grids_of(outline(pixels.shape, boxes), pipeline.planner) == network.prepared
+
+
+@pytest.mark.parametrize(
+    "case", [None, outline((6, 7), np.zeros((0, 4))), outline((6, 7), [[0, 0, 5, np.nan]])]
+)
+def test_a_case_without_prompts_needs_no_grids(case):
+    assert grids_of(case, Planner()) == []
 
 
 @pytest.mark.parametrize("regions", REGIONS)

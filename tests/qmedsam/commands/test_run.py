@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
 import os
 import signal
+import threading
 from pathlib import Path
 
 import cv2
@@ -21,6 +23,7 @@ from qmedsam.cli import main
 from qmedsam.commands import run as run_command
 from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
+from tests.conftest import HANGS_AFTER_S
 from tests.qmedsam.conftest import FakeCompiledNetwork, write_case
 
 pytestmark = pytest.mark.usefixtures("fake_model")
@@ -158,6 +161,38 @@ def test_the_report_tells_on_which_grids_regions_were_encoded(folders, tmp_path)
     assert auto[:3] == (1, 2, {"128x128": 2})
     assert whole[:3] == (1, 1, {"256x256": 1})
     assert round(auto[3], 2) == auto[3]
+
+
+@pytest.mark.usefixtures("all_grids")
+def test_grids_of_the_first_case_are_made_ready_before_it_is_read(folders, monkeypatch):
+    write_case(folders[0] / "case.npz", (600, 800), [[10, 10, 29, 49]])
+    ready = threading.Event()
+    prepared = []
+
+    class Prepares(FakeCompiledNetwork):
+        def prepare(self, grids):
+            prepared.append(list(grids))
+            ready.set()
+
+    def read_late(path):
+        assert ready.wait(HANGS_AFTER_S)
+        return read_case(path)
+
+    monkeypatch.setattr(segmenter, "CompiledNetwork", Prepares)
+    monkeypatch.setattr(batch, "read_case", read_late)
+    assert run(folders) == DONE
+    assert prepared[0] == [(128, 128)]
+
+
+def test_a_first_case_that_cannot_be_read_fails_alone(folders, monkeypatch):
+    """A file system may fail for a moment, when only the boxes are looked at."""
+
+    def fail(path):
+        raise OSError(errno.EIO, "flaky")
+
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    monkeypatch.setattr(batch, "read_outline", fail)
+    assert run(folders) == DONE
 
 
 def test_a_corrected_box_is_noted(folders, tmp_path, caplog):

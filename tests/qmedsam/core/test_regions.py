@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qmedsam.core.regions import Region
+from qmedsam.core.regions import Region, RegionPlan
 
 
 def test_a_region_cuts_its_part_without_a_copy():
@@ -27,3 +27,12 @@ def test_a_region_that_fills_its_grid_one_way_is_padded_the_other():
     frame = Region(0, 0, (32, 100), (64, 128)).frame
     assert frame.scale == 1.28
     assert frame.resized_hw == (41, 128)
+
+
+def test_a_plan_tells_the_grids_of_some_objects_in_the_order_of_use():
+    wide, small = (64, 128), (64, 64)
+    regions = tuple(Region(0, left, (64, 64), grid) for left, grid in enumerate((wide, small)))
+    plan = RegionPlan(regions, (1, 0, 1, 0))
+    assert plan.grids([0, 1, 2, 3]) == [small, wide]
+    assert plan.grids([1, 3]) == [wide]
+    assert plan.grids([]) == []
