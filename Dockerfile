@@ -35,9 +35,11 @@ RUN python -m compileall -q inference \
     && mkdir cache \
     && python -c "from pathlib import Path; from qmedsam import Segmenter, Settings; \
 from qmedsam.core.planning import REGION_GRIDS; \
-network = Segmenter(settings=Settings(cache_dir=Path('cache').resolve())).network; \
+cache = Path('cache').resolve(); \
+Segmenter(settings=Settings(cache_dir=cache, regions='whole')).close(); \
+network = Segmenter(settings=Settings(cache_dir=cache)).network; \
 network.prepare(REGION_GRIDS); network.wait()" \
-    && set -- cache/*/*.blob && test "$#" = 19 \
+    && set -- cache/*/*.blob && test "$#" = 20 \
     && chmod -R a+rX cache
 
 USER 1000

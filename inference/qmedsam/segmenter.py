@@ -5,16 +5,18 @@ The command uses it, and so may any Python program.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .config import Settings
+from .core.contract import Grid
 from .core.embeddings import EmbeddingMemory
 from .core.pipeline import Pipeline
 from .core.postprocess import LabelMap
-from .core.prompts import check_pixels
+from .core.prompts import check_pixels, label_map_shape
 from .model.network import CompiledNetwork
 from .model.variant import default_model_dir
 from .session import Session, checked, noted
@@ -32,6 +34,7 @@ class Segmenter(ClosedAtTheEnd):
     Args:
         model_dir: folder of an exported model; None takes one that ships, as the settings say.
         settings: how to run it.
+        grids: of the encoder that are made ready at once; others when they are first needed.
 
     Attributes:
         settings: as given.
@@ -42,6 +45,7 @@ class Segmenter(ClosedAtTheEnd):
 
     Raises:
         ModelError: the model cannot be loaded.
+        ValueError: it has no such grid.
 
     Example:
         >>> image = np.zeros((480, 640, 3), dtype=np.uint8)
@@ -51,7 +55,11 @@ class Segmenter(ClosedAtTheEnd):
     """
 
     def __init__(
-        self, model_dir: Path | str | None = None, settings: Settings | None = None
+        self,
+        model_dir: Path | str | None = None,
+        settings: Settings | None = None,
+        *,
+        grids: Sequence[Grid] = (),
     ) -> None:
         self.settings = settings or Settings()
         self.variant: str | None = None
@@ -59,8 +67,7 @@ class Segmenter(ClosedAtTheEnd):
             model_dir = default_model_dir(self.settings.variant)
             self.variant = model_dir.name
         self.model_dir = Path(model_dir)
-        # Which of several grids are needed is known once there are boxes.
-        self.network = CompiledNetwork(self.model_dir, self.settings, grids=())
+        self.network = CompiledNetwork(self.model_dir, self.settings, grids=grids)
         self.pipeline = Pipeline(
             self.network,
             volume_prompt=self.settings.volume_prompt,
@@ -120,7 +127,8 @@ class Segmenter(ClosedAtTheEnd):
         """
         pixels = np.asarray(image_or_volume)
         check_pixels(pixels)
-        memory = EmbeddingMemory(remembered, self.pipeline.planner.whole_grid)
+        *_, height, width = label_map_shape(pixels.shape, None) or pixels.shape[:2]
+        memory = EmbeddingMemory(remembered, self.pipeline.planner.whole((height, width)))
         return Session(self.pipeline, pixels, memory)
 
     def close(self) -> None:

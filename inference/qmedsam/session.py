@@ -147,6 +147,8 @@ class Session(ClosedAtTheEnd):
     def logits(self, boxes: ArrayLike) -> NDArray[np.float32]:
         """Return the logits of each box on an image, above 0 where its mask is.
 
+        A mask ends a little outside its box, logits do not.
+
         Returns:
             (N, H, W); -inf outside the region that was looked at, and for a box outside the image.
 

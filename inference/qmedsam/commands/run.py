@@ -75,9 +75,10 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace, cases: ReadAhead, summary: RunSummary) -> int:
     settings = read_settings(arguments)
-    segmenter = Segmenter(arguments.model_dir, settings)
+    planner = planner_of(settings, arguments.model_dir)
+    grids = grids_of(cases.first_outline(), planner)
+    segmenter = Segmenter(arguments.model_dir, settings, grids=grids)
     network = segmenter.network
-    network.prepare(grids_of(cases.first_outline(), segmenter.pipeline.planner))
     stop: Stopped | None = None
 
     def on_case(record: CaseRecord) -> None:

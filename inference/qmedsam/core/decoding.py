@@ -203,7 +203,7 @@ class _Turns:
     def encode(self, image: NDArray[np.float32]) -> EncodedImage:
         with self._turn, self._stopwatch.step("encode"):
             encoded = self._network.encode(image)
-        self._tally.encoded[encoded.grid_hw] += 1
+            self._tally.encoded[encoded.grid_hw] += 1
         return encoded
 
     def decode(
@@ -211,5 +211,5 @@ class _Turns:
     ) -> NDArray[np.float32]:
         with self._turn, self._stopwatch.step("decode"):
             low_res_logits = self._network.decode(encoded, boxes, crops)
-        self._tally.decoded[encoded.grid_hw] += len(boxes)
+            self._tally.add_decoded(encoded.grid_hw, crops)
         return low_res_logits

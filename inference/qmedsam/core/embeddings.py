@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import threading
 from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
 from typing import IO
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .contract import Grid
-from .regions import SliceRegion
+from .regions import Region, SliceRegion
 
 MOST_IN_MEMORY = 6  # 63 MB at most
 
@@ -40,45 +41,59 @@ class EncodedImage:
 
 
 class EmbeddingMemory:
-    """Remembers the encoded regions that were used last.
+    """Remembers the encoded regions that were used last; safe for several threads.
+
+    Of whole slices the one that was used last stays longest, since previews are made of it.
 
     Args:
         most: how many of the size of the whole grid, 10 MB each; of smaller ones as many more.
-        whole_grid: the grid of a whole image.
+        whole: the region that is a whole slice.
 
     Raises:
         ValueError: that is no number of slices.
     """
 
-    def __init__(self, most: int, whole_grid: Grid) -> None:
+    def __init__(self, most: int, whole: Region) -> None:
         if isinstance(most, bool) or not isinstance(most, int | np.integer) or most < 0:
             raise ValueError(f"Remembered slices must be 0 or more, got {most!r}")
-        self._most_pixels = int(most) * math.prod(whole_grid)
+        self._whole = whole
+        self._most_pixels = int(most) * math.prod(whole.grid_hw)
         self._pixels = 0  # of all grids
         self._encoded: OrderedDict[SliceRegion, EncodedImage] = OrderedDict()
+        self._lock = threading.Lock()
 
     def slices(self) -> set[int]:
         """Return of which slices something is remembered."""
-        return {part.z for part in self._encoded}
+        with self._lock:
+            return {part.z for part in self._encoded}
 
     def get(self, part: SliceRegion) -> EncodedImage | None:
         """Return an encoded region, if it is remembered."""
-        if part in self._encoded:
-            self._encoded.move_to_end(part)
-        return self._encoded.get(part)
+        with self._lock:
+            if part in self._encoded:
+                self._encoded.move_to_end(part)
+            return self._encoded.get(part)
 
     def put(self, part: SliceRegion, encoded: EncodedImage) -> None:
         """Remember an encoded region, and forget those that were not used for longest."""
-        self._forget(part)
-        self._encoded[part] = encoded
-        self._pixels += math.prod(encoded.grid_hw)
-        while self._pixels > self._most_pixels:
-            self._forget(next(iter(self._encoded)))
+        with self._lock:
+            self._forget(part)
+            self._encoded[part] = encoded
+            self._pixels += math.prod(encoded.grid_hw)
+            while self._pixels > self._most_pixels:
+                self._forget(self._oldest())
 
     def clear(self) -> None:
         """Forget all."""
-        self._encoded.clear()
-        self._pixels = 0
+        with self._lock:
+            self._encoded.clear()
+            self._pixels = 0
+
+    def _oldest(self) -> SliceRegion:
+        wholes = (part for part in reversed(self._encoded) if part.region == self._whole)
+        newest_whole = next(wholes, None)
+        others = (part for part in self._encoded if part != newest_whole)
+        return next(others, None) or next(iter(self._encoded))
 
     def _forget(self, part: SliceRegion) -> None:
         if part in self._encoded:

@@ -71,12 +71,14 @@ class Planner:
         """Return the region that is the whole image, on the square."""
         return Region(0, 0, original_hw, self.whole_grid)
 
-    def alone(self, box: Box, original_hw: tuple[int, int]) -> Region:
-        """Return the region of one (4,) box."""
+    def alone(
+        self, box: Box, original_hw: tuple[int, int], grids: tuple[Grid, ...] | None = None
+    ) -> Region:
+        """Return the region of one (4,) box, on one of some grids or of all."""
         if self.is_whole:
             return self.whole(original_hw)
         one_slice = np.zeros((1, 2), dtype=np.int64)
-        prompted = Prompted(box[None], one_slice, original_hw, self._region_grids)
+        prompted = Prompted(box[None], one_slice, original_hw, grids or self._region_grids)
         return plan_regions(prompted).regions[0]
 
     @property

@@ -104,9 +104,9 @@ class Chooser:
             np.clip(rule.wanted_px / longest, 1.0, rule.largest_enlargement),
             np.minimum(rule.least_px / longest, 2 * rule.largest_enlargement),
         )
-        wanted[self._sees_all] = 1.0
         self._alone = np.minimum(wanted, self._largest_side / extents.max(axis=1))
-        self._square_sides = sorted({h for h, w in prompted.grids if h == w})
+        squares = [{h for h, w in some if h == w} for some in (grids, prompted.grids)]
+        self._square_sides = sorted(squares[0] or squares[1])
         self._orders = itertools.count()
 
     def whole_gmacs(self) -> float:
@@ -119,8 +119,8 @@ class Chooser:
     ) -> Group:
         """Let boxes share a region, on the smallest grid that holds it unless one is given."""
         low, stop = self._low[rows].min(axis=0), self._stop[rows].max(axis=0)
-        if self._sees_all[rows].any():
-            region, scale = self._whole(grid_hw)
+        if (sees_all := self._sees_all[rows]).any():
+            region, scale = self._whole(float(self._alone[rows][sees_all].max()), grid_hw)
         else:
             wanted = min(float(self._alone[rows].max()), most_scale)
             region, scale = self._fit(low, stop, wanted, grid_hw)
@@ -177,23 +177,29 @@ class Chooser:
     def on_fewer_grids(self, groups: list[Group], most_gmacs: float) -> list[Group]:
         """Give up grids whose groups take few GMACs more on another one that is used, too."""
         while moves := self._moves(groups):
-            more, grid_hw, moved = min(moves, key=lambda move: move[0])
+            more, moved, there = min(moves, key=lambda move: move[0])
             left = most_gmacs - sum(group.gmacs for group in groups)
             if more > min(left, self._rule.grid_gmacs):
                 break
-            stay = [group for group in groups if group not in moved]
-            groups = stay + [self.group(group.rows, grid_hw=grid_hw) for group in moved]
+            groups = [group for group in groups if group not in moved] + there
         return groups
 
-    def _moves(self, groups: list[Group]) -> list[tuple[float, Grid, list[Group]]]:
-        """Return what it takes to give up each used grid for each larger one."""
+    def _moves(self, groups: list[Group]) -> list[tuple[float, list[Group], list[Group]]]:
+        """Return what it takes to give up each used grid for each larger one.
+
+        Returns:
+            The GMACs it takes more, the groups on the one grid, and what they are on the other.
+        """
         on_grid = by_grid(groups)
         moves = []
         for small, moved in on_grid.items():
             for large in on_grid:
                 if large != small and large[0] >= small[0] and large[1] >= small[1]:
-                    more = sum(self._gmacs(group.rows, large) - group.gmacs for group in moved)
-                    moves.append((more, large, moved))
+                    there = [self.group(group.rows, grid_hw=large) for group in moved]
+                    if any(group.region.grid_hw != large for group in there):
+                        continue  # who sees all sees it on a square
+                    more = sum(group.gmacs for group in there) - sum(one.gmacs for one in moved)
+                    moves.append((more, moved, there))
         return moves
 
     def _halves(self, group: Group) -> list[tuple[Rows, Rows]]:
@@ -209,10 +215,15 @@ class Chooser:
             found += [(np.sort(order[:cut]), np.sort(order[cut:])) for cut in sorted(cuts)]
         return found
 
-    def _whole(self, grid_hw: Grid | None) -> tuple[Region, float]:
-        """Return the whole image on the smallest square that holds it, and its scale there."""
+    def _whole(self, scale: float, grid_hw: Grid | None) -> tuple[Region, float]:
+        """Return the whole image on the smallest square that holds it, and its scale there.
+
+        Args:
+            scale: at which it is wanted.
+            grid_hw: instead of the smallest square.
+        """
         longer = float(self._hw.max())
-        held = np.inf if self._is_small else longer
+        held = np.inf if self._is_small else scale * longer
         reduced = self._rule.largest_reduction * min(held, self._square_sides[-1])
         smallest = next(side for side in self._square_sides if side >= reduced)
         side = smallest if grid_hw is None else min(grid_hw)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from .contract import Grid
+from .crops import Crop
 from .work import decoder_gmacs, encoder_gmacs
 
 
@@ -19,9 +21,16 @@ class Tally:
     def __init__(self) -> None:
         self.encoded: Counter[Grid] = Counter()
         self.decoded: Counter[Grid] = Counter()
+        self._decoding_gmacs = 0.0
+
+    def add_decoded(self, grid_hw: Grid, crops: Sequence[Crop]) -> None:
+        """Count boxes that were decoded on a grid, each in its crop."""
+        self.decoded[grid_hw] += len(crops)
+        for crop in crops:
+            self._decoding_gmacs += decoder_gmacs(grid_hw, crop.height * crop.width)
 
     @property
     def gmacs(self) -> float:
-        """What the network computed, in billions of multiply-accumulates."""
+        """What LiteMedSAM computed, in billions of multiply-accumulates."""
         encoding = sum(encoder_gmacs(grid) * count for grid, count in self.encoded.items())
-        return encoding + sum(decoder_gmacs(grid) * count for grid, count in self.decoded.items())
+        return encoding + self._decoding_gmacs

@@ -5,6 +5,7 @@ The core takes one as an argument and never reads a clock itself.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ STEPS = ("read", "preprocess", "encode", "decode", "postprocess", "write")
 
 
 class Stopwatch:
-    """Adds up seconds by step; nothing else is shared between steps."""
+    """Adds up seconds by step, also those of several threads."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(STEPS, 0.0)
+        self._lock = threading.Lock()
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -25,4 +27,6 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.seconds[name] += time.perf_counter() - started
+            taken = time.perf_counter() - started
+            with self._lock:
+                self.seconds[name] += taken

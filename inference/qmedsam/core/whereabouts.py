@@ -1,17 +1,20 @@
 """In which region an object is looked for, slice after slice.
 
 That is the region of the plan until the object, followed by its masks, leaves its inner part; then
-it gets one of its own, and again when it leaves that.
+it gets one of its own, and again when it leaves that. It is back in that of the plan when that
+holds it again.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from .contract import Grid
 from .encoding import Stop
 from .geometry import Box, Boxes, clip_boxes, grow_box
 from .planning import Planner
 from .propagation import Visit
+from .region_rule import RULE
 from .regions import Region, RegionPlan
 
 INNER_MARGIN = 0.25  # of the longer side of a box, which has at least three times that at first
@@ -29,11 +32,11 @@ class Whereabouts:
     def __init__(self, plan: RegionPlan, planner: Planner, original_hw: tuple[int, int]) -> None:
         self._plan, self._planner, self._original_hw = plan, planner, original_hw
         self._moved: dict[tuple[int, int], Region] = {}  # by object and direction
+        self._grids: dict[Grid, None] = dict.fromkeys(one.grid_hw for one in plan.regions)
 
     def region_of(self, index: int, step: int) -> Region:
         """Return the region in which an object is looked for now, followed in a direction."""
-        planned = self._plan.regions[self._plan.of_object[index]]
-        return self._moved.get((index, step), planned)
+        return self._moved.get((index, step), self._planned(index))
 
     def follow(self, index: int, step: int, box: Box) -> Region:
         """Move an object to a region of its own where it leaves the one that it is in.
@@ -48,7 +51,8 @@ class Whereabouts:
         """
         region = self.region_of(index, step)
         if not self._holds(region, box):
-            region = self._planner.alone(box, self._original_hw)
+            planned = self._planned(index)
+            region = planned if self._holds(planned, box) else self._alone(box)
             self._moved[index, step] = region
         return region
 
@@ -75,6 +79,17 @@ class Whereabouts:
             objects = tuple(visit.objects[row] for row in rows)
             settled.append((Stop(Visit(visit.z, objects, visit.step), region), rows))
         return settled
+
+    def _planned(self, index: int) -> Region:
+        return self._plan.regions[self._plan.of_object[index]]
+
+    def _alone(self, box: Box) -> Region:
+        """Return a region of a box alone, on a grid that is used where these are many already."""
+        region = self._planner.alone(box, self._original_hw)
+        if region.grid_hw not in self._grids and len(self._grids) >= RULE.most_grids:
+            region = self._planner.alone(box, self._original_hw, tuple(self._grids))
+        self._grids[region.grid_hw] = None
+        return region
 
     def _holds(self, region: Region, box: Box) -> bool:
         """Say whether a box lies in the inner part of a region; the image's border is no bound."""

@@ -81,6 +81,11 @@ class Compiler:
         self._config = _compile_config(self._core, settings)
         self._cache = self._cache_in(settings.cache_dir)
 
+    @property
+    def precision(self) -> str:
+        """In which floating-point products run: f32 or bf16."""
+        return str(self._config[PRECISION_HINT])
+
     def compile(self, graph: GraphFile) -> Compiled:
         """Compile a graph, unless it is cached.
 

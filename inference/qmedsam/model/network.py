@@ -34,7 +34,7 @@ from ..core.contract import (
 from ..core.crops import Crop, crop_pixels, whole_crop
 from ..core.embeddings import EncodedImage
 from ..core.geometry import Boxes
-from .compiling import PRECISION_HINT, Compiled, Compiler, GraphFile
+from .compiling import Compiled, Compiler, GraphFile
 from .grids import encoder_on_grid
 from .manifest import Manifest, read_manifest
 from .positions import POSITION_NAMES, Positions, open_pixels, resampled
@@ -87,7 +87,7 @@ class CompiledNetwork:
             self._decoder = self._compile(_decoder_graph(self._grids))
             self._store()
             for grid_hw in wanted:
-                self._encoder(grid_hw)
+                self._compiled_parts(grid_hw)
         except BaseException:
             for pool in (self._pool, self._store_pool):
                 pool.shutdown(cancel_futures=True)
@@ -106,7 +106,7 @@ class CompiledNetwork:
     @property
     def precision(self) -> str:
         """The precision in which floating-point products run: f32 or bf16."""
-        return str(self._any_model().get_property(PRECISION_HINT).to_string())
+        return self._compiler.precision
 
     @property
     def threads(self) -> int:
@@ -127,11 +127,6 @@ class CompiledNetwork:
             self._begin(grids)
             self._store()
             self._let_go(kept=grids)
-
-    def is_ready(self, grid_hw: Grid) -> bool:
-        """Whether an image of a grid can be encoded without waiting for the compiler."""
-        parts = self._parts.get(grid_hw, [])
-        return bool(parts) and all(part.done() and part.exception() is None for part in parts)
 
     def wait(self) -> None:
         """Return when nothing is being compiled any more, and the cache is filled."""

@@ -14,7 +14,11 @@ def scored(modality: str, name: str, dsc: float, nsd: float) -> ScoredCase:
 
 
 SCORED = {
-    "whole": [scored("CT", "a", 0.5, 0.4), scored("CT", "b", 0.7, 0.6), scored("US", "c", 0.9, 0.8)],
+    "whole": [
+        scored("CT", "a", 0.5, 0.4),
+        scored("CT", "b", 0.7, 0.6),
+        scored("US", "c", 0.9, 0.8),
+    ],
     "auto": [scored("CT", "a", 0.6, 0.8), scored("CT", "b", 0.7, 0.6), scored("US", "c", 0.8, 0.7)],
 }
 GMACS = {

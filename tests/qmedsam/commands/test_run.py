@@ -21,6 +21,7 @@ from qmedsam.batch import summary
 from qmedsam.batch.cases import read_case
 from qmedsam.cli import main
 from qmedsam.commands import run as run_command
+from qmedsam.core.planning import Planner
 from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
 from tests.conftest import HANGS_AFTER_S
@@ -135,7 +136,9 @@ def test_the_report_tells_what_happened(folders, tmp_path):
     assert good["error"] is None
     assert (good["boxes"], good["slices"], good["shape"]) == (2, 4, [5, 40, 60])
     assert (good["regions"], good["grids"]) == (4, {"256x256": 4})
-    expected = 4 * encoder_gmacs((256, 256)) + 6 * decoder_gmacs((256, 256))
+    square = (256, 256)  # of the larger box 48 x 48 pixels of the embedding are decoded
+    expected = 4 * encoder_gmacs(square) + 3 * decoder_gmacs(square)
+    expected += 3 * decoder_gmacs(square, 48 * 48)
     assert good["gmacs"] == pytest.approx(expected, abs=0.005)
     assert (bad["regions"], bad["grids"], bad["gmacs"]) == (0, {}, 0.0)
     steps = {"read", "preprocess", "encode", "decode", "postprocess", "write"}
@@ -166,22 +169,24 @@ def test_the_report_tells_on_which_grids_regions_were_encoded(folders, tmp_path)
 @pytest.mark.usefixtures("all_grids")
 def test_grids_of_the_first_case_are_made_ready_before_it_is_read(folders, monkeypatch):
     write_case(folders[0] / "case.npz", (600, 800), [[10, 10, 29, 49]])
-    ready = threading.Event()
-    prepared = []
+    is_made = threading.Event()
+    made_with = []
 
-    class Prepares(FakeCompiledNetwork):
-        def prepare(self, grids):
-            prepared.append(list(grids))
-            ready.set()
+    class Told(FakeCompiledNetwork):
+        def __init__(self, model_dir, settings, *, grids):
+            super().__init__(model_dir, settings)
+            made_with.append(list(grids))
+            is_made.set()
 
     def read_late(path):
-        assert ready.wait(HANGS_AFTER_S)
+        assert is_made.wait(HANGS_AFTER_S)
         return read_case(path)
 
-    monkeypatch.setattr(segmenter, "CompiledNetwork", Prepares)
+    monkeypatch.setattr(segmenter, "CompiledNetwork", Told)
     monkeypatch.setattr(batch, "read_case", read_late)
+    monkeypatch.setattr(run_command, "planner_of", lambda *_: Planner())
     assert run(folders) == DONE
-    assert prepared[0] == [(128, 128)]
+    assert made_with == [[(128, 128)]]
 
 
 def test_a_first_case_that_cannot_be_read_fails_alone(folders, monkeypatch):

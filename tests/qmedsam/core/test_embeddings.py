@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -31,6 +33,9 @@ def assert_same(found: EncodedImage | None, expected: EncodedImage) -> None:
         np.testing.assert_array_equal(found.values[name], values)
 
 
+WHOLE = Region(0, 0, (99, 99), (256, 256))
+
+
 def part(z: int, top: int = 0) -> SliceRegion:
     return SliceRegion(z, Region(top, 0, (9, 9), (64, 64)))
 
@@ -40,7 +45,7 @@ def remembered(memory: EmbeddingMemory, *parts: SliceRegion) -> list[bool]:
 
 
 def test_as_many_whole_grids_are_remembered_as_asked_for():
-    memory = EmbeddingMemory(2, (256, 256))
+    memory = EmbeddingMemory(2, WHOLE)
     for z in range(3):
         memory.put(part(z), encoded(z, (256, 256)))
     assert remembered(memory, part(0), part(1), part(2)) == [False, True, True]
@@ -48,7 +53,7 @@ def test_as_many_whole_grids_are_remembered_as_asked_for():
 
 def test_of_smaller_grids_as_many_more_are_remembered():
     """A whole grid has the pixels of 16 of 64 x 64."""
-    memory, parts = EmbeddingMemory(1, (256, 256)), [part(0, top) for top in range(17)]
+    memory, parts = EmbeddingMemory(1, WHOLE), [part(0, top) for top in range(17)]
     for one in parts[:16]:
         memory.put(one, encoded(1, (64, 64)))
     assert all(remembered(memory, *parts[:16]))
@@ -60,7 +65,7 @@ def test_of_smaller_grids_as_many_more_are_remembered():
 
 
 def test_what_was_used_last_is_kept_and_what_is_put_again_counts_once():
-    memory = EmbeddingMemory(2, (64, 64))
+    memory = EmbeddingMemory(2, Region(0, 0, (99, 99), (64, 64)))
     for z in (0, 1):
         memory.put(part(z), encoded(z, (64, 64)))
     memory.put(part(1), encoded(5, (64, 64)))
@@ -74,8 +79,45 @@ def test_what_was_used_last_is_kept_and_what_is_put_again_counts_once():
     assert memory.slices() == {3, 4}
 
 
+def test_the_whole_slice_that_was_used_last_outlasts_regions():
+    memory = EmbeddingMemory(2, WHOLE)
+    wholes = [SliceRegion(z, WHOLE) for z in (0, 1)]
+    for whole in wholes:
+        memory.put(whole, encoded(1, (256, 256)))
+    for top in range(20):
+        memory.put(part(5, top), encoded(1, (64, 64)))
+    assert remembered(memory, *wholes) == [False, True]
+    assert sum(remembered(memory, *(part(5, top) for top in range(20)))) == 16
+    memory.put(part(6), encoded(1, (256, 256)))
+    memory.put(SliceRegion(7, WHOLE), encoded(1, (256, 256)))
+    assert remembered(memory, wholes[1], part(6)) == [False, True]
+
+
+def test_several_threads_remember_at_once():
+    memory, whole = EmbeddingMemory(1, WHOLE), SliceRegion(0, WHOLE)
+
+    def work(seed):
+        for top in np.random.default_rng(seed).integers(0, 30, 3000):
+            one = part(0, int(top))
+            memory.get(one)
+            memory.put(one, small)
+
+    small = encoded(1, (64, 64))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert sum(remembered(memory, *(part(0, top) for top in range(30)))) == 16
+    memory.put(whole, encoded(1, (256, 256)))
+    assert remembered(memory, whole) == [True]
+    assert memory.slices() == {0}
+
+
 def test_nothing_may_be_remembered():
-    memory = EmbeddingMemory(0, (256, 256))
+    memory = EmbeddingMemory(0, WHOLE)
     memory.put(part(0), encoded(0, (64, 64)))
     assert memory.slices() == set()
 

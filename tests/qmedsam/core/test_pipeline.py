@@ -9,6 +9,7 @@ from qmedsam.core.contract import grids_up_to
 from qmedsam.core.embeddings import EmbeddingMemory
 from qmedsam.core.pipeline import Pipeline
 from qmedsam.core.prompts import check_prompts
+from qmedsam.core.regions import Region
 from qmedsam.core.timing import Stopwatch
 from tests.conftest import FakeNetwork
 
@@ -56,7 +57,10 @@ def test_labels_of_regions_are_the_boxes():
 
 def test_what_is_seen_whole_is_encoded_ahead():
     network = FakeNetwork(grids_up_to(256))
-    pipeline, memory = pipeline_of(network, "whole"), EmbeddingMemory(1, (256, 256))
+    pipeline, memory = (
+        pipeline_of(network, "whole"),
+        EmbeddingMemory(1, Region(0, 0, IMAGE.shape, (256, 256))),
+    )
     pipeline.encode([IMAGE], 0, memory)
     found = pipeline.segment(IMAGE, check_prompts(IMAGE, BOXES), memory=memory)
     assert len(network.encoded) == 1

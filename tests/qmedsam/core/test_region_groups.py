@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qmedsam.core.contract import grids_up_to
-from qmedsam.core.planning import plan_regions
+from qmedsam.core.planning import REGION_GRIDS, plan_regions
 from qmedsam.core.region_rule import Prompted, RegionRule
 from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 
@@ -184,6 +184,41 @@ def test_few_grids_are_used_where_one_more_saves_little():
     }
     most = replace(RULE, few_boxes=1, many_boxes=2, most_grids=1)
     assert len({region.grid_hw for region in plan(boxes, (1000, 1000), rule=most).regions}) == 1
+
+
+SHIPPED = RegionRule()
+
+
+def test_a_group_that_sees_all_is_not_moved_to_a_rectangle():
+    """It would be on a square again, and be moved again."""
+    boxes = [
+        *([14, 21, 84, 85], [25, 86, 47, 99], [39, 45, 73, 55]),
+        *([85, 50, 116, 82], [83, 99, 101, 117], [5, 112, 25, 120]),
+    ]
+    found = plan(boxes, (150, 150), rule=SHIPPED, grids=REGION_GRIDS)
+    for region in found.regions:
+        if region.hw == (150, 150):
+            assert region.grid_hw[0] == region.grid_hw[1]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_plans_of_any_boxes_end_with_few_grids(seed):
+    random = np.random.default_rng(seed)
+    hw = tuple(int(side) for side in random.integers(57, 300, 2))
+    count = int(random.integers(2, 24))
+    low = (random.random((count, 2)) * 0.8 * hw[::-1]).astype(int)
+    sides = random.random((count, 2)) * np.where(random.random((count, 1)) < 0.2, 0.6, 0.15)
+    boxes = np.hstack([low, np.minimum(low + sides * hw[::-1], np.array(hw[::-1]) - 1)])
+    depth = int(random.integers(0, 6)) * int(random.integers(0, 2))
+    slices = np.sort(random.integers(0, depth + 1, (count, 2)), axis=1)
+    found = plan(boxes, hw, slices, rule=SHIPPED, grids=REGION_GRIDS)
+    assert len({region.grid_hw for region in found.regions}) <= SHIPPED.most_grids
+
+
+def test_a_box_that_sees_all_of_a_small_image_is_enlarged_as_others_are():
+    region = only_region([20, 20, 40, 40], (64, 64), rule=SHIPPED)
+    assert (region.hw, region.grid_hw) == ((64, 64), (128, 128))
+    assert only_region([5, 5, 55, 55], (64, 64), rule=SHIPPED).grid_hw == (64, 64)
 
 
 def test_where_enlarging_is_too_much_work_boxes_are_seen_as_they_are():

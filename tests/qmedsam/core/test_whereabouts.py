@@ -8,6 +8,7 @@ from qmedsam.core.contract import grids_up_to
 from qmedsam.core.encoding import Stop
 from qmedsam.core.planning import Planner
 from qmedsam.core.propagation import Visit
+from qmedsam.core.region_rule import RULE
 from qmedsam.core.regions import Region, RegionPlan
 from qmedsam.core.whereabouts import Whereabouts
 
@@ -75,3 +76,23 @@ def test_a_stop_is_parted_by_where_its_objects_are():
 def test_without_a_neighbour_to_follow_nothing_moves():
     visit = Visit(5, (0, 2))
     assert settled(whereabouts(), visit, [AT_THE_EDGE] * 2) == [(Stop(visit, LEFT), [0, 1])]
+
+
+def test_an_object_that_is_back_in_the_region_of_the_plan_is_looked_for_there():
+    found = whereabouts()
+    assert found.follow(0, 1, AT_THE_EDGE) != LEFT
+    far_right = np.float32([160, 60, 179, 79])
+    assert found.follow(0, 1, far_right) != LEFT
+    assert found.follow(0, 1, INSIDE) == LEFT
+
+
+def test_objects_that_move_take_no_more_grids_than_a_plan_may():
+    hw = (1000, 1000)
+    plan = RegionPlan((Region(0, 0, (64, 64), (64, 64)),), (0,) * 5)
+    found = Whereabouts(plan, PLANNER, hw)
+    boxes = np.float32(
+        [[500, 500, 509, 509], [500, 500, 579, 579], [500, 500, 559, 559], [400, 300, 419, 449]]
+    )
+    assert len({PLANNER.alone(box, hw).grid_hw for box in boxes} | {(64, 64)}) > RULE.most_grids
+    grids = {found.follow(index, 1, box).grid_hw for index, box in enumerate(boxes)} | {(64, 64)}
+    assert len(grids) == RULE.most_grids

@@ -92,6 +92,12 @@ def test_crops_on_a_grid_hold_what_the_whole_does():
             np.testing.assert_allclose(one, logits[rows, columns], atol=1e-3)
 
 
+def is_ready(network, grid_hw) -> bool:
+    """Say whether an image of a grid can be encoded without waiting for the compiler."""
+    parts = network._parts.get(grid_hw, [])
+    return bool(parts) and all(part.done() and part.exception() is None for part in parts)
+
+
 def test_images_of_several_grids_are_decoded_in_turns():
     network = CompiledNetwork(default_model_dir("int8"), Settings(precision="f32"))
     grids = [WHOLE, SMALL, (64, 256)]
@@ -109,13 +115,13 @@ def test_images_of_several_grids_are_decoded_in_turns():
 def test_a_grid_is_compiled_when_it_is_first_used(compiled_names):
     network = CompiledNetwork(default_model_dir("float"), Settings(precision="f32"))
     network.wait()
-    assert network.is_ready(WHOLE)
-    assert not network.is_ready(SMALL)
+    assert is_ready(network, WHOLE)
+    assert not is_ready(network, SMALL)
     assert {name for name, _ in compiled_names} == {"encoder", "encoder_rest", "decoder-open"}
     compiled_names.clear()
     for _ in range(2):
         network.encode(squares_on(SMALL)[0])
-    assert network.is_ready(SMALL)
+    assert is_ready(network, SMALL)
     assert {name for name, _ in compiled_names} == {"encoder-64x64", "encoder_rest-64x64"}
     assert len(compiled_names) == 2
 
@@ -124,11 +130,19 @@ def test_only_the_grids_that_are_asked_for_are_compiled(compiled_names):
     network = CompiledNetwork(
         default_model_dir("float"), Settings(precision="f32"), grids=[SMALL, (64, 128)]
     )
-    assert network.is_ready(SMALL)
-    assert network.is_ready((64, 128))
-    assert not network.is_ready(WHOLE)
+    assert is_ready(network, SMALL)
+    assert is_ready(network, (64, 128))
+    assert not is_ready(network, WHOLE)
     network.wait()
     assert "encoder" not in dict(compiled_names)
+
+
+def test_more_grids_than_stay_ready_are_compiled_once_each(compiled_names):
+    grids = [(64, 64), (64, 128), (128, 64), (128, 128)]
+    network = CompiledNetwork(default_model_dir("int8"), Settings(precision="f32"), grids=grids)
+    network.wait()
+    names = [name for name, _ in compiled_names]
+    assert len(names) == len(set(names)) == 2 * len(grids) + 1
 
 
 def test_what_is_prepared_by_several_threads_is_compiled_once(compiled_names):
@@ -137,7 +151,7 @@ def test_what_is_prepared_by_several_threads_is_compiled_once(compiled_names):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(network.prepare, [[SMALL]] * 32))
     network.wait()
-    assert network.is_ready(SMALL)
+    assert is_ready(network, SMALL)
     assert len(compiled_names) == 3
 
 
@@ -183,14 +197,14 @@ def test_of_other_grids_those_not_used_for_longest_make_room():
         network.encode(squares_on(grid_hw)[0])
     network.prepare([grids[3]])
     network.wait()
-    assert [grid_hw for grid_hw in grids if network.is_ready(grid_hw)] == [
+    assert [grid_hw for grid_hw in grids if is_ready(network, grid_hw)] == [
         grids[0],
         grids[2],
         grids[3],
     ]
     network.prepare(grids)
     network.wait()
-    assert all(network.is_ready(grid_hw) for grid_hw in grids)
+    assert all(is_ready(network, grid_hw) for grid_hw in grids)
 
 
 def test_a_grid_that_fails_is_tried_again(tmp_path):
@@ -203,7 +217,7 @@ def test_a_grid_that_fails_is_tried_again(tmp_path):
     image = squares_on(SMALL)[0]
     with pytest.raises(ModelError, match=r"encoder_rest\.bin must have SHA-256"):
         network.encode(image)
-    assert not network.is_ready(SMALL)
+    assert not is_ready(network, SMALL)
     (folder / "kept").rename(folder / "encoder_rest.bin")
     assert network.encode(image).grid_hw == SMALL
 
