@@ -16,6 +16,7 @@ from pydantic import (
     ValidationError,
 )
 
+from qmedsam.config import Regions
 from training.data.augment import Augmentation
 from training.data.sampler import SLICE_RULE_TEXT, is_slice_rule
 from training.quantization.config import Part, QuantConfig
@@ -132,10 +133,13 @@ class ValidationSettings(CheckedSettings):
     Attributes:
         slices_per_volume: evenly among those with objects.
         objects_per_image: most objects scored on an image.
+        regions: what the network sees, as in serving: `auto` the regions round the boxes, `whole`
+            the whole image.
     """
 
     slices_per_volume: PositiveInt = 4
     objects_per_image: PositiveInt = 8
+    regions: Regions = "whole"
 
 
 class Recipe(CheckedSettings):

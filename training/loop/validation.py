@@ -1,8 +1,8 @@
 """The score that every epoch is validated by: DSC on a fixed choice of slices, by modality.
 
-Prompts and masks are as in serving, where `fixed` is the volume prompt: each slice gets the box of
-the file, logits are brought to the original image and thresholded there. Several processes share
-the cases, and the score is the same.
+Prompts, regions and masks are as in serving, where `fixed` is the volume prompt: each slice gets
+the box of the file, logits are brought to the original image and thresholded there. Several
+processes share the cases, and the score is the same.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qmedsam.core.geometry import Boxes, Mask, ModelFrame
+from qmedsam.config import Regions
+from qmedsam.core.geometry import Boxes, Mask, clip_boxes
+from qmedsam.core.planning import REGION_GRIDS, Planner
 from qmedsam.core.postprocess import logits_to_patch
-from qmedsam.core.preprocess import preprocess_image
+from qmedsam.core.preprocess import preprocess_to_frame
+from qmedsam.core.regions import Region
+from training.data.augment import Scene
 from training.data.dataset import make_scene, present_objects
 from training.data.index import DataIndex
 from training.data.volumes import VolumeCache
@@ -34,17 +38,20 @@ CACHE_BYTES = 256 << 20
 
 @dataclass(frozen=True, eq=False)
 class ValidationSlice:
-    """One slice to be scored.
+    """A slice to be scored, or the objects of one region of it.
 
     Attributes:
-        image: (1, 3, S, S) float32, model frame.
-        boxes: (N, 4), model frame.
+        z: the slice; 0 of an image.
+        region: of the slice, that is seen.
+        image: (1, 3, h, w) float32, of the region's grid.
+        boxes: (N, 4), on that grid.
         masks: N of (H, W), in the original image.
     """
 
     modality: str
     case: str
-    frame: ModelFrame
+    z: int
+    region: Region
     image: NDArray[np.float32]
     boxes: Boxes
     masks: tuple[Mask, ...]
@@ -68,17 +75,18 @@ def validation_slices(
             data = cache.read_slice(root / entry.path, z)
             objects = _evenly(present_objects(data).tolist(), settings.objects_per_image)
             scene = make_scene(data, np.array(objects))
-            frame = ModelFrame.square(scene.hw, image_size)
-            chosen.append(
-                ValidationSlice(
-                    modality,
-                    entry.path,
-                    frame,
-                    preprocess_image(scene.image, image_size),
-                    frame.boxes_to_model(scene.file_boxes),
-                    tuple(scene.labels == label for label in objects),
+            for region, rows in _regions_of(scene, settings.regions, image_size):
+                chosen.append(
+                    ValidationSlice(
+                        modality,
+                        entry.path,
+                        z,
+                        region,
+                        preprocess_to_frame(region.cut(scene.image), region.frame),
+                        region.boxes_to_model(scene.file_boxes[rows]),
+                        tuple(scene.labels == objects[row] for row in rows),
+                    )
                 )
-            )
     return chosen
 
 
@@ -96,22 +104,37 @@ def validate(
         autocast: that the network runs in.
     """
     device = next(network.parameters()).device
-    by_case: dict[tuple[str, str], list[float]] = {}
+    by_slice: dict[tuple[str, str, int], list[float]] = {}
     for item in slices:
         image = torch.from_numpy(item.image).to(device, memory_format=torch.channels_last)
         boxes = torch.from_numpy(item.boxes).to(device)
         with autocast:
             logits = network(image, boxes).float().cpu().numpy()
-        scores = [
-            dsc(logits_to_patch(one, item.frame).whole(item.frame.original_hw), mask)
-            for one, mask in zip(logits, item.masks, strict=True)
-        ]
-        by_case.setdefault((item.modality, item.case), []).append(float(np.mean(scores)))
+        found = by_slice.setdefault((item.modality, item.case, item.z), [])
+        for one, mask in zip(logits, item.masks, strict=True):
+            patch = logits_to_patch(one, item.region.frame)
+            in_image = patch.moved(item.region.top, item.region.left)
+            found.append(dsc(in_image.whole((mask.shape[0], mask.shape[1])), mask))
+    by_case: dict[tuple[str, str], list[float]] = {}
+    for (modality, case, _), scores in by_slice.items():
+        by_case.setdefault((modality, case), []).append(float(np.mean(scores)))
     own = [(modality, statistics.fmean(scores)) for (modality, _), scores in by_case.items()]
     by_modality: dict[str, list[float]] = {}
     for modality, score in sorted(itertools.chain.from_iterable(from_all(own))):
         by_modality.setdefault(modality, []).append(score)
     return {modality: statistics.fmean(scores) for modality, scores in by_modality.items()}
+
+
+def _regions_of(scene: Scene, regions: Regions, image_size: int) -> list[tuple[Region, list[int]]]:
+    """Return the regions of the objects of a slice, and the rows of the objects in each."""
+    square = image_size, image_size
+    grids = REGION_GRIDS if square in REGION_GRIDS else (square,)
+    planner = Planner(regions, square, grids)
+    plan = planner.plan_image(clip_boxes(scene.file_boxes, scene.hw), scene.hw)
+    rows_of: dict[Region, list[int]] = {}
+    for row, place in enumerate(plan.of_object):
+        rows_of.setdefault(plan.regions[place], []).append(row)
+    return list(rows_of.items())
 
 
 def _evenly(values: Sequence[int], most: int) -> list[int]:

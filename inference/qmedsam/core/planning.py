@@ -8,7 +8,7 @@ import numpy as np
 
 from ..config import Regions
 from .contract import LITE_MEDSAM_IMAGE_SIZE, Grid, grids_up_to
-from .geometry import Box
+from .geometry import Box, Boxes
 from .prompts import Prompts
 from .propagation import boxes_2d
 from .region_groups import Chooser, Group, by_grid
@@ -75,11 +75,17 @@ class Planner:
         self, box: Box, original_hw: tuple[int, int], grids: tuple[Grid, ...] | None = None
     ) -> Region:
         """Return the region of one (4,) box, on one of some grids or of all."""
+        return self.plan_image(box[None], original_hw, grids).regions[0]
+
+    def plan_image(
+        self, boxes: Boxes, original_hw: tuple[int, int], grids: tuple[Grid, ...] | None = None
+    ) -> RegionPlan:
+        """Choose the regions of (N, 4) boxes, N at least 1, that lie inside an image."""
         if self.is_whole:
-            return self.whole(original_hw)
-        one_slice = np.zeros((1, 2), dtype=np.int64)
-        prompted = Prompted(box[None], one_slice, original_hw, grids or self._region_grids)
-        return plan_regions(prompted).regions[0]
+            return RegionPlan((self.whole(original_hw),), (0,) * len(boxes))
+        one_slice = np.zeros((len(boxes), 2), dtype=np.int64)
+        prompted = Prompted(boxes, one_slice, original_hw, grids or self._region_grids)
+        return plan_regions(prompted)
 
     @property
     def _region_grids(self) -> tuple[Grid, ...]:

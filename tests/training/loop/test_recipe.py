@@ -73,7 +73,7 @@ NOWHERE_DEFAULT = Recipe(
         ema_decay=0.5,
     ),
     schedule=ScheduleSettings(warmup_epochs=2, annealing_epochs=3),
-    validation=ValidationSettings(slices_per_volume=1, objects_per_image=2),
+    validation=ValidationSettings(slices_per_volume=1, objects_per_image=2, regions="auto"),
 )
 
 

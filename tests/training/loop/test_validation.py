@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="training/requirements.txt is not installed"
 import torch
 from torch import Tensor, nn
 
-from qmedsam.core.geometry import ModelFrame
+from qmedsam.core.regions import Region
 from tests.conftest import FakeNetwork
 from training.data.index import build_index
 from training.loop import validation
@@ -35,7 +35,7 @@ class BoxNetwork(nn.Module):
     def forward(self, image: Tensor, boxes: Tensor) -> Tensor:
         autocast = torch.is_autocast_enabled("cpu")
         self.calls.append((tuple(image.shape), autocast, torch.is_grad_enabled()))
-        logits = torch.from_numpy(FakeNetwork().draw(boxes.numpy()))
+        logits = torch.from_numpy(FakeNetwork().draw(boxes.numpy(), tuple(image.shape[2:])))
         return logits.to(torch.bfloat16) if autocast else logits
 
 
@@ -83,7 +83,7 @@ def edges_of(boxes):
     return np.array(boxes, dtype=np.float32) + np.float32([-0.5, -0.5, 0.5, 0.5])
 
 
-def slice_of(modality, case, *hits):
+def slice_of(modality, case, *hits, z=0):
     """A slice of 256x256 with objects that are drawn as they are, or elsewhere."""
     boxes, masks = [], []
     for place, is_hit in enumerate(hits):
@@ -93,7 +93,8 @@ def slice_of(modality, case, *hits):
     return ValidationSlice(
         modality,
         case,
-        ModelFrame.square((SIZE, SIZE), SIZE),
+        z,
+        Region(0, 0, (SIZE, SIZE), (SIZE, SIZE)),
         np.zeros((1, 3, SIZE, SIZE), dtype=np.float32),
         edges_of(boxes),
         tuple(masks),
@@ -118,6 +119,21 @@ def test_perfect_masks_score_one_whatever_the_size_of_the_image(tmp_path):
     assert validate(BoxNetwork(), slices, nullcontext()) == {"CT": 1, "US": 1, "XRay": 1}
 
 
+def test_by_regions_objects_are_seen_on_grids_and_score_as_one_slice(tmp_path):
+    boxes = [[20, 10, 59, 49], [700, 500, 739, 539], [710, 510, 730, 530]]
+    save_image(tmp_path / "US" / "large.npz", (600, 800), boxes)
+    settings = ValidationSettings(regions="auto")
+    slices = validation_slices(tmp_path, build_index(tmp_path), settings, SIZE)
+    assert [item.image.shape for item in slices] == [(1, 3, 128, 128)] * 3
+    assert [len(item.boxes) for item in slices] == [1, 1, 1]
+    # Of the second object the third covers a part in the labels.
+    network = BoxNetwork()
+    covered = 2 * (40 * 40 - 21 * 21) / (2 * 40 * 40 - 21 * 21)
+    found = validate(network, slices, nullcontext())
+    assert found == {"US": pytest.approx((1 + covered + 1) / 3, abs=0.01)}
+    assert {shape for shape, *_ in network.calls} == {(1, 3, 128, 128)}
+
+
 def test_a_missed_object_counts_nothing_and_half_a_mask_two_thirds():
     missed = slice_of("US", "a", True, False)
     assert validate(BoxNetwork(), [missed], nullcontext()) == {"US": pytest.approx(0.5)}
@@ -129,10 +145,10 @@ def test_a_missed_object_counts_nothing_and_half_a_mask_two_thirds():
 def test_means_are_over_objects_then_slices_then_cases():
     slices = [
         slice_of("MR", "MR/a", True, False),  # 1/2
-        slice_of("MR", "MR/a", True),  # 1; the case 3/4
+        slice_of("MR", "MR/a", True, z=1),  # 1; the case 3/4
         slice_of("MR", "MR/b", False, False, False),  # 0
         slice_of("CT", "CT/a", True, True),
-        slice_of("CT", "CT/a", False),  # 1/2
+        slice_of("CT", "CT/a", False, z=7),  # 1/2
     ]
     scores = validate(BoxNetwork(), slices, nullcontext())
     # Over the seven objects of MR it would be 2/6, over its three slices 1/2.
@@ -209,7 +225,7 @@ def test_the_choice_is_the_same_every_time(tmp_path):
     once, again = read(tmp_path, 3, 1), read(tmp_path, 3, 1)
     assert len(once) == len(again) == 4
     for one, other in zip(once, again, strict=True):
-        assert (one.case, one.frame) == (other.case, other.frame)
+        assert (one.case, one.region) == (other.case, other.region)
         np.testing.assert_array_equal(one.image, other.image)
         np.testing.assert_array_equal(one.boxes, other.boxes)
         np.testing.assert_array_equal(one.masks, other.masks)
@@ -223,7 +239,7 @@ def test_a_slice_is_prompted_by_the_box_of_the_volume(tmp_path):
     large, small = read(tmp_path)
     # Pixels are four times as large in the model frame: 8 * 4 - 1/2 to (23 + 1) * 4 - 1/2.
     assert large.boxes.tolist() == small.boxes.tolist() == [[31.5, 63.5, 95.5, 127.5]]
-    assert small.frame == ModelFrame.square((64, 64), SIZE)
+    assert small.region == Region(0, 0, (64, 64), (SIZE, SIZE))
     assert (large.masks[0].sum(), small.masks[0].sum()) == (256, 16)
     assert large.masks[0].shape == (64, 64)
     assert large.image.shape == (1, 3, SIZE, SIZE)
