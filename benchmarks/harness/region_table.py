@@ -14,7 +14,11 @@ from training.scoring.scores import ScoredCase, by_modality, mean_of_cases
 SETTINGS: tuple[Regions, ...] = ("whole", "auto")  # before and after
 MODE: Mode = "correct"
 METRICS = ("dsc", "nsd")
-HEADER = ("modality", "cases", "DSC", "regions", "change", "NSD", "regions", "change")
+HEADER = (
+    *("modality", "cases"),
+    *("DSC", "regions", "change", "NSD", "regions", "change"),
+    *("GMACs", "regions"),
+)
 Gmacs = Mapping[str, Mapping[str, float]]  # by setting, and by modality and name of the case
 Scored = Mapping[str, Sequence[ScoredCase]]  # by setting, in one order
 
@@ -53,7 +57,7 @@ def region_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
         for key in (*METRICS, "gmacs")
     }
     cells.append(["mean of rows", "", *_cells(mean)])
-    return markdown_table([*HEADER, "GMACs", "regions"], cells)
+    return markdown_table(HEADER, cells)
 
 
 def _mean(cases: Sequence[ScoredCase], modality: str, metric: str) -> float:
