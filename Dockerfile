@@ -33,12 +33,8 @@ COPY models models
 # The user below cannot write bytecode, so it is made here.
 RUN python -m compileall -q inference \
     && mkdir cache \
-    && python -c "from pathlib import Path; from qmedsam import Segmenter, Settings; \
-from qmedsam.core.planning import REGION_GRIDS; \
-cache = Path('cache').resolve(); \
-Segmenter(settings=Settings(cache_dir=cache, regions='whole')).close(); \
-network = Segmenter(settings=Settings(cache_dir=cache)).network; \
-network.prepare(REGION_GRIDS); network.wait()" \
+    && python -c "from pathlib import Path; from qmedsam import Settings, segmenter; \
+segmenter.fill_cache(Settings(cache_dir=Path('cache').resolve()))" \
     && set -- cache/*/*.blob && test "$#" = 20 \
     && chmod -R a+rX cache
 

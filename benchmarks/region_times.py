@@ -24,11 +24,10 @@ from benchmarks.harness.process import SERVICES, Finished, run_predict_script
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from benchmarks.harness.region_table import SETTINGS
 from benchmarks.harness.table8 import CT, SPECS, CaseSpec, build_case
-from qmedsam import Segmenter
+from qmedsam import segmenter
 from qmedsam.batch.cases import read_case
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.config import Regions
-from qmedsam.core.planning import REGION_GRIDS
 from qmedsam.options import add_model_options, read_settings
 
 LESION = CaseSpec("3DBox_CT_lesion", (72, 512, 512), 1, CT, (None, 0.0))
@@ -46,15 +45,11 @@ def build(spec: CaseSpec, data: Path, path: Path) -> None:
 
 
 def fill_cache(cache: Path, service: str) -> None:
-    """Compile what either setting may need, as the image does when it is built."""
-    options = ["--cache-dir", str(cache), *SERVICES[service]]
+    """Compile what either setting may need, as the container's image does when it is built."""
     parser = argparse.ArgumentParser()
     add_model_options(parser)
-    for regions in SETTINGS:
-        settings = read_settings(parser.parse_args([*options, "--regions", regions]))
-        network = Segmenter(settings=settings).network
-        network.prepare([grid_hw for grid_hw in REGION_GRIDS if grid_hw in network.grids])
-        network.wait()
+    options = ["--cache-dir", str(cache), *SERVICES[service]]
+    segmenter.fill_cache(read_settings(parser.parse_args(options)))
 
 
 def time_case(

@@ -6,15 +6,17 @@ The command uses it, and so may any Python program.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .config import Settings
+from .config import REGIONS, Settings
 from .core.contract import Grid
 from .core.embeddings import EmbeddingMemory
 from .core.pipeline import Pipeline
+from .core.planning import REGION_GRIDS
 from .core.postprocess import LabelMap
 from .core.prompts import check_pixels, label_map_shape
 from .model.network import CompiledNetwork
@@ -134,3 +136,19 @@ class Segmenter(ClosedAtTheEnd):
     def close(self) -> None:
         """Wait until nothing is being compiled any more, and the cache is filled."""
         self.network.wait()
+
+
+def fill_cache(settings: Settings) -> None:
+    """Compile all that any case may need, by regions and by whole images, into the cache folder.
+
+    Args:
+        settings: of the processes that will read the cache; `cache_dir` is set.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+    """
+    for regions in REGIONS:
+        network = Segmenter(settings=replace(settings, regions=regions)).network
+        for grid_hw in (grid_hw for grid_hw in REGION_GRIDS if grid_hw in network.grids):
+            network.prepare([grid_hw])
+        network.wait()

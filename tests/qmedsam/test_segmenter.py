@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from qmedsam import Segmenter, Settings
+from qmedsam import segmenter as segmenter_module
 
 pytestmark = pytest.mark.model
 
@@ -49,3 +52,16 @@ def test_a_square_on_a_small_image_comes_out_as_the_square(segmenter, side, firs
 def test_an_object_of_few_pixels_comes_out_as_these(segmenter, side, first, last):
     image, mask = square(side, first, last)
     np.testing.assert_array_equal(segment(segmenter, image, first, last), mask)
+
+
+def test_a_filled_cache_has_what_whole_images_and_regions_need(tmp_path, monkeypatch):
+    grids = [(64, 64), (256, 256)]
+    monkeypatch.setattr(segmenter_module, "REGION_GRIDS", grids)
+    settings = Settings(variant="float", precision="f32", cache_dir=tmp_path)
+    segmenter_module.fill_cache(settings)
+    filled = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.blob")}
+    assert len(filled) == 8  # two parts of an encoder on each grid, two decoders, their positions
+    for regions in ("whole", "auto"):
+        one = replace(settings, regions=regions)
+        Segmenter(settings=one, grids=grids if regions == "auto" else ()).close()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.blob")} == filled

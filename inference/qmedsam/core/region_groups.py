@@ -90,7 +90,7 @@ class Chooser:
         sides = stop - low
         longest = sides.max(axis=1)
         extents = np.minimum(sides + (rule.context - 1) * longest[:, None], self._hw)
-        self._sees_all = (sides / self._hw).max(axis=1) > rule.whole_share
+        self._sees_all = longest > rule.whole_share * self._hw.max()
         self._is_small = bool(rule.small_px[0] <= self._hw.max() <= rule.small_px[1])
         self._sees_all |= self._is_small
         extents[self._sees_all] = self._hw

@@ -38,8 +38,8 @@ class RegionRule:
 
     Attributes:
         context: sides of a box that its region has, at least.
-        whole_share: of the image; round a longer box the whole image is seen, on a square as the
-            network was trained to, near its own resolution.
+        whole_share: of the image's longer side; round a longer box the whole image is seen, on a
+            square as the network was trained to, near its own resolution.
         small_px: an image whose longer side is in this range is seen whole, on the largest square.
         wanted_px: a box is enlarged until it is so long on the grid,
         largest_enlargement: but by this factor at most,

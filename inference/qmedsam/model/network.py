@@ -34,13 +34,13 @@ from ..core.contract import (
 from ..core.crops import Crop, crop_pixels, whole_crop
 from ..core.embeddings import EncodedImage
 from ..core.geometry import Boxes
+from ..system.memory import automatic_encoders
 from .compiling import Compiled, Compiler, GraphFile
 from .grids import encoder_on_grid
 from .manifest import Manifest, read_manifest
 from .positions import POSITION_NAMES, Positions, open_pixels, resampled
 from .runtime import openvino
 
-MOST_ENCODERS = 3  # that stay ready; one takes 80 to 190 MB with int8 weights
 OPEN_DECODER = "decoder-open"  # name of a decoder of all grids
 
 
@@ -67,6 +67,7 @@ class CompiledNetwork:
     ) -> None:
         self.manifest = read_manifest(model_dir)
         whole_grid = self.manifest.whole_grid
+        self._most_encoders = automatic_encoders()
         self._grids = (whole_grid,) if settings.regions == "whole" else self.manifest.grids
         self._compiler = Compiler(model_dir, self.manifest, settings)
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
@@ -82,6 +83,7 @@ class CompiledNetwork:
         self._check(wanted)
         if len(self._grids) == 1:
             wanted = self._grids
+        wanted = wanted[: self._most_encoders]
         try:
             self._begin(wanted)
             self._decoder = self._compile(_decoder_graph(self._grids))
@@ -116,17 +118,18 @@ class CompiledNetwork:
     def prepare(self, grids: Sequence[Grid]) -> None:
         """Begin to compile the encoders for grids, unless that was begun before; returns at once.
 
-        Of other grids those that were not used for longest make room; nothing may be encoded
-        meanwhile.
+        Of more than may stay ready the first are begun. Of other grids those that were not used for
+        longest make room; nothing may be encoded meanwhile.
 
         Raises:
             ValueError: the model cannot encode such a grid.
         """
         self._check(grids)
+        wanted = grids[: self._most_encoders]
         with self._lock:
-            self._begin(grids)
+            self._make_room(wanted)
+            self._begin(wanted)
             self._store()
-            self._let_go(kept=grids)
 
     def wait(self) -> None:
         """Return when nothing is being compiled any more, and the cache is filled."""
@@ -200,9 +203,9 @@ class CompiledNetwork:
                 parts = [self._compile(graph) for graph in graphs]
             self._parts[grid_hw] = parts
 
-    def _let_go(self, kept: Sequence[Grid]) -> None:
-        others = [grid_hw for grid_hw in self._parts if grid_hw not in kept]
-        for grid_hw in others[: max(0, len(self._parts) - MOST_ENCODERS)]:
+    def _make_room(self, wanted: Sequence[Grid]) -> None:
+        others = [grid_hw for grid_hw in self._parts if grid_hw not in wanted]
+        for grid_hw in others[: max(0, len(others) + len(wanted) - self._most_encoders)]:
             del self._parts[grid_hw]
             self._encoders.pop(grid_hw, None)
 

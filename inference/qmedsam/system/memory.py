@@ -10,9 +10,13 @@ import resource
 
 from . import cgroups
 
-# What the float model takes in f32 with one box in a batch, the case itself left out. Each further
-# grid of a case takes an encoder more (docs/decisions.md).
+# What the float model takes in f32 with one box in a batch, the case itself left out.
 BASE_BYTES = 500 << 20
+# What it takes more for each further grid whose encoder stays ready (docs/decisions.md), and the
+# share of what the limit leaves beside the model that such encoders may take.
+ENCODER_BYTES = 260 << 20
+ENCODERS_SHARE = 0.4
+MOST_ENCODERS = 3
 # Growth of resident memory per box in a batch, measured on the exported decoder in f32.
 DECODER_BYTES_PER_BOX = 40 << 20
 # By precision: larger batches are little quicker for their memory (docs/decisions.md).
@@ -49,6 +53,15 @@ def automatic_box_batch_size(precision: str) -> int:
     """
     boxes = _beside_the_model_bytes() // (2 * DECODER_BYTES_PER_BOX)
     return max(1, min(LARGEST_BOX_BATCH[precision], boxes))
+
+
+def automatic_encoders() -> int:
+    """Return for how many grids the encoders may stay ready so that the memory limit is kept.
+
+    Masks do not depend on it: a grid whose encoder had to make room is compiled anew.
+    """
+    further = int(_beside_the_model_bytes() * ENCODERS_SHARE) // ENCODER_BYTES
+    return min(MOST_ENCODERS, 1 + further)
 
 
 def peak_memory_bytes() -> int:

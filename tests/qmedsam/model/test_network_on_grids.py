@@ -23,9 +23,10 @@ from qmedsam.core.contract import (
     grids_up_to,
 )
 from qmedsam.core.crops import Crop, crop_around
+from qmedsam.model import network as network_module
 from qmedsam.model.compiling import Compiler
 from qmedsam.model.manifest import file_sha256, read_manifest
-from qmedsam.model.network import MOST_ENCODERS, CompiledNetwork
+from qmedsam.model.network import CompiledNetwork
 from qmedsam.model.runtime import openvino, ops
 from qmedsam.model.variant import default_model_dir
 
@@ -137,12 +138,12 @@ def test_only_the_grids_that_are_asked_for_are_compiled(compiled_names):
     assert "encoder" not in dict(compiled_names)
 
 
-def test_more_grids_than_stay_ready_are_compiled_once_each(compiled_names):
+def test_of_more_grids_than_stay_ready_the_first_are_compiled_once_each(compiled_names):
     grids = [(64, 64), (64, 128), (128, 64), (128, 128)]
     network = CompiledNetwork(default_model_dir("int8"), Settings(precision="f32"), grids=grids)
     network.wait()
     names = [name for name, _ in compiled_names]
-    assert len(names) == len(set(names)) == 2 * len(grids) + 1
+    assert len(names) == len(set(names)) == 2 * 3 + 1
 
 
 def test_what_is_prepared_by_several_threads_is_compiled_once(compiled_names):
@@ -193,7 +194,7 @@ def test_an_image_of_no_grid_is_refused(grid_hw):
 def test_of_other_grids_those_not_used_for_longest_make_room():
     grids = [(64, 64), (64, 128), (128, 64), (128, 128)]
     network = CompiledNetwork(default_model_dir("int8"), Settings(precision="f32"), grids=[])
-    for grid_hw in (*grids[:MOST_ENCODERS], grids[0]):
+    for grid_hw in (*grids[:3], grids[0]):
         network.encode(squares_on(grid_hw)[0])
     network.prepare([grids[3]])
     network.wait()
@@ -204,7 +205,21 @@ def test_of_other_grids_those_not_used_for_longest_make_room():
     ]
     network.prepare(grids)
     network.wait()
-    assert all(is_ready(network, grid_hw) for grid_hw in grids)
+    assert [is_ready(network, grid_hw) for grid_hw in grids] == [True, True, True, False]
+
+
+def test_where_memory_is_short_grids_take_turns_and_embeddings_are_the_same(monkeypatch):
+    grids = [(64, 64), (64, 128), (128, 64)]
+    settings = Settings(precision="f32")
+    roomy = CompiledNetwork(default_model_dir("int8"), settings, grids=grids)
+    monkeypatch.setattr(network_module, "automatic_encoders", lambda: 1)
+    tight = CompiledNetwork(default_model_dir("int8"), settings, grids=grids)
+    for grid_hw in (*grids, *grids):
+        image = squares_on(grid_hw)[0]
+        expected, found = roomy.encode(image), tight.encode(image)
+        for name, values in expected.values.items():
+            np.testing.assert_array_equal(found.values[name], values)
+        assert [is_ready(tight, one) for one in grids] == [one == grid_hw for one in grids]
 
 
 def test_a_grid_that_fails_is_tried_again(tmp_path):

@@ -74,6 +74,12 @@ def test_the_box_batch_size_follows_the_memory_limit(monkeypatch, limit, expecte
     assert memory.automatic_box_batch_size("f32") == min(expected, memory.LARGEST_BOX_BATCH["f32"])
 
 
+@pytest.mark.parametrize(("limit", "expected"), [(GIB // 4, 1), (GIB, 1), (4 * GIB, 3)])
+def test_how_many_encoders_stay_ready_follows_the_memory_limit(monkeypatch, limit, expected):
+    monkeypatch.setattr(memory, "memory_limit_bytes", lambda: limit)
+    assert memory.automatic_encoders() == expected
+
+
 @pytest.mark.parametrize(
     ("limit", "fits"), [(GIB, (287, 512, 512)), (8 * GIB, (2000, 800, 800)), (GIB // 4, (0,))]
 )
