@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from benchmarks.harness.predictions import Method, Predict
 from qmedsam import Segmenter, Settings
 from qmedsam.batch.cases import Case
 from qmedsam.core.contract import MANIFEST_FILE
+from qmedsam.core.region_rule import RULE
 from qmedsam.model.variant import default_model_dir
 from training.baseline import Baseline
 from training.checkpoint import DEFAULT_PATH, load_lite_medsam
@@ -32,7 +34,7 @@ def service_method(
     """Return the service.
 
     Args:
-        settings: precision and volume prompt; they are in the key.
+        settings: precision, volume prompt and regions; they are in the key, and the rule of these.
         title: heads its column.
         model: names a model that does not ship, in the key.
         model_dir: folder of it; None takes the one that ships.
@@ -45,6 +47,8 @@ def service_method(
     variant = "" if model_dir else settings.variant
     words = ["service", model, variant, settings.precision, settings.volume_prompt]
     words.append(settings.regions)
+    if settings.regions == "auto":  # label maps by other rules are not kept
+        words.append(hashlib.sha256(repr(RULE).encode()).hexdigest()[:8])
     key = "-".join(word.replace(",", "").replace(" ", "-") for word in words if word)
     weights = (model_dir or default_model_dir(settings.variant)) / MANIFEST_FILE
     return Method(key, title, weights, load)

@@ -16,7 +16,6 @@ from .config import REGIONS, Settings
 from .core.contract import Grid
 from .core.embeddings import EmbeddingMemory
 from .core.pipeline import Pipeline
-from .core.planning import REGION_GRIDS
 from .core.postprocess import LabelMap
 from .core.prompts import check_pixels, label_map_shape
 from .model.network import CompiledNetwork
@@ -148,7 +147,8 @@ def fill_cache(settings: Settings) -> None:
         ModelError: the model cannot be loaded.
     """
     for regions in REGIONS:
-        network = Segmenter(settings=replace(settings, regions=regions)).network
-        for grid_hw in (grid_hw for grid_hw in REGION_GRIDS if grid_hw in network.grids):
+        segmenter = Segmenter(settings=replace(settings, regions=regions))
+        network, planner = segmenter.network, segmenter.pipeline.planner
+        for grid_hw in planner.region_grids:
             network.prepare([grid_hw])
         network.wait()

@@ -9,6 +9,7 @@ import pytest
 
 from qmedsam import Segmenter, Settings
 from qmedsam import segmenter as segmenter_module
+from qmedsam.core import planning
 
 pytestmark = pytest.mark.model
 
@@ -56,7 +57,7 @@ def test_an_object_of_few_pixels_comes_out_as_these(segmenter, side, first, last
 
 def test_a_filled_cache_has_what_whole_images_and_regions_need(tmp_path, monkeypatch):
     grids = [(64, 64), (256, 256)]
-    monkeypatch.setattr(segmenter_module, "REGION_GRIDS", grids)
+    monkeypatch.setattr(planning, "REGION_GRIDS", grids)
     settings = Settings(variant="float", precision="f32", cache_dir=tmp_path)
     segmenter_module.fill_cache(settings)
     filled = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.blob")}

@@ -1,7 +1,8 @@
 """The score that every epoch is validated by: DSC on a fixed choice of slices, by modality.
 
-Prompts, regions and masks are as in serving, where `fixed` is the volume prompt: each slice gets
-the box of the file, logits are brought to the original image and thresholded there. Several
+Prompts and masks are as in serving, where `fixed` is the volume prompt: each slice gets the box of
+the file, logits are brought to the original image and thresholded there. Regions are those of the
+slice alone, where serving plans a volume as a whole. Several
 processes share the cases, and the score is the same.
 """
 
@@ -21,10 +22,9 @@ from numpy.typing import NDArray
 from qmedsam.config import Regions
 from qmedsam.core.geometry import Boxes, Mask, clip_boxes
 from qmedsam.core.planning import REGION_GRIDS, Planner
-from qmedsam.core.postprocess import logits_to_patch
+from qmedsam.core.postprocess import cut_far_islands, logits_to_patch
 from qmedsam.core.preprocess import preprocess_to_frame
 from qmedsam.core.regions import Region
-from training.data.augment import Scene
 from training.data.dataset import make_scene, present_objects
 from training.data.index import DataIndex
 from training.data.volumes import VolumeCache
@@ -44,7 +44,7 @@ class ValidationSlice:
         z: the slice; 0 of an image.
         region: of the slice, that is seen.
         image: (1, 3, h, w) float32, of the region's grid.
-        boxes: (N, 4), on that grid.
+        boxes: (N, 4), pixels of the original image.
         masks: N of (H, W), in the original image.
     """
 
@@ -75,7 +75,8 @@ def validation_slices(
             data = cache.read_slice(root / entry.path, z)
             objects = _evenly(present_objects(data).tolist(), settings.objects_per_image)
             scene = make_scene(data, np.array(objects))
-            for region, rows in _regions_of(scene, settings.regions, image_size):
+            boxes = clip_boxes(scene.file_boxes, scene.hw)
+            for region, rows in _regions_of(boxes, scene.hw, settings.regions, image_size):
                 chosen.append(
                     ValidationSlice(
                         modality,
@@ -83,7 +84,7 @@ def validation_slices(
                         z,
                         region,
                         preprocess_to_frame(region.cut(scene.image), region.frame),
-                        region.boxes_to_model(scene.file_boxes[rows]),
+                        boxes[rows],
                         tuple(scene.labels == objects[row] for row in rows),
                     )
                 )
@@ -107,13 +108,13 @@ def validate(
     by_slice: dict[tuple[str, str, int], list[float]] = {}
     for item in slices:
         image = torch.from_numpy(item.image).to(device, memory_format=torch.channels_last)
-        boxes = torch.from_numpy(item.boxes).to(device)
+        boxes = torch.from_numpy(item.region.boxes_to_model(item.boxes)).to(device)
         with autocast:
             logits = network(image, boxes).float().cpu().numpy()
         found = by_slice.setdefault((item.modality, item.case, item.z), [])
-        for one, mask in zip(logits, item.masks, strict=True):
+        for one, box, mask in zip(logits, item.boxes, item.masks, strict=True):
             patch = logits_to_patch(one, item.region.frame)
-            in_image = patch.moved(item.region.top, item.region.left)
+            in_image = cut_far_islands(patch.moved(item.region.top, item.region.left), box)
             found.append(dsc(in_image.whole((mask.shape[0], mask.shape[1])), mask))
     by_case: dict[tuple[str, str], list[float]] = {}
     for (modality, case, _), scores in by_slice.items():
@@ -125,12 +126,14 @@ def validate(
     return {modality: statistics.fmean(scores) for modality, scores in by_modality.items()}
 
 
-def _regions_of(scene: Scene, regions: Regions, image_size: int) -> list[tuple[Region, list[int]]]:
+def _regions_of(
+    boxes: Boxes, original_hw: tuple[int, int], regions: Regions, image_size: int
+) -> list[tuple[Region, list[int]]]:
     """Return the regions of the objects of a slice, and the rows of the objects in each."""
     square = image_size, image_size
     grids = REGION_GRIDS if square in REGION_GRIDS else (square,)
     planner = Planner(regions, square, grids)
-    plan = planner.plan_image(clip_boxes(scene.file_boxes, scene.hw), scene.hw)
+    plan = planner.plan_image(boxes, original_hw)
     rows_of: dict[Region, list[int]] = {}
     for row, place in enumerate(plan.of_object):
         rows_of.setdefault(plan.regions[place], []).append(row)

@@ -238,7 +238,7 @@ class ReadAhead:
                 yield reading.result()
 
     def first_outline(self) -> Outline | None:
-        """Return the outline of the first case, which is soon read; None where it is not."""
+        """Return the outline of the first case, which is soon read; None where that fails."""
         try:
             return read_outline(self._paths[0]) if self._paths else None
         except OSError:  # what reads the case says so

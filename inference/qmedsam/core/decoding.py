@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from .contract import Grid, stride_of
 from .crops import Crop, box_batches, crop_around
 from .embeddings import EmbeddingMemory, EncodedImage
-from .encoding import Slices, Stop, encoded_part, encoded_stops, first_equal_slices, stops_of
+from .encoding import (
+    Slices,
+    Stop,
+    encoded_part,
+    encoded_stops,
+    first_equal_slices,
+    stops_of,
+    visits_by_grid,
+)
 from .geometry import Box, Boxes
 from .postprocess import MaskPatch, cut_far_islands, logits_to_patch
 from .preprocess import preprocess_to_frame
@@ -131,7 +139,7 @@ class ObjectDecoder:
         return encoded
 
     def decode(self, schedule: Schedule, whereabouts: Whereabouts) -> Generator[DecodedObject]:
-        """Yield each object on each slice that it is decoded on, in any order within a slice.
+        """Yield each object on each slice that it is decoded on, grid by grid.
 
         A visit that follows a neighbour prompts each object by its mask there; where that mask is
         empty, and in all other visits, by its own box.
@@ -142,7 +150,7 @@ class ObjectDecoder:
         """
         if not schedule.visits:
             return
-        visits = schedule.visits
+        visits = visits_by_grid(schedule.visits, lambda i: whereabouts.region_of(i, 0).grid_hw)
         original_hw = self._slices[0].shape[0], self._slices[0].shape[1]
         originals = first_equal_slices(self._slices, [visit.z for visit in visits])
         planned = list(stops_of(visits, whereabouts.region_of))

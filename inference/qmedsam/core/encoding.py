@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..system.deflate import deflate
+from .contract import Grid
 from .embeddings import EmbeddingStore, EncodedImage
 from .propagation import Visit
 from .regions import Region, SliceRegion
@@ -48,6 +49,22 @@ def stops_of(visits: Sequence[Visit], region_of: Callable[[int, int], Region]) -
             by_region.setdefault(region_of(index, visit.step), []).append(index)
         for region, objects in by_region.items():
             yield Stop(Visit(visit.z, tuple(objects), visit.step), region)
+
+
+def visits_by_grid(visits: Sequence[Visit], grid_of: Callable[[int], Grid]) -> list[Visit]:
+    """Return visits grid by grid, in order on each, so that encoders need not take turns.
+
+    Args:
+        visits: in order.
+        grid_of: an object; the order of grids is that in which objects are first visited.
+    """
+    grids = dict.fromkeys(grid_of(index) for visit in visits for index in visit.objects)
+    return [
+        Visit(visit.z, objects, visit.step)
+        for grid_hw in grids
+        for visit in visits
+        if (objects := tuple(i for i in visit.objects if grid_of(i) == grid_hw))
+    ]
 
 
 def encoded_stops(

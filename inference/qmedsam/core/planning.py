@@ -57,7 +57,7 @@ class Planner:
         inside = list(prompts.objects)
         flat = boxes_2d(prompts.boxes) if prompts.is_volume else prompts.boxes
         boxes, slices = flat[inside], prompts.slices[inside]
-        plan = plan_regions(Prompted(boxes, slices, original_hw, self._region_grids))
+        plan = plan_regions(Prompted(boxes, slices, original_hw, self.region_grids))
         of_object = [0] * len(prompts.boxes)  # boxes outside the image are not looked for
         for index, place in zip(inside, plan.of_object, strict=True):
             of_object[index] = place
@@ -84,27 +84,29 @@ class Planner:
         if self.is_whole:
             return RegionPlan((self.whole(original_hw),), (0,) * len(boxes))
         one_slice = np.zeros((len(boxes), 2), dtype=np.int64)
-        prompted = Prompted(boxes, one_slice, original_hw, grids or self._region_grids)
-        return plan_regions(prompted)
+        return plan_regions(Prompted(boxes, one_slice, original_hw, self.region_grids), grids=grids)
 
     @property
-    def _region_grids(self) -> tuple[Grid, ...]:
+    def region_grids(self) -> tuple[Grid, ...]:
+        """The grids that regions may be put on."""
         return tuple(grid_hw for grid_hw in REGION_GRIDS if grid_hw in self.grids)
 
 
-def plan_regions(prompted: Prompted, rule: RegionRule = RULE) -> RegionPlan:
-    """Choose regions for boxes."""
+def plan_regions(
+    prompted: Prompted, rule: RegionRule = RULE, grids: tuple[Grid, ...] | None = None
+) -> RegionPlan:
+    """Choose regions for boxes, on any grids or, where these will do, on some."""
     count = len(prompted.boxes)
     if count == 0:
         return RegionPlan((), ())
     # Centres are often equal along an axis; sorted, boxes in any order are parted alike.
     order = np.lexsort((*prompted.slices.T, *prompted.boxes.T))
     in_order = replace(prompted, boxes=prompted.boxes[order], slices=prompted.slices[order])
-    groups = _groups(in_order, rule)
-    if len(on_grid := by_grid(groups)) > rule.most_grids:
-        gmacs = {grid_hw: sum(one.gmacs for one in on_it) for grid_hw, on_it in on_grid.items()}
-        kept = sorted(gmacs, key=lambda grid_hw: gmacs[grid_hw])[-rule.most_grids :]
-        groups = _groups(in_order, rule, tuple(kept))
+    groups = _groups(in_order, rule, grids)
+    if len(by_grid(groups)) > rule.most_grids:
+        chooser = Chooser(in_order, rule, prompted.grids)
+        kept = chooser.most_used(groups), tuple(by_grid(chooser.on_few_grids(groups)))
+        groups = min((_groups(in_order, rule, few) for few in kept), key=_lack_and_gmacs)
     groups.sort(key=lambda group: int(group.rows[0]))
     of_object = np.empty(count, dtype=np.intp)
     for place, group in enumerate(groups):
@@ -112,6 +114,10 @@ def plan_regions(prompted: Prompted, rule: RegionRule = RULE) -> RegionPlan:
     return RegionPlan(
         tuple(group.region for group in groups), tuple(int(place) for place in of_object)
     )
+
+
+def _lack_and_gmacs(groups: list[Group]) -> tuple[float, float]:
+    return sum(group.lack for group in groups), sum(group.gmacs for group in groups)
 
 
 def _groups(

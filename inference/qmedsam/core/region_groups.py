@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,6 +106,7 @@ class Chooser:
             np.minimum(rule.least_px / longest, 2 * rule.largest_enlargement),
         )
         self._alone = np.minimum(wanted, self._largest_side / extents.max(axis=1))
+        # Who sees all does so on a square, which may be the only one beside the grids given.
         squares = [{h for h, w in some if h == w} for some in (grids, prompted.grids)]
         self._square_sides = sorted(squares[0] or squares[1])
         self._orders = itertools.count()
@@ -176,7 +178,7 @@ class Chooser:
 
     def on_fewer_grids(self, groups: list[Group], most_gmacs: float) -> list[Group]:
         """Give up grids whose groups take few GMACs more on another one that is used, too."""
-        while moves := self._moves(groups):
+        while moves := self._moves(groups, by_grid(groups)):
             more, moved, there = min(moves, key=lambda move: move[0])
             left = most_gmacs - sum(group.gmacs for group in groups)
             if more > min(left, self._rule.grid_gmacs):
@@ -184,16 +186,37 @@ class Chooser:
             groups = [group for group in groups if group not in moved] + there
         return groups
 
-    def _moves(self, groups: list[Group]) -> list[tuple[float, list[Group], list[Group]]]:
+    def most_used(self, groups: list[Group]) -> tuple[Grid, ...]:
+        """Return the grids of most GMACs, first that on which a box sees all, as many as may be."""
+        gmacs = {grid: sum(one.gmacs for one in on_it) for grid, on_it in by_grid(groups).items()}
+        seeing = [one.region.grid_hw for one in groups if self._sees_all[one.rows].any()]
+        needed = {max(seeing)} if seeing else set()  # squares
+        ranked = sorted(gmacs, key=lambda grid: (grid in needed, gmacs[grid]), reverse=True)
+        return tuple(ranked[: self._rule.most_grids])
+
+    def on_few_grids(self, groups: list[Group]) -> list[Group]:
+        """Give up grids for larger ones, whatever that takes, until few are left."""
+        largest = self._grids[-1]
+        while len(used := by_grid(groups)) > self._rule.most_grids:
+            _, moved, there = min(self._moves(groups, {*used, largest}), key=lambda move: move[0])
+            groups = [group for group in groups if group not in moved] + there
+        return groups
+
+    def _moves(
+        self, groups: list[Group], targets: Iterable[Grid]
+    ) -> list[tuple[float, list[Group], list[Group]]]:
         """Return what it takes to give up each used grid for each larger one.
+
+        Args:
+            groups: now.
+            targets: what grids may be given up for.
 
         Returns:
             The GMACs it takes more, the groups on the one grid, and what they are on the other.
         """
-        on_grid = by_grid(groups)
         moves = []
-        for small, moved in on_grid.items():
-            for large in on_grid:
+        for small, moved in by_grid(groups).items():
+            for large in targets:
                 if large != small and large[0] >= small[0] and large[1] >= small[1]:
                     there = [self.group(group.rows, grid_hw=large) for group in moved]
                     if any(group.region.grid_hw != large for group in there):

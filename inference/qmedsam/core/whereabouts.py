@@ -84,10 +84,15 @@ class Whereabouts:
         return self._plan.regions[self._plan.of_object[index]]
 
     def _alone(self, box: Box) -> Region:
-        """Return a region of a box alone, on a grid that is used where these are many already."""
+        """Return a region of a box alone, on a grid that is used where these are many already.
+
+        Unless it would be much smaller there.
+        """
         region = self._planner.alone(box, self._original_hw)
         if region.grid_hw not in self._grids and len(self._grids) >= RULE.most_grids:
-            region = self._planner.alone(box, self._original_hw, tuple(self._grids))
+            other = self._planner.alone(box, self._original_hw, tuple(self._grids))
+            if other.frame.scale >= RULE.shared_scale * region.frame.scale:
+                region = other
         self._grids[region.grid_hw] = None
         return region
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -48,8 +48,8 @@ class CompiledNetwork:
     """An encoder and a decoder ready to run.
 
     One thread may encode while another one decodes; neither is safe for two threads at once. Any
-    thread may prepare a grid. The decoder is ready a little later than the encoder, and waited for
-    when it is first used.
+    thread may prepare a grid while nothing is encoded. The decoder is ready a little later than the
+    encoder, and waited for when it is first used.
 
     Args:
         model_dir: folder that `python -m training.export` wrote.
@@ -217,11 +217,16 @@ class CompiledNetwork:
     def _store(self) -> None:
         """Let be cached what is being compiled, once all of it is."""
         if self._to_store:
+            self._storing = [job for job in self._storing if not job.done()]
             self._storing.append(self._store_pool.submit(self._store_all, self._to_store))
             self._to_store = []
 
     def _store_all(self, compiled: Sequence[tuple[GraphFile, Future[Compiled]]]) -> None:
-        wait([job for _, job in compiled])
+        for _, job in compiled:
+            try:
+                job.exception()  # `wait` would not return for a job that is given up meanwhile
+            except CancelledError:
+                return
         for graph, job in compiled:
             self._compiler.store(graph, job)
 

@@ -35,7 +35,8 @@ def memory_limit_bytes() -> int:
 
 def largest_array_bytes() -> int:
     """Return how large the arrays of a case may be, so that the memory limit is kept."""
-    return int(_beside_the_model_bytes() * CASE_SHARE)
+    encoders = (automatic_encoders() - 1) * ENCODER_BYTES
+    return int((_beside_the_model_bytes() - encoders) * CASE_SHARE)
 
 
 def largest_label_map_bytes() -> int:

@@ -189,7 +189,7 @@ def test_grids_of_the_first_case_are_made_ready_before_it_is_read(folders, monke
     assert made_with == [[(128, 128)]]
 
 
-def test_a_first_case_that_cannot_be_read_fails_alone(folders, monkeypatch):
+def test_a_first_case_whose_outline_cannot_be_read_is_run_all_the_same(folders, monkeypatch):
     """A file system may fail for a moment, when only the boxes are looked at."""
 
     def fail(path):

@@ -9,7 +9,13 @@ import pytest
 
 from qmedsam.core import encoding
 from qmedsam.core.embeddings import EncodedImage
-from qmedsam.core.encoding import Stop, encoded_stops, first_equal_slices, stops_of
+from qmedsam.core.encoding import (
+    Stop,
+    encoded_stops,
+    first_equal_slices,
+    stops_of,
+    visits_by_grid,
+)
 from qmedsam.core.propagation import Visit, fixed_visits
 from qmedsam.core.regions import Region, SliceRegion
 from tests.conftest import HANGS_AFTER_S, decode_slices
@@ -42,6 +48,18 @@ def test_a_visit_stops_at_each_region_of_its_objects():
         Stop(Visit(3, (0, 2), step=1), HERE),
         Stop(Visit(3, (1,), step=1), THERE),
         Stop(Visit(4, (1,), step=1), THERE),
+    ]
+
+
+def test_visits_go_grid_by_grid_and_keep_their_order_on_each():
+    visits = [Visit(3, (0, 1, 2), step=1), Visit(4, (1,), step=1), Visit(2, (0, 1), step=-1)]
+    grids = {0: (64, 64), 1: (128, 128), 2: (64, 64)}
+    assert visits_by_grid(visits, grids.__getitem__) == [
+        Visit(3, (0, 2), step=1),
+        Visit(2, (0,), step=-1),
+        Visit(3, (1,), step=1),
+        Visit(4, (1,), step=1),
+        Visit(2, (1,), step=-1),
     ]
 
 

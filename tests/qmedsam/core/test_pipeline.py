@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -21,6 +23,18 @@ def pipeline_of(network, regions="auto") -> Pipeline:
     return Pipeline(network, volume_prompt="fixed", regions=regions, box_batch_size=4)
 
 
+class GridsInOrder(FakeNetwork):
+    """Writes down on which grid each image is encoded."""
+
+    def __init__(self, grids):
+        super().__init__(grids)
+        self.order = []
+
+    def encode(self, image):
+        self.order.append(image.shape[2:])
+        return super().encode(image)
+
+
 def test_the_stopwatch_takes_every_step(fake_network):
     stopwatch = Stopwatch()
     pipeline_of(fake_network).segment(IMAGE, check_prompts(IMAGE, BOXES), stopwatch=stopwatch)
@@ -35,6 +49,17 @@ def test_grids_are_prepared_before_they_are_used():
     assert len(network.prepared) == len(set(network.prepared))
     assert sum(found.tally.encoded.values()) == len(network.encoded) == 2
     assert sum(found.tally.decoded.values()) == 2  # nothing is looked for outside
+
+
+def test_grids_do_not_take_turns_within_a_volume():
+    """Where there is room for one encoder, each turn would load it anew."""
+    network = GridsInOrder(grids_up_to(256))
+    volume = np.zeros((5, 900, 900), dtype=np.uint8)
+    volume += np.arange(5, dtype=np.uint8)[:, None, None]  # equal slices are encoded once
+    boxes = np.float32([[20, 30, 0, 39, 49, 4], [700, 700, 0, 769, 769, 4]])
+    found = pipeline_of(network).segment(volume, check_prompts(volume, boxes))
+    assert len(found.tally.encoded) == 2
+    assert [len(list(run)) for _, run in itertools.groupby(network.order)] == [5, 5]
 
 
 @pytest.mark.parametrize("boxes", [np.zeros((0, 4)), BOXES[2:]], ids=["no-boxes", "outside"])

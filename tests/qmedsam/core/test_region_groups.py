@@ -215,6 +215,23 @@ def test_plans_of_any_boxes_end_with_few_grids(seed):
     assert len({region.grid_hw for region in found.regions}) <= SHIPPED.most_grids
 
 
+@pytest.mark.parametrize("seed", [188, 265, 353])
+def test_a_box_that_sees_all_does_so_as_large_as_alone_where_grids_are_given_up(seed):
+    """Boxes of volumes that would have more than three grids, some of them large, on few slices."""
+    random = np.random.default_rng(seed)
+    hw, count = (512, 512), int(random.integers(4, 14))
+    low = (random.random((count, 2)) * 0.8 * 512).astype(int)
+    sides = random.random((count, 2)) * np.where(random.random((count, 1)) < 0.2, 0.6, 0.15)
+    boxes = np.hstack([low, np.minimum(low + sides * 512, 511)]).astype(np.float32)
+    slices = np.sort(random.integers(0, 60, (count, 2)), axis=1)
+    found = plan(boxes, hw, slices, rule=SHIPPED, grids=REGION_GRIDS)
+    large = (boxes[:, 2:] - boxes[:, :2] + 1).max(axis=1) > SHIPPED.whole_share * 512
+    assert large.any()
+    for row in np.flatnonzero(large):
+        (alone,) = plan(boxes[row], hw, slices[[row]], rule=SHIPPED, grids=REGION_GRIDS).regions
+        assert found.regions[found.of_object[row]].grid_hw[0] >= alone.grid_hw[0]
+
+
 def test_a_box_that_sees_all_of_a_small_image_is_enlarged_as_others_are():
     region = only_region([20, 20, 40, 40], (64, 64), rule=SHIPPED)
     assert (region.hw, region.grid_hw) == ((64, 64), (128, 128))

@@ -96,3 +96,15 @@ def test_objects_that_move_take_no_more_grids_than_a_plan_may():
     assert len({PLANNER.alone(box, hw).grid_hw for box in boxes} | {(64, 64)}) > RULE.most_grids
     grids = {found.follow(index, 1, box).grid_hw for index, box in enumerate(boxes)} | {(64, 64)}
     assert len(grids) == RULE.most_grids
+
+
+def test_an_object_that_comes_to_fill_the_slice_is_seen_whole_on_a_large_square():
+    """None of the three grids in use will do: two are no squares, and the square is too small."""
+    hw = (512, 512)
+    grids = [(64, 64), (128, 256), (256, 128)]
+    plan = RegionPlan(tuple(Region(0, 0, grid_hw, grid_hw) for grid_hw in grids), (0, 1, 2))
+    found = Whereabouts(plan, PLANNER, hw).follow(0, 1, np.float32([20, 20, 490, 490]))
+    assert found == Region(0, 0, hw, (256, 256))
+    without_square = RegionPlan((*plan.regions[1:], Region(0, 0, (192, 256), (192, 256))), (0, 1))
+    found = Whereabouts(without_square, PLANNER, hw).follow(0, 1, np.float32([20, 20, 490, 490]))
+    assert found == Region(0, 0, hw, (256, 256))

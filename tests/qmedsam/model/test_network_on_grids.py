@@ -29,6 +29,7 @@ from qmedsam.model.manifest import file_sha256, read_manifest
 from qmedsam.model.network import CompiledNetwork
 from qmedsam.model.runtime import openvino, ops
 from qmedsam.model.variant import default_model_dir
+from tests.conftest import HANGS_AFTER_S
 
 pytestmark = pytest.mark.model
 
@@ -220,6 +221,17 @@ def test_where_memory_is_short_grids_take_turns_and_embeddings_are_the_same(monk
         for name, values in expected.values.items():
             np.testing.assert_array_equal(found.values[name], values)
         assert [is_ready(tight, one) for one in grids] == [one == grid_hw for one in grids]
+
+
+def test_a_model_that_cannot_be_compiled_is_refused_at_once_whatever_the_grids(tmp_path):
+    """Compiling of the grids behind is given up, and nothing waits for it."""
+    folder = shutil.copytree(default_model_dir("int8"), tmp_path / "model")
+    (folder / "encoder.bin").write_bytes(b"changed")
+    grids = [(64, 64), (64, 128), (128, 64)]
+    with ThreadPoolExecutor(1) as thread:
+        making = thread.submit(CompiledNetwork, folder, Settings(precision="f32"), grids=grids)
+        with pytest.raises(ModelError, match=r"encoder\.bin must have SHA-256"):
+            making.result(timeout=HANGS_AFTER_S)
 
 
 def test_a_grid_that_fails_is_tried_again(tmp_path):

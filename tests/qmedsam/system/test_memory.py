@@ -88,6 +88,14 @@ def test_what_a_case_may_hold_follows_the_memory_limit(monkeypatch, limit, fits)
     assert np.prod(fits) <= memory.largest_array_bytes() < limit / 4
 
 
+@pytest.mark.parametrize("limit", [GIB, 3 * GIB // 2, 2 * GIB, 3 * GIB, 8 * GIB])
+def test_cases_and_encoders_fit_into_what_the_model_leaves(monkeypatch, limit):
+    """One case is read, one segmented and one written at once, with its label map."""
+    monkeypatch.setattr(memory, "memory_limit_bytes", lambda: limit)
+    encoders = (memory.automatic_encoders() - 1) * memory.ENCODER_BYTES
+    assert 4 * memory.largest_array_bytes() + encoders < limit - memory.BASE_BYTES
+
+
 def test_the_peak_is_that_of_the_kernel(system):
     assert memory.peak_memory_bytes() == 2048 * 1024
 

@@ -46,6 +46,14 @@ class CoarseNetwork(BoxNetwork):
         return super().forward(image, boxes + torch.tensor([0.0, 0.0, 11.0, 7.0]))
 
 
+class StrayNetwork(BoxNetwork):
+    """Draws a mark in the corner beside each box."""
+
+    def forward(self, image: Tensor, boxes: Tensor) -> Tensor:
+        corner = torch.tensor([[200.0, 200.0, 210.0, 210.0]]).expand_as(boxes)
+        return torch.maximum(super().forward(image, boxes), super().forward(image, corner))
+
+
 def save(path, image, labels, boxes):
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, imgs=image, gts=labels, boxes=np.array(boxes))
@@ -78,11 +86,6 @@ def read(root, slices_per_volume=4, objects_per_image=8):
     return validation_slices(root, build_index(root), settings, SIZE)
 
 
-def edges_of(boxes):
-    """Return where the edges of the first and last pixels lie, where the image keeps its size."""
-    return np.array(boxes, dtype=np.float32) + np.float32([-0.5, -0.5, 0.5, 0.5])
-
-
 def slice_of(modality, case, *hits, z=0):
     """A slice of 256x256 with objects that are drawn as they are, or elsewhere."""
     boxes, masks = [], []
@@ -96,7 +99,7 @@ def slice_of(modality, case, *hits, z=0):
         z,
         Region(0, 0, (SIZE, SIZE), (SIZE, SIZE)),
         np.zeros((1, 3, SIZE, SIZE), dtype=np.float32),
-        edges_of(boxes),
+        np.array(boxes, dtype=np.float32),
         tuple(masks),
     )
 
@@ -132,6 +135,10 @@ def test_by_regions_objects_are_seen_on_grids_and_score_as_one_slice(tmp_path):
     found = validate(network, slices, nullcontext())
     assert found == {"US": pytest.approx((1 + covered + 1) / 3, abs=0.01)}
     assert {shape for shape, *_ in network.calls} == {(1, 3, 128, 128)}
+
+
+def test_what_lies_far_outside_the_box_is_cut_as_in_serving():
+    assert validate(StrayNetwork(), [slice_of("US", "a", True)], nullcontext()) == {"US": 1}
 
 
 def test_a_missed_object_counts_nothing_and_half_a_mask_two_thirds():
@@ -215,7 +222,7 @@ def test_objects_are_chosen_evenly(tmp_path):
     save_image(tmp_path / "US" / "a.npz", (SIZE, SIZE), boxes)
     (item,) = read(tmp_path, objects_per_image=3)
     # The middles of three parts of twelve: 2, 6 and 10 from the first on.
-    assert item.boxes.tolist() == edges_of([boxes[2], boxes[6], boxes[10]]).tolist()
+    assert item.boxes.tolist() == [boxes[2], boxes[6], boxes[10]]
     assert [mask.sum() for mask in item.masks] == [13 * 6, 17 * 6, 21 * 6]
 
 
@@ -237,8 +244,7 @@ def test_a_slice_is_prompted_by_the_box_of_the_volume(tmp_path):
     labels[1, 16:20, 8:12] = 1
     save(tmp_path / "CT" / "a.npz", labels, labels, [[8, 16, 0, 23, 31, 1]])
     large, small = read(tmp_path)
-    # Pixels are four times as large in the model frame: 8 * 4 - 1/2 to (23 + 1) * 4 - 1/2.
-    assert large.boxes.tolist() == small.boxes.tolist() == [[31.5, 63.5, 95.5, 127.5]]
+    assert large.boxes.tolist() == small.boxes.tolist() == [[8, 16, 23, 31]]
     assert small.region == Region(0, 0, (64, 64), (SIZE, SIZE))
     assert (large.masks[0].sum(), small.masks[0].sum()) == (256, 16)
     assert large.masks[0].shape == (64, 64)
