@@ -61,7 +61,7 @@ def run_stage(arguments: argparse.Namespace, rank: Rank) -> None:
             recipe.data.slices,
             seed=recipe.seed,
             batch_size=batch_size,
-            balance_files=recipe.data.balance_files,
+            balance=recipe.data.balance,
             **share,
         ),
         slices=validation_slices(arguments.val, begun.val_index, recipe.validation, size, **share),

@@ -63,6 +63,14 @@ class ModalityIndex:
         """How many slices there are up to and with each file."""
         return tuple(accumulate(len(entry.slices) for entry in self.entries))
 
+    @cached_property
+    def datasets(self) -> dict[str, list[int]]:
+        """The places of the entries by the folder that they lie in."""
+        found: dict[str, list[int]] = {}
+        for place, entry in enumerate(self.entries):
+            found.setdefault(entry.path.rpartition("/")[0], []).append(place)
+        return found
+
     def __len__(self) -> int:
         return self.ends[-1] if self.entries else 0
 

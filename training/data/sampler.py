@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from torch.utils.data import Sampler
 from training.data.index import DataIndex, ModalityIndex
 
 Numbers = NDArray[np.integer[Any]]
+
+Balance = Literal["slices", "files", "datasets"]
 
 SLICE_RULES = ("min", "tenth", "all")
 SLICE_RULE_TEXT = f"must be one of {', '.join(SLICE_RULES)} or a number above 0"
@@ -91,21 +93,37 @@ def draw_by_file(ends: Sequence[int], wanted: int, generator: np.random.Generato
     return generator.integers(first[files], last[files])
 
 
+def draw_by_dataset(part: ModalityIndex, wanted: int, generator: np.random.Generator) -> Numbers:
+    """Draw data sets evenly, files of each evenly, and of each file a slice at random."""
+    last = np.asarray(part.ends)
+    first = np.concatenate([[0], last[:-1]])
+    datasets = list(part.datasets.values())
+    chosen = draw_evenly(len(datasets), wanted, generator)
+    numbers = np.empty(wanted, dtype=np.intp)
+    for place, members in enumerate(datasets):
+        rows = np.flatnonzero(chosen == place)
+        files = np.asarray(members)[draw_evenly(len(members), len(rows), generator)]
+        numbers[rows] = generator.integers(first[files], last[files])
+    return numbers
+
+
 def shuffled_draws(
     index: DataIndex,
     rule: str | int,
     *,
     seed: int,
     epoch: int,
-    balance_files: bool = False,
+    balance: Balance = "slices",
 ) -> tuple[NDArray[np.str_], Numbers]:
     """Return modalities and numbers of the slices of one epoch, in its order."""
     generator = np.random.default_rng((seed, epoch))
     wanted = slices_per_modality({name: len(part) for name, part in index.items()}, rule)
 
     def draw(part: ModalityIndex, count: int) -> Numbers:
-        if balance_files:
+        if balance == "files":
             return draw_by_file(part.ends, count, generator)
+        if balance == "datasets":
+            return draw_by_dataset(part, count, generator)
         return draw_evenly(len(part), count, generator)
 
     numbers = np.concatenate([draw(index[name], count) for name, count in wanted.items()])
@@ -126,8 +144,8 @@ class EpochSampler(Sampler[list[Draw]]):
         rank: which of the devices this is.
         world_size: how many devices there are.
         batch_size: of one device.
-        balance_files: draw files evenly and then a slice; otherwise a volume of many slices is
-            drawn as much more often.
+        balance: what of a modality is drawn evenly: `slices`, so that a volume of many is drawn as
+            much more often; `files`; or `datasets`, and files within them.
     """
 
     def __init__(
@@ -139,7 +157,7 @@ class EpochSampler(Sampler[list[Draw]]):
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
-        balance_files: bool = False,
+        balance: Balance = "slices",
     ) -> None:
         if batch_size < 1 or not 0 <= rank < world_size:
             raise ValueError(
@@ -151,7 +169,7 @@ class EpochSampler(Sampler[list[Draw]]):
         self._batches = -(-total // (batch_size * world_size))
         self._index, self._rule, self._seed = index, rule, seed
         self._rank, self._world_size, self._batch_size = rank, world_size, batch_size
-        self._balance_files = balance_files
+        self._balance = balance
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
@@ -172,7 +190,7 @@ class EpochSampler(Sampler[list[Draw]]):
             self._rule,
             seed=self._seed,
             epoch=epoch,
-            balance_files=self._balance_files,
+            balance=self._balance,
         )
         for batch in range(self._start_batch, self._batches):
             first = (batch * self._world_size + self._rank) * self._batch_size

@@ -87,7 +87,7 @@ def calibration_images(
     dataset = make_dataset(root, index, recipe, image_size=image_size, settings=PLAIN)
     each = -(-recipe.calibration_images // len(index))
     modalities, numbers = shuffled_draws(
-        index, each, seed=recipe.seed, epoch=CALIBRATION_EPOCH, balance_files=True
+        index, each, seed=recipe.seed, epoch=CALIBRATION_EPOCH, balance="files"
     )
     images = []
     for position, (modality, number) in enumerate(zip(modalities, numbers, strict=True)):

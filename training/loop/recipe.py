@@ -18,7 +18,7 @@ from pydantic import (
 
 from qmedsam.config import Regions
 from training.data.augment import Augmentation
-from training.data.sampler import SLICE_RULE_TEXT, is_slice_rule
+from training.data.sampler import SLICE_RULE_TEXT, Balance, is_slice_rule
 from training.quantization.config import Part, QuantConfig
 from training.settings import CheckedSettings, List, explain
 
@@ -40,7 +40,8 @@ class DataSettings(CheckedSettings):
 
     Attributes:
         slices: of each modality; `min`, `tenth`, `all` or a number (`training.data.sampler`).
-        balance_files: draw files evenly, so that a long volume does not outweigh the others.
+        balance: what of a modality is drawn evenly: `slices`, `files`, so that a long volume does not
+            outweigh the others, or `datasets`, so that a large one does not, and files within.
         batch_size: images of a step on one device, where `global_batch` is 0.
         global_batch: images of a step on all devices, of which each takes as many; a run may then
             go on with another number of devices.
@@ -50,7 +51,7 @@ class DataSettings(CheckedSettings):
     """
 
     slices: Annotated[str | int, BeforeValidator(_slice_rule)] = "min"
-    balance_files: bool = False
+    balance: Balance = "slices"
     batch_size: PositiveInt = 2
     global_batch: NonNegativeInt = 0
     objects_per_image: PositiveInt = 4

@@ -86,7 +86,7 @@ def test_files_are_drawn_as_often_as_each_other():
 
 def test_a_sampler_can_balance_files():
     index = make_index(CT=[50, 1])
-    sampler = EpochSampler(index, 10, seed=0, batch_size=1, balance_files=True)
+    sampler = EpochSampler(index, 10, seed=0, batch_size=1, balance="files")
     assert [number == 50 for _, number in drawn(sampler)].count(True) == 5
 
 

@@ -45,7 +45,7 @@ NOWHERE_DEFAULT = Recipe(
     ),
     data=DataSettings(
         slices=7,
-        balance_files=True,
+        balance="files",
         batch_size=3,
         global_batch=12,
         objects_per_image=2,
@@ -240,7 +240,7 @@ def test_a_wrong_value_is_explained(tmp_path, text, expected):
         pytest.param('[data]\nslices = "many"', id="slices"),
         pytest.param("[data]\nbatch_size = 0", id="batch-size"),
         pytest.param("[data]\nglobal_batch = -1", id="global-batch"),
-        pytest.param('[data]\nbalance_files = "no"', id="flag-in-words"),
+        pytest.param('[data]\nbalance = "boxes"', id="no-balance"),
         pytest.param("[validation]\nslices_per_volume = 0", id="no-validation"),
         pytest.param("[schedule]\nwarmup_epochs = 2.5", id="half-an-epoch"),
         pytest.param('frozen = "image_encoder.neck"', id="frozen-is-no-list"),
