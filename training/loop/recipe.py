@@ -40,8 +40,8 @@ class DataSettings(CheckedSettings):
 
     Attributes:
         slices: of each modality; `min`, `tenth`, `all` or a number (`training.data.sampler`).
-        balance: what of a modality is drawn evenly: `slices`, `files`, so that a long volume does not
-            outweigh the others, or `datasets`, so that a large one does not, and files within.
+        balance: what of a modality is drawn evenly: `slices`; `files`, so that a long volume does
+            not outweigh the others; or `datasets`, so that a large one does not, and their files.
         batch_size: images of a step on one device, where `global_batch` is 0.
         global_batch: images of a step on all devices, of which each takes as many; a run may then
             go on with another number of devices.

@@ -90,6 +90,22 @@ def test_a_sampler_can_balance_files():
     assert [number == 50 for _, number in drawn(sampler)].count(True) == 5
 
 
+def test_a_sampler_can_balance_data_sets_and_the_files_within():
+    entries = [
+        *(FileEntry(f"CT/Large/{i}.npz", 0, 0, (0,)) for i in range(8)),
+        FileEntry("CT/Small/a.npz", 0, 0, tuple(range(100))),
+        FileEntry("CT/Small/b.npz", 0, 0, (0,)),
+    ]
+    index = {"CT": ModalityIndex(tuple(entries))}
+    sampler = EpochSampler(index, 32, seed=0, batch_size=1, balance="datasets")
+    files = Counter(index["CT"].locate(number)[0].path for _, number in drawn(sampler))
+    assert files == {
+        **{f"CT/Large/{i}.npz": 2 for i in range(8)},
+        "CT/Small/a.npz": 8,
+        "CT/Small/b.npz": 8,
+    }
+
+
 def test_an_epoch_shows_every_slice_once():
     everything = [("CT", n) for n in range(10)] + [("US", n) for n in range(3)]
     batches = list(make_sampler(batch_size=4))
