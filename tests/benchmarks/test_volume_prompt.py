@@ -15,4 +15,5 @@ def test_all_rules_are_compared_and_kept_apart():
 
 def test_what_is_served_is_predicted_once_for_all_measurements():
     served = service_method(Settings(variant="float", precision="f32"), title="any")
-    assert compared_methods("f32")[0].key == served.key == "service-float-f32-fixed-auto"
+    assert compared_methods("f32")[0].key == served.key
+    assert served.key.startswith("service-float-f32-fixed-auto-")
