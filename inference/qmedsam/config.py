@@ -61,7 +61,9 @@ class Settings:
             )
         if self.regions not in REGIONS:
             raise ValueError(f"Regions must be one of {REGIONS}, got {self.regions!r}")
-        if self.threads < 0:
-            raise ValueError(f"Threads must be 0 or more, got {self.threads}")
+        if not isinstance(self.threads, int) or self.threads < 0:
+            raise ValueError(f"Threads must be a whole number, 0 or more, got {self.threads}")
+        if self.cache_dir is not None:  # a string will do
+            object.__setattr__(self, "cache_dir", Path(self.cache_dir))
         if self.box_batch_size is not None and self.box_batch_size < 1:
             raise ValueError(f"Box batch size must be 1 or more, got {self.box_batch_size}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,3 +67,9 @@ def test_a_filled_cache_has_what_whole_images_and_regions_need(tmp_path, monkeyp
         one = replace(settings, regions=regions)
         Segmenter(settings=one, grids=grids if regions == "auto" else ()).close()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.blob")} == filled
+
+
+def test_a_cache_folder_may_be_a_string_and_threads_are_whole():
+    assert Settings(cache_dir="folder").cache_dir == Path("folder")
+    with pytest.raises(ValueError, match=r"whole number, 0 or more, got 1\.5"):
+        Settings(threads=1.5)

@@ -64,7 +64,8 @@ def planner_of(settings: Settings, model_dir: Path | None) -> Planner:
         ModelError: there is no such model.
     """
     manifest = read_manifest(model_dir or default_model_dir(settings.variant))
-    return Planner(settings.regions, manifest.whole_grid, manifest.grids)
+    follows = settings.volume_prompt != "fixed"
+    return Planner(settings.regions, manifest.whole_grid, manifest.grids, follows=follows)
 
 
 def grids_of(outline: Outline | None, planner: Planner) -> list[Grid]:

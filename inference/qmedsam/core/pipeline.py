@@ -52,7 +52,7 @@ class Pipeline:
         self.network, self.box_batch_size = network, box_batch_size
         self._volume_prompt: VolumePrompt = volume_prompt
         whole_grid = network.image_size, network.image_size
-        self.planner = Planner(regions, whole_grid, network.grids)
+        self.planner = Planner(regions, whole_grid, network.grids, follows=volume_prompt != "fixed")
         self._turn = threading.Lock()
 
     def decode(
@@ -119,7 +119,7 @@ class Pipeline:
         """
         stopwatch, tally = stopwatch or Stopwatch(), Tally()
         shape = volume_shape(pixels, prompts)
-        plan = self.planner.plan(prompts, shape[1:])
+        plan = self.planner.plan(prompts, shape[1:], follows=starts is not None)
         canvas = LabelCanvas(shape, len(prompts.boxes))
         decoded = self.decode(
             pixels, prompts, plan, stopwatch=stopwatch, tally=tally, memory=memory, starts=starts

@@ -12,7 +12,7 @@ from .geometry import Box, Boxes
 from .prompts import Prompts
 from .propagation import boxes_2d
 from .region_groups import Chooser, Group, by_grid
-from .region_rule import RULE, Prompted, RegionRule
+from .region_rule import FOLLOWING_RULE, RULE, Prompted, RegionRule
 from .regions import Region, RegionPlan
 
 LARGEST_SIDE = LITE_MEDSAM_IMAGE_SIZE
@@ -33,31 +33,37 @@ class Planner:
     Attributes:
         regions: `auto` looks where the boxes are, `whole` at the whole image.
         whole_grid: the square that a whole image is seen on.
+        follows: whether boxes of a volume follow objects from slice to slice.
         grids: what the network can encode; with one alone everything is seen whole.
     """
 
     regions: Regions = "auto"
     whole_grid: Grid = (LARGEST_SIDE, LARGEST_SIDE)
     grids: tuple[Grid, ...] = grids_up_to(LARGEST_SIDE)
+    follows: bool = False
 
     @property
     def is_whole(self) -> bool:
         """Whether every box is looked for in the whole image."""
         return self.regions == "whole" or len(self.grids) == 1
 
-    def plan(self, prompts: Prompts, original_hw: tuple[int, int]) -> RegionPlan:
+    def plan(
+        self, prompts: Prompts, original_hw: tuple[int, int], *, follows: bool = False
+    ) -> RegionPlan:
         """Choose the regions of checked prompts.
 
         Args:
             prompts: of an image or a volume.
             original_hw: of the image or of each slice.
+            follows: whether objects are followed, whatever is the rule otherwise.
         """
         if self.is_whole or not prompts.objects:
             return self.whole_plan(prompts, original_hw)
         inside = list(prompts.objects)
         flat = boxes_2d(prompts.boxes) if prompts.is_volume else prompts.boxes
         boxes, slices = flat[inside], prompts.slices[inside]
-        plan = plan_regions(Prompted(boxes, slices, original_hw, self.region_grids))
+        rule = FOLLOWING_RULE if prompts.is_volume and (follows or self.follows) else RULE
+        plan = plan_regions(Prompted(boxes, slices, original_hw, self.region_grids), rule)
         of_object = [0] * len(prompts.boxes)  # boxes outside the image are not looked for
         for index, place in zip(inside, plan.of_object, strict=True):
             of_object[index] = place
@@ -74,17 +80,25 @@ class Planner:
     def alone(
         self, box: Box, original_hw: tuple[int, int], grids: tuple[Grid, ...] | None = None
     ) -> Region:
-        """Return the region of one (4,) box, on one of some grids or of all."""
-        return self.plan_image(box[None], original_hw, grids).regions[0]
+        """Return the region of one (4,) box that follows an object, on some grids or on any."""
+        return self._plan(box[None], original_hw, FOLLOWING_RULE, grids).regions[0]
 
-    def plan_image(
-        self, boxes: Boxes, original_hw: tuple[int, int], grids: tuple[Grid, ...] | None = None
-    ) -> RegionPlan:
+    def plan_image(self, boxes: Boxes, original_hw: tuple[int, int]) -> RegionPlan:
         """Choose the regions of (N, 4) boxes, N at least 1, that lie inside an image."""
+        return self._plan(boxes, original_hw, RULE)
+
+    def _plan(
+        self,
+        boxes: Boxes,
+        original_hw: tuple[int, int],
+        rule: RegionRule,
+        grids: tuple[Grid, ...] | None = None,
+    ) -> RegionPlan:
         if self.is_whole:
             return RegionPlan((self.whole(original_hw),), (0,) * len(boxes))
         one_slice = np.zeros((len(boxes), 2), dtype=np.int64)
-        return plan_regions(Prompted(boxes, one_slice, original_hw, self.region_grids), grids=grids)
+        prompted = Prompted(boxes, one_slice, original_hw, self.region_grids)
+        return plan_regions(prompted, rule, grids)
 
     @property
     def region_grids(self) -> tuple[Grid, ...]:
@@ -125,6 +139,6 @@ def _groups(
 ) -> list[Group]:
     """Return boxes by region, on all grids or on some."""
     chooser = Chooser(prompted, rule, grids or prompted.grids)
-    most_gmacs = rule.most_work_of(prompted) * chooser.whole_gmacs()
+    most_gmacs = chooser.most_gmacs()
     groups = chooser.split(chooser.group(np.arange(len(prompted.boxes))), most_gmacs)
     return chooser.on_fewer_grids(groups, most_gmacs)

@@ -111,10 +111,14 @@ class Chooser:
         self._square_sides = sorted(squares[0] or squares[1])
         self._orders = itertools.count()
 
-    def whole_gmacs(self) -> float:
-        """Return what the largest grid would take for the whole image on all slices."""
+    def most_gmacs(self) -> float:
+        """Return the bound on the GMACs of all groups, by what whole images would take."""
         largest = max(self._prompted.grids, key=encoder_gmacs)
-        return self._gmacs(np.arange(len(self._alone)), largest)
+        whole_scale = self._largest_side / self._hw.max()
+        is_lost = ~self._sees_all & (whole_scale < self._rule.lost_scale * self._alone)
+        loses_some = bool(self._sees_all.any() and is_lost.any())
+        most_work = self._rule.most_work_of(self._prompted, loses_some=loses_some)
+        return most_work * self._gmacs(np.arange(len(self._alone)), largest)
 
     def group(
         self, rows: Rows, *, grid_hw: Grid | None = None, most_scale: float = np.inf

@@ -25,6 +25,7 @@ from tests.conftest import FakeNetwork, cut, decode_slices, segment_slices
 from tests.qmedsam.core.conftest import random_volume
 
 GRIDS = grids_up_to(256)
+EDGES = 40  # pixels of two squares of 20
 
 
 @pytest.fixture
@@ -122,6 +123,12 @@ def wandering(depth, hw, *, first, step=1, side=20):
     return volume
 
 
+def assert_found(masks, volume) -> None:
+    """Check masks of a volume's bright squares, of which an edge may be lost on a smaller grid."""
+    wrong = np.count_nonzero(masks != (volume > 0), axis=(-2, -1))
+    assert np.max(wrong) <= EDGES
+
+
 @pytest.mark.parametrize("step", [1, -1], ids=["right", "left"])
 def test_an_object_that_leaves_its_region_is_followed_and_found(step):
     depth = 81
@@ -136,7 +143,7 @@ def test_an_object_that_leaves_its_region_is_followed_and_found(step):
     )
     upward, downward = [plan.regions[0]], [plan.regions[0]]
     for one in decoded:
-        np.testing.assert_array_equal(one.patch.whole((300, 400)), volume[one.z] > 0)
+        assert_found(one.patch.whole((300, 400)), volume[one.z])
         (upward if one.z >= depth // 2 else downward).append(one.region)
     moves = [sum(map(operator.ne, way, way[1:])) for way in (upward, downward)]
     assert min(moves) >= 1
@@ -174,8 +181,8 @@ def test_one_of_two_that_leaves_their_region_moves_alone():
     visits = propagation_visits(boxes, [0, 1])
     plan, label_map = segment_volume(network, volume, boxes, visits)
     assert len(plan.regions) == 1
-    np.testing.assert_array_equal(label_map > 0, volume > 0)
-    assert (label_map[:, 140:160] == 2 * (volume[:, 140:160] > 0)).all()
+    assert_found(label_map > 0, volume)
+    assert_found(label_map == 2, volume * (np.arange(300) >= 130)[:, None])
 
 
 def test_an_empty_slice_of_a_volume_needs_no_visit(network):

@@ -46,8 +46,16 @@ def test_without_boxes_inside_the_image_would_be_seen_whole(boxes):
     assert regions_of(AUTO, IMAGE, boxes) == [WHOLE] * len(boxes)
 
 
-def test_a_box_alone_gets_what_it_gets_on_an_image():
-    assert regions_of(AUTO, IMAGE, [FAR]) == [AUTO.alone(np.float32(FAR), HW)]
+def test_what_is_followed_gets_regions_that_are_not_enlarged():
+    box = [*FAR[:2], 1, *FAR[2:], 5]
+    follows = Planner("auto", (256, 256), grids_up_to(256), follows=True)
+    alone = AUTO.alone(np.float32(FAR), HW)
+    assert alone.frame.scale == 1
+    assert regions_of(follows, VOLUME, [box]) == [alone]
+    assert regions_of(follows, IMAGE, [FAR]) == regions_of(AUTO, VOLUME, [box])
+    assert regions_of(AUTO, IMAGE, [FAR])[0].frame.scale == 2
+    prompts = check_prompts(VOLUME, np.array([box]))
+    assert AUTO.plan(prompts, HW, follows=True).regions == (alone,)
 
 
 def test_boxes_of_a_volume_are_planned_by_their_place_and_slices():

@@ -9,7 +9,7 @@ import pytest
 
 from qmedsam.core.contract import grids_up_to
 from qmedsam.core.planning import REGION_GRIDS, plan_regions
-from qmedsam.core.region_rule import Prompted, RegionRule
+from qmedsam.core.region_rule import FOLLOWING_RULE, Prompted, RegionRule
 from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 
 GRIDS = grids_up_to(256)
@@ -230,6 +230,22 @@ def test_a_box_that_sees_all_does_so_as_large_as_alone_where_grids_are_given_up(
     for row in np.flatnonzero(large):
         (alone,) = plan(boxes[row], hw, slices[[row]], rule=SHIPPED, grids=REGION_GRIDS).regions
         assert found.regions[found.of_object[row]].grid_hw[0] >= alone.grid_hw[0]
+
+
+def test_a_small_box_is_not_lost_with_one_that_sees_all():
+    boxes = [[20, 20, 990, 990], [500, 500, 519, 514]]
+    found = plan(boxes, (1000, 1000), rule=SHIPPED, grids=REGION_GRIDS)
+    large, small = (found.regions[place] for place in found.of_object)
+    assert (large.hw, large.grid_hw) == ((1000, 1000), (256, 256))
+    assert small.frame.scale >= 1
+    near = plan([[20, 20, 250, 250], [100, 100, 119, 114]], (256, 256), rule=SHIPPED)
+    assert len(near.regions) == 1  # at its own scale it is left there
+
+
+def test_what_is_followed_is_not_enlarged():
+    box = [[250, 250, 277, 277]]
+    assert plan(box, (512, 512), rule=SHIPPED).regions[0].frame.scale > 1.5
+    assert 0.85 <= plan(box, (512, 512), rule=FOLLOWING_RULE).regions[0].frame.scale <= 1
 
 
 def test_a_box_that_sees_all_of_a_small_image_is_enlarged_as_others_are():
