@@ -16,12 +16,14 @@ from qmedsam.exit_status import DONE, NOTHING_RAN
 from training.checkpoint import DEFAULT_PATH, CheckpointError
 from training.data.sampler import EpochSampler
 from training.data.volumes import DataError
+from training.graphs.openvino_encoder import OpenVinoEncoder
 from training.loop.beginning import begin, make_dataset, make_teacher
 from training.loop.distributed import Rank, from_first, join_processes, may_meet_those_before
 from training.loop.recipe import RecipeError, read_recipe
 from training.loop.stage import LAST_FILE, Stage
 from training.loop.state import add_network_option, trained_of
 from training.loop.validation import validation_slices
+from training.networks.tiny_vit import TinyViT
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ def run_stage(arguments: argparse.Namespace, rank: Rank) -> None:
     teacher = make_teacher(arguments, recipe, size, begun.origin["teacher"])
     if teacher is not None:
         teacher.network.to(rank.device)
+        if rank.device.type == "cpu" and isinstance(teacher.network.image_encoder, TinyViT):
+            teacher.encode = OpenVinoEncoder(teacher.network)
     share = {"rank": rank.number, "world_size": rank.world_size}
     stage = Stage(
         trained,
@@ -64,7 +68,7 @@ def run_stage(arguments: argparse.Namespace, rank: Rank) -> None:
             balance=recipe.data.balance,
             **share,
         ),
-        slices=validation_slices(arguments.val, begun.val_index, recipe.validation, size, **share),
+        slices=validation_slices(begun.val_indices, recipe.validation, size, **share),
         teacher=teacher,
         rank=rank,
         origin=begun.origin,
@@ -101,8 +105,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--val",
         type=Path,
-        default=Path("../shared/data/val"),
-        help="folder of modalities to choose the best epoch by (default: %(default)s)",
+        nargs="+",
+        default=[Path("../shared/data/val")],
+        metavar="DIR",
+        help="folders of modalities to choose the best epoch by (default: ../shared/data/val)",
     )
     parser.add_argument(
         "--output-dir", type=Path, required=True, help="gets checkpoints, CSV and curves"

@@ -104,7 +104,7 @@ def stop_at(monkeypatch, step, *, checkpoint_after=None):
 def score_by_list(monkeypatch, *scores):
     """Let the epochs have these scores, one after the other."""
     left = list(scores)
-    monkeypatch.setattr(stage, "validate", lambda network, slices, autocast: {"CT": left.pop(0)})
+    monkeypatch.setattr(stage, "validate", lambda *_, **__: {"CT": left.pop(0)})
 
 
 def changed_parts(before, after) -> set[str]:
@@ -161,7 +161,7 @@ def test_the_best_checkpoint_can_be_loaded_and_says_how_it_came_to_be(whole):
     (account,) = best.history
     row = max(rows(whole / "epochs.csv"), key=lambda row: row["mean"])
     assert (account["steps"], account["images"]) == (row["step"], 2 * row["step"])
-    assert account["validation_dsc"] == pytest.approx(
+    assert account["validation"] == pytest.approx(
         {name: row[name] for name in ("mean", "CT", "US")}
     )
     assert account["recipe"]["name"] == "small"
@@ -179,7 +179,7 @@ def test_the_start_is_kept_as_it_was_calibrated(whole, workplace):
     assert [account["steps"] for account in start.history] == [0]
     # The scores of epoch 0 are its own.
     first = rows(whole / "epochs.csv")[0]
-    assert start.history[0]["validation_dsc"]["CT"] == pytest.approx(first["CT"])
+    assert start.history[0]["validation"]["CT"] == pytest.approx(first["CT"])
     # Quantizing rounds weights in passing and moves biases alone.
     before, after = weights_of(workplace / "start.pt"), weights_of(whole / "start.pt")
     moved = {name for name in set(before) & set(after) if not before[name].equal(after[name])}
@@ -311,7 +311,7 @@ def test_the_epoch_with_the_highest_score_is_kept(here, monkeypatch, tmp_path):
     assert here(command(tmp_path, changes=QUICK)) == 0
     assert [row["mean"] for row in rows(tmp_path / "epochs.csv")] == [0.1, 0.5, 0.3]
     (account,) = load_trained(tmp_path / "best.pt").history
-    assert (account["steps"], account["validation_dsc"]) == (2, {"mean": 0.5, "CT": 0.5})
+    assert (account["steps"], account["validation"]) == (2, {"mean": 0.5, "CT": 0.5})
     assert read_document(tmp_path / "last.pt")["progress"]["best_score"] == 0.5
 
 
@@ -321,7 +321,7 @@ def test_what_was_calibrated_stays_the_best_where_training_makes_it_worse(
     score_by_list(monkeypatch, 0.6, 0.5, 0.6)
     assert here(command(tmp_path, changes=QUICK)) == 0
     (account,) = load_trained(tmp_path / "best.pt").history
-    assert (account["steps"], account["validation_dsc"]["mean"]) == (0, 0.6)
+    assert (account["steps"], account["validation"]["mean"]) == (0, 0.6)
 
 
 def test_a_network_can_be_calibrated_and_no_more(here, tmp_path, workplace):
@@ -346,7 +346,7 @@ def test_the_score_of_the_start_counts_in_a_run_that_was_stopped_before_its_firs
     assert here(command(tmp_path, "--calibrate-only", changes=QUICK)) == 0
     assert here(command(tmp_path, changes=QUICK)) == 0
     (account,) = load_trained(tmp_path / "best.pt").history
-    assert (account["steps"], account["validation_dsc"]["mean"]) == (0, 0.6)
+    assert (account["steps"], account["validation"]["mean"]) == (0, 0.6)
 
 
 @pytest.mark.parametrize("epoch", [1, 2], ids=["in-between", "at-the-end"])
@@ -388,7 +388,7 @@ def test_the_best_is_still_known_to_a_run_that_was_killed_after_its_validation(
     assert here(command(tmp_path, "--resume", changes=QUICK)) == 0
     assert [row["mean"] for row in rows(tmp_path / "epochs.csv")] == [0.1, 0.8, 0.6]
     (account,) = load_trained(tmp_path / "best.pt").history
-    assert (account["steps"], account["validation_dsc"]["mean"]) == (2, 0.8)
+    assert (account["steps"], account["validation"]["mean"]) == (2, 0.8)
 
 
 def test_the_best_is_kept_by_a_run_that_was_killed_while_it_drew_the_curves(
@@ -408,7 +408,7 @@ def test_the_best_is_kept_by_a_run_that_was_killed_while_it_drew_the_curves(
     monkeypatch.setattr(logbook, "draw_curves", lambda steps, epochs: Figure())
     assert here(command(tmp_path, "--resume", changes=QUICK)) == 0
     (account,) = load_trained(tmp_path / "best.pt").history
-    assert (account["steps"], account["validation_dsc"]["mean"]) == (2, 0.8)
+    assert (account["steps"], account["validation"]["mean"]) == (2, 0.8)
 
 
 class Noise(nn.Module):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator
 
-from qmedsam.core.geometry import Boxes, ModelFrame, clip_boxes
+from qmedsam.core.geometry import Boxes, clip_boxes
 from qmedsam.core.preprocess import without_alpha
 from training.settings import CheckedSettings, Probability, Range
 
@@ -150,21 +150,24 @@ def pad_randomly(scene: Scene, factor: float, generator: np.random.Generator) ->
 
 
 def prompt_boxes(
-    scene: Scene, settings: Augmentation, frame: ModelFrame, generator: np.random.Generator
+    scene: Scene,
+    settings: Augmentation,
+    scales: float | NDArray[np.floating[Any]],
+    generator: np.random.Generator,
 ) -> Boxes:
     """Choose for each object the file's box or the moved box of its mask.
 
     Args:
         scene: after all changes of geometry.
         settings: `own_box` and `box_shift_px`.
-        frame: of the scene, which says how large a pixel of the model frame is.
+        scales: pixels of the model frame for one of the image, of all boxes or (N, 1).
         generator: decides.
 
     Returns:
         (N, 4), pixels of the original image, inside of it.
     """
     shifts_px = generator.uniform(*settings.box_shift_px, size=scene.mask_boxes.shape)
-    moved = move_sides(scene.mask_boxes, (shifts_px / frame.scale).astype(np.float32))
+    moved = move_sides(scene.mask_boxes, (shifts_px / scales).astype(np.float32))
     is_own = generator.random((len(moved), 1)) < settings.own_box
     return clip_boxes(np.where(is_own, scene.file_boxes, moved), scene.hw)
 

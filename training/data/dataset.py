@@ -16,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from qmedsam.core.contract import LOW_RES_SIZE
-from qmedsam.core.geometry import Boxes, Mask, ModelFrame, mask_to_box
-from qmedsam.core.preprocess import preprocess_image
+from qmedsam.core.geometry import Boxes, Mask, ModelFrame, clip_boxes, mask_to_box
+from qmedsam.core.preprocess import preprocess_image, preprocess_to_frame
 from qmedsam.core.prompts import VOLUME_COLUMNS
 from qmedsam.core.propagation import boxes_2d
+from qmedsam.core.regions import Region
 from training.data.augment import (
+    FREE,
     Augmentation,
     Scene,
     change_appearance,
@@ -30,7 +31,10 @@ from training.data.augment import (
 )
 from training.data.index import DataIndex
 from training.data.sampler import Draw, EpochSampler
+from training.data.views import low_res_frame, planner_of
 from training.data.volumes import DataError, SliceData, VolumeCache
+
+OBJECTS_OF_A_PLAN = 16  # of a slice, at most, whose regions are planned together
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +44,13 @@ class Sample:
     Attributes:
         key: path of the file below the root and the slice, `CT/a.npz#16`.
         mtime_ns: of the file.
-        image: (3, S, S) float32, what the student sees.
-        teacher_image: (3, T, T), the same place without a change of appearance, as the teacher
-            sees it.
-        boxes: (N, 4) float32, model frame, N at least 1.
-        masks: (N, 256, 256) float32, 0 or 1, over the whole model frame.
-        geometry: `none`, `h`, `v` or `hv` where at most flips happened, so that what a teacher
-            makes of the image can be kept; else `free`.
+        image: (3, h, w) float32, what the student sees: a square of S, or the grid of a region.
+        teacher_image: the same place without a change of appearance, as the teacher sees it; a
+            whole image on its own square, (3, T, T).
+        boxes: (N, 4) float32, pixels of the grid, N at least 1.
+        masks: (N, h, w) float32, 0 or 1, over all logits of the grid, 256 x 256 of a square.
+        geometry: `none`, `h`, `v` or `hv` where a whole image was flipped at most, so that what a
+            teacher makes of it can be kept; else `free`.
     """
 
     key: str
@@ -71,6 +75,7 @@ class SliceDataset(Dataset[Sample]):
         teacher_size: T, side of the teacher's; None is the same.
         objects_per_image: at most so many of the objects on a slice, chosen at random.
         cache_bytes: for decompressed volumes, in each process.
+        regions: probability that of a slice one of the regions is shown that serving would choose.
     """
 
     def __init__(
@@ -84,13 +89,19 @@ class SliceDataset(Dataset[Sample]):
         objects_per_image: int,
         cache_bytes: int,
         teacher_size: int | None = None,
+        regions: float = 0.0,
     ) -> None:
         if objects_per_image < 1:
             raise ValueError(f"Objects of an image must be 1 or more, got {objects_per_image}")
+        if regions and teacher_size not in (None, image_size):
+            raise DataError(
+                f"Regions are for a teacher of {image_size} px as the student, got {teacher_size}"
+            )
         self._root, self._index = root, index
         self._settings, self._seed = settings, seed
         self._image_size, self._objects_per_image = image_size, objects_per_image
         self._teacher_size = teacher_size or image_size
+        self._regions, self._planner = regions, planner_of("auto", image_size)
         self._cache = VolumeCache(cache_bytes)
 
     def __getitem__(self, draw: Draw) -> Sample:
@@ -106,17 +117,23 @@ class SliceDataset(Dataset[Sample]):
         objects = present_objects(data)
         if objects.size == 0:
             raise DataError(f"{key} must carry an object as when it was indexed, got none")
-        count = min(self._objects_per_image, objects.size)
+        by_region = self._regions > 0 and generator.random() < self._regions
+        most = max(self._objects_per_image, OBJECTS_OF_A_PLAN) if by_region else None
+        count = min(most or self._objects_per_image, objects.size)
         chosen = np.sort(generator.choice(objects, size=count, replace=False))
         scene = make_scene(data, chosen)
         scene, geometry = change_geometry(scene, self._settings, generator)
-        masks, is_kept = low_res_masks([scene.labels == label for label in chosen])
-        frame = ModelFrame.square(scene.hw, self._image_size)
-        boxes = frame.boxes_to_model(prompt_boxes(scene, self._settings, frame, generator))
+        look = self._look_closer if by_region else self._look_at_all
+        region, rows, prompts = look(scene, generator)
+        masks, is_kept = low_res_masks(
+            [region.cut(scene.labels) == label for label in chosen[rows]],
+            low_res_frame(region, self._image_size),
+        )
+        boxes = region.boxes_to_model(prompts)
         seen = change_appearance(scene.image, self._settings, generator)
-        image = preprocess_image(seen, self._image_size)[0]
+        image = preprocess_to_frame(region.cut(seen), region.frame)[0]
         is_same = seen is scene.image and self._teacher_size == self._image_size
-        teacher_image = image if is_same else preprocess_image(scene.image, self._teacher_size)[0]
+        teacher_image = image if is_same else self._as_taught(scene, region)
         return Sample(
             key=key,
             mtime_ns=entry.mtime_ns,
@@ -125,8 +142,36 @@ class SliceDataset(Dataset[Sample]):
             teacher_image=teacher_image,
             boxes=boxes[is_kept],
             masks=masks,
-            geometry=geometry,
+            geometry=FREE if by_region else geometry,
         )
+
+    def _look_at_all(
+        self, scene: Scene, generator: np.random.Generator
+    ) -> tuple[Region, NDArray[np.intp], Boxes]:
+        """Return the whole image, all rows of the objects, and the boxes that prompt them."""
+        region = Region(0, 0, scene.hw, (self._image_size, self._image_size))
+        boxes = prompt_boxes(scene, self._settings, region.frame.scale, generator)
+        return region, np.arange(len(boxes)), boxes
+
+    def _look_closer(
+        self, scene: Scene, generator: np.random.Generator
+    ) -> tuple[Region, NDArray[np.intp], Boxes]:
+        """Return the region of an object chosen at random, and rows and boxes of some in it."""
+        planned = self._planner.plan_image(clip_boxes(scene.mask_boxes, scene.hw), scene.hw)
+        scales = [planned.regions[place].frame.scale for place in planned.of_object]
+        boxes = prompt_boxes(scene, self._settings, np.array(scales)[:, None], generator)
+        plan = self._planner.plan_image(boxes, scene.hw)
+        of_object = np.array(plan.of_object)
+        place = of_object[generator.integers(len(boxes))]
+        rows = np.flatnonzero(of_object == place)
+        if len(rows) > self._objects_per_image:
+            rows = np.sort(generator.choice(rows, size=self._objects_per_image, replace=False))
+        return plan.regions[place], rows, boxes[rows]
+
+    def _as_taught(self, scene: Scene, region: Region) -> NDArray[np.float32]:
+        if self._teacher_size == self._image_size:
+            return preprocess_to_frame(region.cut(scene.image), region.frame)[0]
+        return preprocess_image(scene.image, self._teacher_size)[0]
 
 
 def present_objects(data: SliceData) -> NDArray[np.intp]:
@@ -143,16 +188,18 @@ def make_scene(data: SliceData, objects: NDArray[np.intp]) -> Scene:
     return Scene(data.image, data.labels, file_boxes, np.stack(mask_boxes))
 
 
-def low_res_masks(masks: list[Mask]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Bring masks of the original image to the low-resolution frame.
+def low_res_masks(
+    masks: list[Mask], frame: ModelFrame
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Bring masks of an image or of a region of it to its low-resolution frame.
 
     A mask too small to be seen there is left out; where all are, the largest is kept as what it
     touches.
 
     Returns:
-        (N, 256, 256), 0 or 1, with zeros below and to the right, and which masks these are.
+        (N, h, w), 0 or 1, with zeros below and to the right, and which masks these are.
     """
-    covers = np.stack([_low_res_cover(mask) for mask in masks])
+    covers = np.stack([_low_res_cover(mask, frame) for mask in masks])
     drawn = covers > 0.5
     is_kept: NDArray[np.bool_] = np.asarray(drawn.any(axis=(1, 2)))
     if not is_kept.any():
@@ -193,12 +240,11 @@ def _box(mask: Mask) -> Boxes:
     return box
 
 
-def _low_res_cover(mask: Mask) -> NDArray[np.float32]:
+def _low_res_cover(mask: Mask, frame: ModelFrame) -> NDArray[np.float32]:
     """Return which part of each low-resolution pixel a mask covers."""
-    frame = ModelFrame.square((mask.shape[0], mask.shape[1]), LOW_RES_SIZE)
     height, width = frame.resized_hw
     interpolation = cv2.INTER_AREA if frame.scale < 1 else cv2.INTER_LINEAR
-    covers: NDArray[Any] = np.zeros((LOW_RES_SIZE, LOW_RES_SIZE), dtype=np.float32)
+    covers: NDArray[Any] = np.zeros(frame.grid_hw, dtype=np.float32)
     covers[:height, :width] = cv2.resize(
         mask.astype(np.float32), (width, height), interpolation=interpolation
     )

@@ -134,6 +134,26 @@ def build_index(
     return index
 
 
+def without(index: DataIndex, folders: Sequence[str]) -> DataIndex:
+    """Return an index without the files in some folders.
+
+    Raises:
+        DataError: there is no such folder, or nothing else.
+    """
+    found = {folder for part in index.values() for folder in part.datasets}
+    if unknown := [folder for folder in folders if folder not in found]:
+        raise DataError(f"Folders to exclude must be some of {sorted(found)}, got {unknown}")
+    kept = [
+        entry
+        for part in index.values()
+        for entry in part.entries
+        if entry.path.rpartition("/")[0] not in folders
+    ]
+    if not kept:
+        raise DataError("Every folder of the training data is excluded")
+    return _by_modality(kept)
+
+
 def index_digest(index: DataIndex) -> str:
     """Return what tells the slices of one index from those of another."""
     described = [

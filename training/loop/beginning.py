@@ -18,7 +18,7 @@ from qmedsam.system.files import make_writable
 from training.checkpoint import CheckpointError
 from training.data.augment import Augmentation
 from training.data.dataset import SliceDataset
-from training.data.index import DataIndex, build_index, index_digest
+from training.data.index import DataIndex, build_index, index_digest, without
 from training.data.sampler import Draw, shuffled_draws
 from training.loop.recipe import Recipe
 from training.loop.stage import LAST_FILE
@@ -52,7 +52,7 @@ class Beginning:
     """
 
     index: DataIndex
-    val_index: DataIndex
+    val_indices: dict[Path, DataIndex]
     origin: dict[str, str]
     document: dict[str, Any]
     is_resumed: bool
@@ -77,17 +77,19 @@ def make_dataset(
         teacher_size=teacher_size,
         objects_per_image=recipe.data.objects_per_image,
         cache_bytes=recipe.data.cache_mb << 20,
+        regions=recipe.data.regions,
     )
 
 
 def calibration_images(
     root: Path, index: DataIndex, recipe: Recipe, image_size: int
 ) -> list[tuple[Tensor, Tensor]]:
-    """Draw unchanged images with the boxes of their files, modalities in equal numbers."""
+    """Draw unchanged images, or regions, with boxes of the files, modalities in equal numbers."""
     dataset = make_dataset(root, index, recipe, image_size=image_size, settings=PLAIN)
     each = -(-recipe.calibration_images // len(index))
+    balance = "files" if recipe.data.balance == "slices" else recipe.data.balance
     modalities, numbers = shuffled_draws(
-        index, each, seed=recipe.seed, epoch=CALIBRATION_EPOCH, balance="files"
+        index, each, seed=recipe.seed, epoch=CALIBRATION_EPOCH, balance=balance
     )
     images = []
     for position, (modality, number) in enumerate(zip(modalities, numbers, strict=True)):
@@ -106,10 +108,11 @@ def begin(arguments: argparse.Namespace, recipe: Recipe, world_size: int) -> Beg
         OSError: a file cannot be written.
     """
     last = make_writable(arguments.output_dir) / LAST_FILE
-    index, val_index = _index(arguments.data), _index(arguments.val)
+    index = without(_index(arguments.data), recipe.data.exclude)
+    val_indices = {root: _index(root) for root in arguments.val}
     origin = {
         "set of training data": index_digest(index),
-        "set of validation data": index_digest(val_index),
+        "set of validation data": " ".join(index_digest(one) for one in val_indices.values()),
         "checkpoint to start from": _file_digest(arguments.init),
         "teacher": _file_digest(arguments.teacher or arguments.checkpoint),
     }
@@ -120,9 +123,9 @@ def begin(arguments: argparse.Namespace, recipe: Recipe, world_size: int) -> Beg
             raise CheckpointError(f"{last} is there; pass --resume or another --output-dir")
         document = read_document(last)
         check_resumable(document, last, recipe, origin)
-        return Beginning(index, val_index, origin, document, is_resumed=True)
+        return Beginning(index, val_indices, origin, document, is_resumed=True)
     trained = start(arguments, recipe, index)
-    return Beginning(index, val_index, origin, trained_document(trained), is_resumed=False)
+    return Beginning(index, val_indices, origin, trained_document(trained), is_resumed=False)
 
 
 def start(arguments: argparse.Namespace, recipe: Recipe, index: DataIndex) -> Trained:

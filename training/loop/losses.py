@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # What is kept of a step: the weighted sum, and its parts before they are weighted.
-LOSS_PARTS = ("loss", "dice", "focal", "distillation")
+LOSS_PARTS = ("loss", "dice", "focal", "distillation", "quality")
 SURE = 1e-7  # probability of the wrong class
 DICE_SMOOTHING = 1.0  # pixels; an empty prediction of an empty mask then costs nothing
 
@@ -44,14 +44,25 @@ def embedding_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the squared distance of two embeddings relative to the teacher's mean square.
 
     Args:
-        student: (256, 64, 64).
+        student: (256, h, w).
         teacher: of the same shape.
     """
     return (student - teacher).square().mean() / teacher.square().mean()
 
 
 def intersection_over_union(logits: Tensor, masks: Tensor) -> Tensor:
-    """Return the mean IoU over objects of what lies above 0 and (N, H, W) masks of 0 or 1."""
+    """Return the IoU (N,) of what lies above 0 with (N, H, W) masks of 0 or 1."""
     drawn, truth = (logits > 0).flatten(1), (masks > 0).flatten(1)
     common, either = (drawn & truth).sum(1), (drawn | truth).sum(1)
-    return (common / either.clamp_min(1)).mean()
+    return common / either.clamp_min(1)
+
+
+def quality_loss(predicted: Tensor, logits: Tensor, masks: Tensor) -> Tensor:
+    """Return the mean square by which the IoU (N,) predicted of each mask is wrong.
+
+    Args:
+        predicted: what SAM's head says.
+        logits: (N, H, W), of which it says so.
+        masks: (N, H, W), 0 or 1.
+    """
+    return (predicted - intersection_over_union(logits, masks)).square().mean()

@@ -36,6 +36,8 @@ def choose_trained(network: PromptableNetwork, recipe: Recipe) -> None:
         modules[name].requires_grad_(False)
     for module in network.mask_decoder.unused_parts():
         module.requires_grad_(False)
+    if recipe.loss.quality and "mask_decoder" in recipe.trained:
+        network.mask_decoder.iou_prediction_head.requires_grad_(True)
 
 
 def build_optimizer(network: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:

@@ -20,7 +20,7 @@ from qmedsam.config import Regions
 from training.data.augment import Augmentation
 from training.data.sampler import SLICE_RULE_TEXT, Balance, is_slice_rule
 from training.quantization.config import Part, QuantConfig
-from training.settings import CheckedSettings, List, explain
+from training.settings import CheckedSettings, List, Probability, explain
 
 OptimizerName = Literal["sgd", "adamw"]
 
@@ -40,8 +40,10 @@ class DataSettings(CheckedSettings):
 
     Attributes:
         slices: of each modality; `min`, `tenth`, `all` or a number (`training.data.sampler`).
+        exclude: folders of the training data that are left out, such as `CT/Aorta`.
         balance: what of a modality is drawn evenly: `slices`; `files`, so that a long volume does
             not outweigh the others; or `datasets`, so that a large one does not, and their files.
+        regions: probability that a region is shown that serving would choose, not the whole image.
         batch_size: images of a step on one device, where `global_batch` is 0.
         global_batch: images of a step on all devices, of which each takes as many; a run may then
             go on with another number of devices.
@@ -51,7 +53,9 @@ class DataSettings(CheckedSettings):
     """
 
     slices: Annotated[str | int, BeforeValidator(_slice_rule)] = "min"
+    exclude: List[str] = ()
     balance: Balance = "slices"
+    regions: Probability = 0.0
     batch_size: PositiveInt = 2
     global_batch: NonNegativeInt = 0
     objects_per_image: PositiveInt = 4
@@ -77,12 +81,14 @@ class LossSettings(CheckedSettings):
     """Weights of the parts of the loss; see `training.loop.losses`.
 
     Attributes:
+        quality: of the IoU that is predicted of each mask; at 0 its head does not learn.
         focal_gamma: how much less a pixel counts the surer it is.
     """
 
     dice: NonNegativeFloat = 1.0
     focal: NonNegativeFloat = 1.0
     distillation: NonNegativeFloat = 1.0
+    quality: NonNegativeFloat = 0.0
     focal_gamma: NonNegativeFloat = 2.0
 
 
@@ -133,12 +139,14 @@ class ValidationSettings(CheckedSettings):
 
     Attributes:
         slices_per_volume: evenly among those with objects.
+        contours: whether the score is the mean of DSC and NSD on contours, not DSC alone.
         objects_per_image: most objects scored on an image.
         regions: what the network sees, as in serving: `auto` the regions round the boxes, `whole`
             the whole image.
     """
 
     slices_per_volume: PositiveInt = 4
+    contours: bool = False
     objects_per_image: PositiveInt = 8
     regions: Regions = "whole"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import statistics
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -26,7 +25,13 @@ from training.data.dataset import Sample, SliceDataset, make_loader
 from training.data.sampler import EpochSampler
 from training.loop.distributed import Rank, from_first, mean_over_processes, wait_for_all
 from training.loop.logbook import Logbook
-from training.loop.losses import LOSS_PARTS, dice_loss, embedding_distance, focal_loss
+from training.loop.losses import (
+    LOSS_PARTS,
+    dice_loss,
+    embedding_distance,
+    focal_loss,
+    quality_loss,
+)
 from training.loop.optimization import (
     build_ema,
     build_optimizer,
@@ -38,7 +43,7 @@ from training.loop.optimization import (
 from training.loop.recipe import LossSettings, Recipe
 from training.loop.state import Trained, save_document, trained_document
 from training.loop.teacher import Lesson, Teacher
-from training.loop.validation import ValidationSlice, validate
+from training.loop.validation import ValidationSlice, overall, validate
 from training.networks.network import PromptableNetwork
 
 logger = logging.getLogger(__name__)
@@ -63,36 +68,52 @@ class StepLosses(nn.Module):
         self.network, self.settings, self.encoder_learns = network, settings, encoder_learns
 
     def forward(self, samples: Sequence[Sample], lessons: Sequence[Lesson] | None) -> Tensor:
-        """Return (4,): the loss, and its parts before they are weighted; see `LOSS_PARTS`."""
+        """Return (5,): the loss, and its parts before they are weighted; see `LOSS_PARTS`."""
         device = next(self.network.parameters()).device
-        images = torch.stack([torch.from_numpy(sample.image) for sample in samples])
-        images = images.to(device, memory_format=torch.channels_last)
-        with torch.set_grad_enabled(self.encoder_learns and torch.is_grad_enabled()):
-            embeddings = self.network.encode(images)
+        embeddings = self._encode([torch.from_numpy(sample.image) for sample in samples], device)
         parts = torch.stack(
             [
-                self._parts(
-                    embeddings[i : i + 1], sample, None if lessons is None else lessons[i], device
-                )
+                self._parts(embeddings[i], sample, None if lessons is None else lessons[i], device)
                 for i, sample in enumerate(samples)
             ]
         ).mean(0)
         settings = self.settings
-        weights = parts.new_tensor([settings.dice, settings.focal, settings.distillation])
+        weights = parts.new_tensor(
+            [settings.dice, settings.focal, settings.distillation, settings.quality]
+        )
         return torch.cat([(parts * weights).sum()[None], parts])
+
+    def _encode(self, images: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+        """Return the embedding (1, 256, h / 4, w / 4) of each image; those of one size at once."""
+        found: list[Tensor] = [images[0]] * len(images)
+        for shape in dict.fromkeys(image.shape for image in images):
+            places = [place for place, image in enumerate(images) if image.shape == shape]
+            batch = torch.stack([images[place] for place in places])
+            batch = batch.to(device, memory_format=torch.channels_last)
+            with torch.set_grad_enabled(self.encoder_learns and torch.is_grad_enabled()):
+                embeddings = self.network.encode(batch)
+            for place, embedding in zip(places, embeddings.split(1), strict=True):
+                found[place] = embedding
+        return found
 
     def _parts(
         self, embedding: Tensor, sample: Sample, lesson: Lesson | None, device: torch.device
     ) -> Tensor:
-        logits = self.network.decode(embedding, torch.from_numpy(sample.boxes).to(device)).float()
+        boxes = torch.from_numpy(sample.boxes).to(device)
         masks = torch.from_numpy(sample.masks).to(device)
+        if self.settings.quality:
+            logits, iou = (x.float() for x in self.network.decode_rated(embedding, boxes))
+            quality = quality_loss(iou, logits, masks)
+        else:
+            logits = self.network.decode(embedding, boxes).float()
+            quality = logits.new_zeros(())
         dice = dice_loss(logits, masks)
         focal = focal_loss(logits, masks, self.settings.focal_gamma)
         distillation = torch.zeros_like(dice)
         if lesson is not None:
             distance = embedding_distance(embedding[0].float(), lesson.embedding)
             distillation = distance * lesson.iou
-        return torch.stack([dice, focal, distillation])
+        return torch.stack([dice, focal, distillation, quality])
 
 
 @dataclass
@@ -247,10 +268,13 @@ class Stage:
     def _validate(self, book: Logbook | None, epoch: int) -> None:
         """Score the network, all processes together; keep it where no epoch before was better."""
         started = time.monotonic()
-        by_modality = validate(self.validated, self.slices, self._autocast())
+        settings = self.recipe.validation
+        by_modality = validate(
+            self.validated, self.slices, self._autocast(), contours=settings.contours
+        )
         if book is None:
             return
-        scores = {"mean": statistics.fmean(by_modality.values()), **by_modality}
+        scores = {"mean": overall(by_modality), **by_modality}
         # The book comes last: what it has is not validated again when a killed run goes on.
         if self.progress.best_score is None or scores["mean"] > self.progress.best_score:
             self.progress.best_score = scores["mean"]
@@ -259,10 +283,11 @@ class Stage:
             self._save(START_FILE, scores=scores)
         book.add_epoch(epoch, self.progress.step, scores)
         logger.info(
-            "Epoch %d, step %d of %d: validation DSC %.2f (%s), %.0f s",
+            "Epoch %d, step %d of %d: validation %s %.2f (%s), %.0f s",
             epoch,
             self.progress.step,
             self.steps,
+            "DSC and NSD" if settings.contours else "DSC",
             100 * scores["mean"],
             ", ".join(f"{name} {100 * value:.1f}" for name, value in by_modality.items()),
             time.monotonic() - started,
@@ -277,7 +302,7 @@ class Stage:
             "recipe": self.recipe.model_dump(),
             "steps": self.progress.step,
             "images": self.progress.images,
-            "validation_dsc": scores,
+            "validation": scores,
         }
         document = trained_document(self.trained)
         if scores is None:

@@ -22,7 +22,12 @@ from training.checkpoint import (
     read_tensors,
 )
 from training.loop.recipe import Recipe, RecipeError, recipe_of
-from training.networks.network import PromptableNetwork, build_lite_medsam, build_medsam
+from training.networks.network import (
+    PromptableNetwork,
+    build_lite_medsam,
+    build_medsam,
+    build_qmedsam,
+)
 from training.quantization.calibration import Images, quantize_and_calibrate
 from training.quantization.config import QuantConfig
 from training.quantization.quantize import quantize_network
@@ -31,7 +36,11 @@ from training.settings import explain
 FORMAT = 1
 # What a stage under way keeps beside the network.
 RESUME_KEYS = ("recipe", "optimizer", "scheduler", "ema", "progress", "origin")
-BUILDERS = {"lite_medsam": build_lite_medsam, "medsam": build_medsam}
+BUILDERS = {
+    "lite_medsam": build_lite_medsam,
+    "medsam": build_medsam,
+    "qmedsam": build_qmedsam,  # of which nothing is published; `training.reshape` makes its start
+}
 LOADERS = {"lite_medsam": load_lite_medsam, "medsam": load_medsam}
 
 
@@ -60,7 +69,7 @@ def add_network_option(parser: argparse.ArgumentParser) -> None:
     """Let a command be told which network the published weights are of that it loads."""
     parser.add_argument(
         "--network",
-        choices=list(BUILDERS),
+        choices=list(LOADERS),
         default="lite_medsam",
         help="which network published weights are of (default: %(default)s)",
     )

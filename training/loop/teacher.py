@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class Lesson:
     """What a teacher says of a sample.
 
     Attributes:
-        embedding: (256, 64, 64).
+        embedding: (256, h / 4, w / 4), 64 x 64 of a whole image.
         iou: of its masks with the truth, 0 to 1: how much it is worth listening to.
     """
 
@@ -44,6 +44,10 @@ class Teacher:
         name: tells its cache from that of another network or of other weights.
         student_size: side of the model frame in which samples have their boxes.
         cache_dir: for embeddings, 2 MB an image; None keeps nothing.
+
+    Attributes:
+        encode: (1, 3, h, w) to an embedding; the network's own unless another one is set that
+            takes less time.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Teacher:
         cache_dir: Path | None,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
+        self.encode: Callable[[Tensor], Tensor] = self.network.encode
         self._box_scale = network.image_size / student_size
         self._cache_dir = None if cache_dir is None else cache_dir / name
         if self._cache_dir is not None:
@@ -76,7 +81,7 @@ class Teacher:
         # A coordinate names a pixel, whose centre keeps its place in a frame of another size.
         boxes = (torch.from_numpy(sample.boxes) + 0.5) * self._box_scale - 0.5
         logits = self.network.decode(embedding[None], boxes.to(device))
-        iou = intersection_over_union(logits, torch.from_numpy(sample.masks).to(device))
+        iou = intersection_over_union(logits, torch.from_numpy(sample.masks).to(device)).mean()
         return Lesson(embedding, iou)
 
     def _embedding(self, sample: Sample) -> Tensor:
@@ -86,7 +91,7 @@ class Teacher:
         device = next(self.network.parameters()).device
         image = torch.from_numpy(sample.teacher_image)[None].to(device)
         image = image.contiguous(memory_format=torch.channels_last)
-        embedding = self.network.encode(image)[0].float()
+        embedding = self.encode(image)[0].float()
         if path is None:
             return embedding
         kept = np.ascontiguousarray(embedding.cpu().numpy(), dtype=np.float16)

@@ -1,4 +1,4 @@
-"""The score that every epoch is validated by: DSC on a fixed choice of slices, by modality.
+"""The score that every epoch is validated by, on a fixed choice of slices, by modality.
 
 Prompts and masks are as in serving, where `fixed` is the volume prompt: each slice gets the box of
 the file, logits are brought to the original image and thresholded there. Regions are those of the
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 
 from qmedsam.config import Regions
 from qmedsam.core.geometry import Boxes, Mask, clip_boxes
-from qmedsam.core.planning import REGION_GRIDS, Planner
 from qmedsam.core.postprocess import cut_far_islands, logits_to_patch
 from qmedsam.core.preprocess import preprocess_to_frame
 from qmedsam.core.regions import Region
 from training.data.dataset import make_scene, present_objects
 from training.data.index import DataIndex
+from training.data.views import planner_of
 from training.data.volumes import VolumeCache
 from training.loop.distributed import from_all
 from training.loop.recipe import ValidationSettings
 from training.networks.network import PromptableNetwork
-from training.scoring.metrics import dsc
+from training.scoring.metrics import dsc, nsd
 
 CACHE_BYTES = 256 << 20
 
@@ -58,19 +58,31 @@ class ValidationSlice:
 
 
 def validation_slices(
-    root: Path,
-    index: DataIndex,
+    indices: Mapping[Path, DataIndex],
     settings: ValidationSettings,
     image_size: int,
     *,
     rank: int = 0,
     world_size: int = 1,
 ) -> list[ValidationSlice]:
-    """Read the slices that a process scores, in the order of the index: whole cases, by turns."""
+    """Read the slices that a process scores, in the order of the index: whole cases, by turns.
+
+    Args:
+        indices: of each folder of data; of several, modalities are named with their folder.
+        settings: what is read.
+        image_size: side of the model frame.
+        rank: of this process.
+        world_size: how many processes there are.
+    """
     cache = VolumeCache(CACHE_BYTES)
     chosen = []
-    cases = [(modality, entry) for modality in sorted(index) for entry in index[modality].entries]
-    for modality, entry in cases[rank::world_size]:
+    cases = [
+        (root, modality if len(indices) == 1 else f"{root.name}/{modality}", entry)
+        for root, index in indices.items()
+        for modality in sorted(index)
+        for entry in index[modality].entries
+    ]
+    for root, modality, entry in cases[rank::world_size]:
         for z in _evenly(entry.slices, settings.slices_per_volume):
             data = cache.read_slice(root / entry.path, z)
             objects = _evenly(present_objects(data).tolist(), settings.objects_per_image)
@@ -96,13 +108,16 @@ def validate(
     network: PromptableNetwork,
     slices: Sequence[ValidationSlice],
     autocast: AbstractContextManager[None],
+    *,
+    contours: bool = False,
 ) -> dict[str, float]:
-    """Return the mean DSC of each modality, 0 to 1: over objects, then slices, then cases.
+    """Return the mean score of each modality, 0 to 1: over objects, then slices, then cases.
 
     Args:
         network: the same in every process.
         slices: of the cases of this process.
         autocast: that the network runs in.
+        contours: whether the score is the mean of DSC and NSD on contours, not DSC alone.
     """
     device = next(network.parameters()).device
     by_slice: dict[tuple[str, str, int], list[float]] = {}
@@ -115,7 +130,9 @@ def validate(
         for one, box, mask in zip(logits, item.boxes, item.masks, strict=True):
             patch = logits_to_patch(one, item.region.frame)
             in_image = cut_far_islands(patch.moved(item.region.top, item.region.left), box)
-            found.append(dsc(in_image.whole((mask.shape[0], mask.shape[1])), mask))
+            drawn = in_image.whole((mask.shape[0], mask.shape[1]))
+            score = dsc(mask, drawn)
+            found.append((score + nsd(mask, drawn, (1.0, 1.0))) / 2 if contours else score)
     by_case: dict[tuple[str, str], list[float]] = {}
     for (modality, case, _), scores in by_slice.items():
         by_case.setdefault((modality, case), []).append(float(np.mean(scores)))
@@ -126,14 +143,19 @@ def validate(
     return {modality: statistics.fmean(scores) for modality, scores in by_modality.items()}
 
 
+def overall(by_modality: Mapping[str, float]) -> float:
+    """Return the mean over modalities; of several folders, the mean of their means."""
+    by_folder: dict[str, list[float]] = {}
+    for name, score in by_modality.items():
+        by_folder.setdefault(name.rpartition("/")[0], []).append(score)
+    return statistics.fmean(statistics.fmean(scores) for scores in by_folder.values())
+
+
 def _regions_of(
     boxes: Boxes, original_hw: tuple[int, int], regions: Regions, image_size: int
 ) -> list[tuple[Region, list[int]]]:
     """Return the regions of the objects of a slice, and the rows of the objects in each."""
-    square = image_size, image_size
-    grids = REGION_GRIDS if square in REGION_GRIDS else (square,)
-    planner = Planner(regions, square, grids)
-    plan = planner.plan_image(boxes, original_hw)
+    plan = planner_of(regions, image_size).plan_image(boxes, original_hw)
     rows_of: dict[Region, list[int]] = {}
     for row, place in enumerate(plan.of_object):
         rows_of.setdefault(plan.regions[place], []).append(row)

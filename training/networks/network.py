@@ -16,8 +16,9 @@ from qmedsam.core.contract import (
     stretch_to_square,
     stride_of,
 )
+from training.networks.layers import fold_batch_norm
 from training.networks.sam_heads import WHOLE_HW, MaskDecoder, PromptEncoder
-from training.networks.tiny_vit import TinyViT
+from training.networks.tiny_vit import CPU_SHAPE, TinyViT
 from training.networks.vit import DEPTH as VIT_DEPTH
 from training.networks.vit import VisionTransformer
 
@@ -49,6 +50,14 @@ class PromptableNetwork(nn.Module):
         Returns:
             low_res_logits (N, 4 h, 4 w).
         """
+        return self.mask_decoder(*self._prompted(image_embedding, boxes))
+
+    def decode_rated(self, image_embedding: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode N boxes as `decode` does: the logits, and the IoU (N,) predicted of each mask."""
+        return self.mask_decoder.rated(*self._prompted(image_embedding, boxes))
+
+    def _prompted(self, image_embedding: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pixels, their positions and the tokens of the boxes, as the decoder takes them."""
         # No mask prompt: the same vector is added to every pixel.
         pixels = image_embedding + self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
         height, width = image_embedding.shape[2:]
@@ -57,7 +66,7 @@ class PromptableNetwork(nn.Module):
             stride = stride_of(self.image_size)
             factors = stretch_to_square((height * stride, width * stride), self.image_size)
             boxes = (boxes + 0.5) * boxes.new_tensor(factors) - 0.5
-        return self.mask_decoder(pixels, pixel_pe, self.prompt_encoder(boxes))
+        return pixels, pixel_pe, self.prompt_encoder(boxes)
 
     def forward(self, image: Tensor, boxes: Tensor) -> Tensor:
         """Segment N boxes (N, 4) on one image (1, 3, h, w): low_res_logits (N, 4 h / s, 4 w / s).
@@ -101,6 +110,13 @@ class ParameterCounts:
 def build_lite_medsam() -> PromptableNetwork:
     """Build LiteMedSAM (TinyViT, 256 px) with random weights."""
     return PromptableNetwork(TinyViT(), LITE_MEDSAM_IMAGE_SIZE)
+
+
+def build_qmedsam() -> PromptableNetwork:
+    """Build the network that is trained here (TinyViT of `CPU_SHAPE`) with random weights."""
+    encoder = TinyViT(CPU_SHAPE)
+    fold_batch_norm(encoder)
+    return PromptableNetwork(encoder, LITE_MEDSAM_IMAGE_SIZE)
 
 
 def build_medsam(depth: int = VIT_DEPTH) -> PromptableNetwork:

@@ -211,7 +211,7 @@ class MaskDecoder(nn.Module):
         self.mask_product = MatMul()
 
     def unused_parts(self) -> list[nn.Module]:
-        """Return what a checkpoint holds and the one mask does not need."""
+        """Return what a checkpoint holds and the one mask does not need, nor what is quantized."""
         return [self.iou_prediction_head, *self.output_hypernetworks_mlps[1:]]
 
     def tokens(self, prompts: Tensor) -> Tensor:
@@ -220,7 +220,11 @@ class MaskDecoder(nn.Module):
         return torch.cat([own.expand(prompts.shape[0], -1, -1), prompts], dim=1)
 
     def forward(self, pixels: Tensor, pixel_pe: Tensor, prompts: Tensor) -> Tensor:
-        """Decode one image for N prompts.
+        """Decode one image for N prompts: the logits of `rated`."""
+        return self.rated(pixels, pixel_pe, prompts)[0]
+
+    def rated(self, pixels: Tensor, pixel_pe: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode one image for N prompts, and say how good each mask may be.
 
         Args:
             pixels: (1, 256, h, w), the embedding with the no-mask prompt added.
@@ -228,7 +232,8 @@ class MaskDecoder(nn.Module):
             prompts: (N, 2, 256), the tokens of each box.
 
         Returns:
-            low_res_logits (N, 4 h, 4 w) of SAM's single-mask output.
+            low_res_logits (N, 4 h, 4 w) of SAM's single-mask output, and the IoU (N,) that its
+            head predicts of it.
         """
         pixels_hw = pixels.shape[2:]
         tokens = self.tokens(prompts)
@@ -237,7 +242,8 @@ class MaskDecoder(nn.Module):
         upscaled = self.output_upscaling(image)  # (N, 32, 4 h, 4 w)
         weights = self.output_hypernetworks_mlps[0](tokens[:, 1:2])  # (N, 1, 32)
         logits = self.mask_product(weights, upscaled.flatten(2))
-        return logits.unflatten(2, upscaled.shape[-2:]).squeeze(1)
+        iou = self.iou_prediction_head(tokens[:, 0])[:, 0]
+        return logits.unflatten(2, upscaled.shape[-2:]).squeeze(1), iou
 
 
 def split_heads(x: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ published checkpoint.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,14 +26,41 @@ MERGE_STRIDES = (2, 2, 1)
 EXPANSION = 4
 EMBEDDING_CHANNELS = 256
 
+ActivationName = Literal["gelu", "hard_swish"]
+ACTIVATIONS: dict[ActivationName, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "hard_swish": nn.Hardswish,
+}
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """What encoders of this kind differ in; by default as published.
+
+    Attributes:
+        windows: side of the windows of each layer, of which the first has none.
+        expansion: of the channels inside the inverted bottlenecks.
+        activation: between convolutions, and in the MLPs; GELU behind a sum whatever it is.
+    """
+
+    windows: tuple[int, ...] = field(default_factory=lambda: WINDOWS)
+    expansion: int = EXPANSION
+    activation: ActivationName = "gelu"
+
+
+# Whole windows on every grid, and half the channels at the full resolution (docs/decisions.md).
+CPU_SHAPE = EncoderShape((8, 8, 16, 8), expansion=2, activation="hard_swish")
+
 
 class PatchEmbed(nn.Module):
     """Two 1x1 convolutions; no reduction of the resolution."""
 
-    def __init__(self, out_channels: int) -> None:
+    def __init__(self, out_channels: int, activation: ActivationName = "gelu") -> None:
         super().__init__()
         self.seq = nn.Sequential(
-            ConvNorm(3, out_channels // 2), nn.GELU(), ConvNorm(out_channels // 2, out_channels)
+            ConvNorm(3, out_channels // 2),
+            ACTIVATIONS[activation](),
+            ConvNorm(out_channels // 2, out_channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,13 +70,16 @@ class PatchEmbed(nn.Module):
 class MBConv(nn.Module):
     """Inverted bottleneck with a depth-wise 3x3 convolution and a residual."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(
+        self, channels: int, expansion: int = EXPANSION, activation: ActivationName = "gelu"
+    ) -> None:
         super().__init__()
-        hidden = channels * EXPANSION
+        hidden = channels * expansion
         self.conv1 = ConvNorm(channels, hidden)
         self.conv2 = ConvNorm(hidden, hidden, kernel_size=3, groups=hidden)
         self.conv3 = ConvNorm(hidden, channels)
-        self.act1, self.act2, self.act3 = nn.GELU(), nn.GELU(), nn.GELU()
+        self.act1, self.act2 = ACTIVATIONS[activation](), ACTIVATIONS[activation]()
+        self.act3 = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.act1(self.conv1(x))
@@ -58,14 +90,16 @@ class MBConv(nn.Module):
 class PatchMerging(nn.Module):
     """Change the width and, by `stride`, the resolution between two layers."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, activation: ActivationName = "gelu"
+    ) -> None:
         super().__init__()
         self.conv1 = ConvNorm(in_channels, out_channels)
         self.conv2 = ConvNorm(
             out_channels, out_channels, kernel_size=3, stride=stride, groups=out_channels
         )
         self.conv3 = ConvNorm(out_channels, out_channels)
-        self.act1, self.act2 = nn.GELU(), nn.GELU()
+        self.act1, self.act2 = ACTIVATIONS[activation](), ACTIVATIONS[activation]()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv3(self.act2(self.conv2(self.act1(self.conv1(x)))))
@@ -120,12 +154,12 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """Layer normalization and a two-layer MLP, per pixel."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, activation: ActivationName = "gelu") -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
         self.fc1 = nn.Linear(channels, EXPANSION * channels)
         self.fc2 = nn.Linear(EXPANSION * channels, channels)
-        self.act = nn.GELU()
+        self.act = ACTIVATIONS[activation]()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(self.norm(x))))
@@ -134,12 +168,14 @@ class MLP(nn.Module):
 class TinyViTBlock(nn.Module):
     """Window attention, depth-wise convolution, MLP; (B, H * W, C) in and out."""
 
-    def __init__(self, channels: int, heads: int, window: int) -> None:
+    def __init__(
+        self, channels: int, heads: int, window: int, activation: ActivationName = "gelu"
+    ) -> None:
         super().__init__()
         self.window = window
         self.attn = Attention(channels, heads, window)
         self.local_conv = ConvNorm(channels, channels, kernel_size=3, groups=channels)
-        self.mlp = MLP(channels)
+        self.mlp = MLP(channels, activation)
 
     def forward(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         x = x + attend_in_windows(self.attn, x.unflatten(1, hw), self.window)
@@ -170,12 +206,13 @@ class BasicLayer(nn.Module):
 
 
 class TinyViT(nn.Module):
-    """The image encoder of LiteMedSAM."""
+    """The image encoder of LiteMedSAM, or one of another shape."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: EncoderShape | None = None) -> None:
         super().__init__()
-        self.patch_embed = PatchEmbed(WIDTHS[0])
-        self.layers = nn.ModuleList(_basic_layer(i) for i in range(len(WIDTHS)))
+        shape = shape or EncoderShape()
+        self.patch_embed = PatchEmbed(WIDTHS[0], shape.activation)
+        self.layers = nn.ModuleList(_basic_layer(i, shape) for i in range(len(WIDTHS)))
         self.neck = nn.Sequential(
             nn.Conv2d(WIDTHS[-1], EMBEDDING_CHANNELS, 1, bias=False),
             LayerNorm2d(EMBEDDING_CHANNELS),
@@ -215,15 +252,30 @@ def attend_in_windows(attention: WindowAttention, x: Tensor, window: int) -> Ten
     return joined[:, :height, :width].flatten(1, 2)
 
 
-def _basic_layer(index: int) -> BasicLayer:
-    width = WIDTHS[index]
+def extended_biases(biases: Tensor, window: int) -> Tensor:
+    """Return attention biases (heads, distances) for a larger window, by the nearest distance.
+
+    Args:
+        biases: of a window, a row of distances along x for each along y.
+        window: side of the larger one.
+    """
+    side = int(biases.shape[1] ** 0.5)
+    nearest = torch.arange(window).clamp(max=side - 1)
+    return biases.unflatten(1, (side, side))[:, nearest][:, :, nearest].flatten(1)
+
+
+def _basic_layer(index: int, shape: EncoderShape) -> BasicLayer:
+    width, activation = WIDTHS[index], shape.activation
+    blocks: list[nn.Module]
     if index == 0:
-        blocks: list[nn.Module] = [MBConv(width) for _ in range(DEPTHS[0])]
+        blocks = [MBConv(width, shape.expansion, activation) for _ in range(DEPTHS[0])]
     else:
-        blocks = [TinyViTBlock(width, HEADS[index], WINDOWS[index]) for _ in range(DEPTHS[index])]
+        window, heads = shape.windows[index], HEADS[index]
+        blocks = [TinyViTBlock(width, heads, window, activation) for _ in range(DEPTHS[index])]
     if index == len(MERGE_STRIDES):
         return BasicLayer(blocks, None)
-    return BasicLayer(blocks, PatchMerging(width, WIDTHS[index + 1], MERGE_STRIDES[index]))
+    merging = PatchMerging(width, WIDTHS[index + 1], MERGE_STRIDES[index], activation)
+    return BasicLayer(blocks, merging)
 
 
 def _distance_index(window: int) -> Tensor:

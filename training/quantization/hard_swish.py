@@ -87,7 +87,7 @@ def fit_hard_swish(encoder: nn.Module, run: Callable[[], None]) -> None:
     for hook in hooks:
         hook.remove()
     for activation, values in zip(found, seen, strict=True):
-        _rescale(activation, best_scales(torch.cat(values)))
+        move_scales(activation.before, activation.behind, best_scales(torch.cat(values)))
     place_hard_swish(encoder)
 
 
@@ -102,9 +102,15 @@ def best_scales(values: Tensor) -> Tensor:
     return SCALES[torch.stack(errors).argmin(0)]
 
 
-def _rescale(activation: Activation, scales: Tensor) -> None:
-    before: Any = activation.before
-    behind: Any = activation.behind
+@torch.no_grad()
+def move_scales(before: Any, behind: Any, scales: Tensor) -> None:
+    """Let a layer put out so many times as much in each channel, and the next one undo it.
+
+    Args:
+        before: a convolution or a linear layer.
+        behind: what takes what leaves the activation between them.
+        scales: (channels,).
+    """
     before.weight.mul_(scales.reshape(-1, *[1] * (before.weight.ndim - 1)))
     before.bias.mul_(scales)
     is_depthwise = behind.weight.shape[1] == 1 and len(scales) > 1

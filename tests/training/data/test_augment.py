@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
@@ -11,7 +12,7 @@ pytest.importorskip("pydantic", reason="training/requirements.txt is not install
 
 from pydantic import ValidationError
 
-from qmedsam.core.geometry import ModelFrame, mask_to_box
+from qmedsam.core.geometry import mask_to_box
 from tests.conftest import mask_of
 from training.data.augment import (
     Augmentation,
@@ -174,26 +175,38 @@ def test_the_shift_is_in_pixels_of_the_model_frame(generator):
     mask = np.zeros((100, 200), dtype=bool)
     mask[40:60, 80:120] = True
     settings = Augmentation(box_shift_px=(4, 4), own_box=0)
-    boxes = prompt_boxes(make_scene(mask), settings, ModelFrame.square((100, 200), 100), generator)
+    boxes = prompt_boxes(make_scene(mask), settings, 0.5, generator)
     assert boxes.tolist() == [[72, 32, 127, 67]]
     assert boxes.dtype == np.float32
 
 
+def test_each_box_may_have_a_scale_of_its_own(generator):
+    scene = make_scene()
+    two = dataclasses.replace(
+        scene,
+        file_boxes=np.repeat(scene.file_boxes, 2, axis=0),
+        mask_boxes=np.float32([[40, 40, 60, 60]] * 2),
+        labels=np.zeros((100, 100), dtype=np.uint8),
+    )
+    settings = Augmentation(box_shift_px=(4, 4), own_box=0)
+    boxes = prompt_boxes(two, settings, np.array([[1.0], [2.0]]), generator)
+    assert boxes.tolist() == [[36, 36, 64, 64], [38, 38, 62, 62]]
+
+
 def test_the_files_box_is_not_shifted_and_both_are_clipped(generator):
-    frame = ModelFrame.square((4, 6), 6)
     own = Augmentation(own_box=1, box_shift_px=(5, 5))
-    assert prompt_boxes(make_scene(), own, frame, generator).tolist() == [[0, 1, 3, 2]]
+    assert prompt_boxes(make_scene(), own, 1.0, generator).tolist() == [[0, 1, 3, 2]]
     scene = make_scene(file_box=(-3, 1, 99, 2))
-    assert prompt_boxes(scene, own, frame, generator).tolist() == [[0, 1, 5, 2]]
+    assert prompt_boxes(scene, own, 1.0, generator).tolist() == [[0, 1, 5, 2]]
     moved = Augmentation(own_box=0, box_shift_px=(50, 50))
-    assert prompt_boxes(scene, moved, frame, generator).tolist() == [[0, 0, 5, 3]]
+    assert prompt_boxes(scene, moved, 1.0, generator).tolist() == [[0, 0, 5, 3]]
 
 
 def test_each_object_chooses_its_own_box(generator):
     boxes = np.tile(np.array([[0, 0, 1, 1]], dtype=np.float32), (400, 1))
     scene = Scene(np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.uint8), boxes + 4, boxes)
     settings = Augmentation(box_shift_px=(0, 0), own_box=0.25)
-    chosen = prompt_boxes(scene, settings, ModelFrame.square((9, 9), 9), generator)
+    chosen = prompt_boxes(scene, settings, 1.0, generator)
     assert 60 < (chosen[:, 0] == 4).sum() < 140
 
 

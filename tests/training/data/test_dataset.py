@@ -12,17 +12,20 @@ import pytest
 
 pytest.importorskip("torch", reason="training/requirements.txt is not installed")
 
-from qmedsam.core.geometry import mask_to_box
-from qmedsam.core.preprocess import preprocess_image
+from qmedsam.core.geometry import ModelFrame, mask_to_box
+from qmedsam.core.preprocess import preprocess_image, preprocess_to_frame
+from qmedsam.core.regions import Region
 from training.data.augment import Augmentation
 from training.data.dataset import SliceDataset, low_res_masks, make_loader, present_objects
 from training.data.index import build_index
 from training.data.sampler import Draw, EpochSampler
+from training.data.views import low_res_frame, planner_of
 from training.data.volumes import DataError, SliceData
 
 pytestmark = pytest.mark.training
 
 SIZE = 256
+INWARDS = np.float32([0.5, 0.5, -0.5, -0.5])  # from the edges of a box to its pixels
 PLAIN = Augmentation(flip_horizontal=0, flip_vertical=0, box_shift_px=(0, 0), own_box=0)
 RANDOM = Augmentation(zoom=0.5, photometric=0.5, grey=0.5)
 
@@ -197,13 +200,63 @@ def test_objects_are_labels_with_a_box():
     assert present_objects(data).tolist() == [1, 3]
 
 
+def frame_of(mask) -> ModelFrame:
+    return low_res_frame(Region(0, 0, mask.shape, (SIZE, SIZE)), SIZE)
+
+
+def test_a_region_is_shown_as_serving_would_see_it(tmp_path):
+    labels = np.zeros((900, 1000), dtype=np.uint8)
+    labels[20:60, 30:60] = 1
+    labels[700:740, 800:860] = 2
+    labels[710:730, 900:910] = 3
+    boxes = np.array([[30, 20, 59, 59], [800, 700, 859, 739], [900, 710, 909, 729]])
+    image = np.random.default_rng(0).integers(0, 255, labels.shape, dtype=np.uint8)
+    save(tmp_path / "US" / "a.npz", image, labels, boxes)
+    dataset = make_dataset(tmp_path, regions=1.0)
+    plan = planner_of("auto", SIZE).plan_image(boxes.astype(np.float32), labels.shape)
+    expected = {
+        region: np.flatnonzero(np.array(plan.of_object) == place)
+        for place, region in enumerate(plan.regions)
+    }
+    assert len(expected) > 1
+    seen = set()
+    for position in range(8):
+        sample = dataset[Draw("US", 0, 0, position)]
+        region, rows = next(
+            (region, rows)
+            for region, rows in expected.items()
+            if sample.image.shape[1:] == region.grid_hw
+            and np.array_equal(
+                sample.image, preprocess_to_frame(region.cut(image), region.frame)[0]
+            )
+        )
+        seen.add(region)
+        np.testing.assert_allclose(sample.boxes, region.boxes_to_model(np.float32(boxes[rows])))
+        assert sample.masks.shape == (len(rows), *region.grid_hw)
+        for mask, box in zip(sample.masks, sample.boxes, strict=True):
+            np.testing.assert_allclose(mask_to_box(mask > 0), box + INWARDS, atol=1)
+        assert sample.geometry == "free"
+    assert seen == set(expected)
+
+
+def test_whole_images_and_regions_are_shown_as_often_as_asked(root):
+    dataset = make_dataset(root, regions=0.5)
+    sides = [dataset[Draw("US", 0, 0, position)].image.shape[1:] for position in range(40)]
+    assert 10 < sides.count((SIZE, SIZE)) < 40
+
+
+def test_regions_are_not_for_a_teacher_of_another_size(root):
+    with pytest.raises(DataError, match="teacher of 256 px as the student, got 1024"):
+        make_dataset(root, regions=0.5, teacher_size=1024)
+
+
 def test_masks_shrink_by_area_and_vanished_ones_are_left_out():
     large, half, dot = np.zeros((3, 512, 256), dtype=bool)
     large[0:4, 0:4] = True
     large[0, 4] = True  # a quarter of its pixel
     half[10:12, 10] = True  # exactly half
     dot[20, 20] = True
-    masks, is_kept = low_res_masks([half, large, dot])
+    masks, is_kept = low_res_masks([half, large, dot], frame_of(half))
     assert is_kept.tolist() == [False, True, False]
     assert masks.shape == (1, 256, 256)
     assert mask_to_box(masks[0] > 0).tolist() == [0, 0, 1, 1]
@@ -213,14 +266,14 @@ def test_where_all_masks_vanish_the_largest_is_what_it_touches():
     half, dot = np.zeros((2, 512, 256), dtype=bool)
     half[11:13, 10] = True
     dot[20, 20] = True
-    masks, is_kept = low_res_masks([dot, half])
+    masks, is_kept = low_res_masks([dot, half], frame_of(half))
     assert is_kept.tolist() == [False, True]
     assert mask_to_box(masks[0] > 0).tolist() == [5, 5, 5, 6]
 
 
 def test_masks_grow_linearly_and_keep_to_the_image():
     mask = np.ones((64, 128), dtype=bool)
-    masks, _ = low_res_masks([mask])
+    masks, _ = low_res_masks([mask], frame_of(mask))
     assert mask_to_box(masks[0] > 0).tolist() == [0, 0, 255, 127]
     assert set(np.unique(masks)) == {0, 1}
 

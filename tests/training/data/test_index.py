@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from training.data import index as index_module
-from training.data.index import FileEntry, ModalityIndex, build_index, foreground_slices
+from training.data.index import (
+    FileEntry,
+    ModalityIndex,
+    build_index,
+    foreground_slices,
+    without,
+)
 from training.data.volumes import DataError
 
 pytestmark = pytest.mark.training
@@ -153,3 +159,16 @@ def test_no_usable_file_at_all_is_an_error(tmp_path):
     write_volume(tmp_path / "CT" / "a.npz", [])
     with pytest.raises(DataError, match="with labelled objects, got 1 files without"):
         build_index(tmp_path)
+
+
+def test_folders_can_be_left_out(tmp_path):
+    for folder in ("CT/Aorta", "CT/Lung", "US"):
+        write_image(tmp_path / folder / "a.npz", [[1, 0], [0, 0]])
+    index = build_index(tmp_path)
+    kept = without(index, ["CT/Aorta", "US"])
+    assert [entry.path for part in kept.values() for entry in part.entries] == ["CT/Lung/a.npz"]
+    assert without(index, []) == index
+    with pytest.raises(DataError, match=r"some of \['CT/Aorta', 'CT/Lung', 'US'\], got \['MR'\]"):
+        without(index, ["MR"])
+    with pytest.raises(DataError, match="Every folder"):
+        without(index, ["CT/Aorta", "CT/Lung", "US"])

@@ -30,6 +30,7 @@ def losses(step: int) -> dict[str, float]:
         "dice": 1.1 / (step + 1),
         "focal": 0.1 / (step + 1),
         "distillation": 0.7 / (step + 1),
+        "quality": 0.2 / (step + 1),
         "rate": 1e-4,
     }
 
@@ -60,7 +61,7 @@ def test_each_step_is_a_row_with_all_its_digits(tmp_path):
         assert rows(tmp_path / STEPS_FILE)[-1] == {"step": step, **losses(step)}  # at once
     book.close()
     text = (tmp_path / STEPS_FILE).read_text(encoding="utf-8").splitlines()
-    assert text[0] == "step,loss,dice,focal,distillation,rate"
+    assert text[0] == "step,loss,dice,focal,distillation,quality,rate"
     assert len(text) == 4
 
 

@@ -11,7 +11,13 @@ pytest.importorskip("torch", reason="training/requirements.txt is not installed"
 import torch
 from torch.nn import functional as F
 
-from training.loop.losses import dice_loss, embedding_distance, focal_loss, intersection_over_union
+from training.loop.losses import (
+    dice_loss,
+    embedding_distance,
+    focal_loss,
+    intersection_over_union,
+    quality_loss,
+)
 
 pytestmark = pytest.mark.training
 
@@ -136,4 +142,6 @@ def test_iou_is_the_mean_over_objects_of_what_lies_above_zero():
         ]
     )
     masks = torch.tensor([[[0.0, 1.0, 1.0]], [[0.0, 1.0, 1.0]], [[1.0, 0.0, 0.0]]])
-    assert intersection_over_union(logits, masks).item() == pytest.approx((1 / 3 + 1 + 0) / 3)
+    assert intersection_over_union(logits, masks).tolist() == pytest.approx([1 / 3, 1, 0])
+    predicted = torch.tensor([1 / 3, 0.5, 0.5])
+    assert quality_loss(predicted, logits, masks).item() == pytest.approx((0 + 0.25 + 0.25) / 3)

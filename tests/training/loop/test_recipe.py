@@ -45,7 +45,9 @@ NOWHERE_DEFAULT = Recipe(
     ),
     data=DataSettings(
         slices=7,
+        exclude=("CT/Aorta",),
         balance="files",
+        regions=0.4,
         batch_size=3,
         global_batch=12,
         objects_per_image=2,
@@ -62,7 +64,7 @@ NOWHERE_DEFAULT = Recipe(
         photometric=0.6,
         grey=0.7,
     ),
-    loss=LossSettings(dice=2.0, focal=3.0, distillation=0.0, focal_gamma=1.0),
+    loss=LossSettings(dice=2.0, focal=3.0, distillation=0.0, quality=0.5, focal_gamma=1.0),
     optimizer=OptimizerSettings(
         name="adamw",
         learning_rate=0.1,
@@ -73,7 +75,9 @@ NOWHERE_DEFAULT = Recipe(
         ema_decay=0.5,
     ),
     schedule=ScheduleSettings(warmup_epochs=2, annealing_epochs=3),
-    validation=ValidationSettings(slices_per_volume=1, objects_per_image=2, regions="auto"),
+    validation=ValidationSettings(
+        slices_per_volume=1, contours=True, objects_per_image=2, regions="auto"
+    ),
 )
 
 

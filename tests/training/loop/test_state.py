@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.training, pytest.mark.usefixtures("small_lite_medsam")
 
 @pytest.fixture
 def trained():
-    history = [{"recipe": {"name": "before"}, "steps": 7, "validation_dsc": {"CT": 0.5}}]
+    history = [{"recipe": {"name": "before"}, "steps": 7, "validation": {"CT": 0.5}}]
     return Trained("lite_medsam", seeded_network(), (), None, history, "ab12")
 
 

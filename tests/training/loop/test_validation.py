@@ -17,7 +17,7 @@ from tests.conftest import FakeNetwork
 from training.data.index import build_index
 from training.loop import validation
 from training.loop.recipe import ValidationSettings
-from training.loop.validation import ValidationSlice, validate, validation_slices
+from training.loop.validation import ValidationSlice, overall, validate, validation_slices
 
 pytestmark = pytest.mark.training
 
@@ -83,7 +83,7 @@ def read(root, slices_per_volume=4, objects_per_image=8):
     settings = ValidationSettings(
         slices_per_volume=slices_per_volume, objects_per_image=objects_per_image
     )
-    return validation_slices(root, build_index(root), settings, SIZE)
+    return validation_slices({root: build_index(root)}, settings, SIZE)
 
 
 def slice_of(modality, case, *hits, z=0):
@@ -126,7 +126,7 @@ def test_by_regions_objects_are_seen_on_grids_and_score_as_one_slice(tmp_path):
     boxes = [[20, 10, 59, 49], [700, 500, 739, 539], [710, 510, 730, 530]]
     save_image(tmp_path / "US" / "large.npz", (600, 800), boxes)
     settings = ValidationSettings(regions="auto")
-    slices = validation_slices(tmp_path, build_index(tmp_path), settings, SIZE)
+    slices = validation_slices({tmp_path: build_index(tmp_path)}, settings, SIZE)
     assert [item.image.shape for item in slices] == [(1, 3, 128, 128)] * 3
     assert [len(item.boxes) for item in slices] == [1, 1, 1]
     # Of the second object the third covers a part in the labels.
@@ -135,6 +135,30 @@ def test_by_regions_objects_are_seen_on_grids_and_score_as_one_slice(tmp_path):
     found = validate(network, slices, nullcontext())
     assert found == {"US": pytest.approx((1 + covered + 1) / 3, abs=0.01)}
     assert {shape for shape, *_ in network.calls} == {(1, 3, 128, 128)}
+
+
+def test_of_several_folders_the_means_are_averaged(tmp_path):
+    for folder, modality in (("val", "US"), ("val", "CT"), ("other", "US")):
+        save_image(tmp_path / folder / modality / "a.npz", (64, 64), [[3, 4, 30, 40]])
+    roots = [tmp_path / "val", tmp_path / "other"]
+    indices = {root: build_index(root) for root in roots}
+    slices = validation_slices(indices, ValidationSettings(), SIZE)
+    assert [item.modality for item in slices] == ["val/CT", "val/US", "other/US"]
+    assert overall({"val/CT": 0.2, "val/US": 0.4, "other/US": 0.9}) == pytest.approx(0.6)
+    assert overall({"CT": 0.2, "US": 0.4}) == pytest.approx(0.3)
+
+
+def test_contours_may_count_as_much_as_areas():
+    """Of a box of 20 by 10 the left half is missed, and half of its contour with it."""
+    item = slice_of("US", "a", True)
+    item.boxes[0, 0] += 10
+    both = validate(BoxNetwork(), [item], nullcontext(), contours=True)["US"]
+    alone = validate(BoxNetwork(), [item], nullcontext())["US"]
+    assert alone == pytest.approx(2 * 100 / (100 + 200))
+    # Within 2 px of the other contour lie 34 of 60 pixels of the true one, and 34 of 40 of it.
+    assert 2 * both - alone == pytest.approx((34 + 34) / 100, abs=0.05)
+    item.boxes[0, 0] -= 10
+    assert validate(BoxNetwork(), [item], nullcontext(), contours=True) == {"US": 1}
 
 
 def test_what_lies_far_outside_the_box_is_cut_as_in_serving():
@@ -169,11 +193,11 @@ def test_processes_share_the_cases_and_have_the_score_of_one(tmp_path, monkeypat
         box = [0, 0, 30 + 10 * place, 20]
         save_image(tmp_path / "US" / f"{name}.npz", (SIZE, 100), [box, [50, 50, 90, 77 + place]])
     network, index = CoarseNetwork(), build_index(tmp_path)
-    whole = validation_slices(tmp_path, index, ValidationSettings(), SIZE)
+    whole = validation_slices({tmp_path: index}, ValidationSettings(), SIZE)
     expected = validate(network, whole, nullcontext())
     shares = [
         validation_slices(
-            tmp_path, index, ValidationSettings(), SIZE, rank=rank, world_size=world_size
+            {tmp_path: index}, ValidationSettings(), SIZE, rank=rank, world_size=world_size
         )
         for rank in range(world_size)
     ]

@@ -13,7 +13,12 @@ from training.networks.layers import (  # noqa: E402
     join_windows,
     split_windows,
 )
-from training.networks.network import build_lite_medsam, build_medsam, count_parameters  # noqa: E402
+from training.networks.network import (  # noqa: E402
+    build_lite_medsam,
+    build_medsam,
+    build_qmedsam,
+    count_parameters,
+)
 from training.networks.tiny_vit import _distance_index  # noqa: E402
 from training.networks.vit import GLOBAL_BLOCKS, Attention, Block, VisionTransformer  # noqa: E402
 
@@ -120,3 +125,23 @@ def test_boxes_are_decoded_independently():
         together = network.decode(embedding, boxes)
         alone = torch.cat([network.decode(embedding, box[None]) for box in boxes])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
+
+
+def test_the_iou_is_rated_with_the_same_logits():
+    torch.manual_seed(0)
+    network = build_lite_medsam().eval()
+    embedding, boxes = torch.randn(1, 256, 16, 32), torch.tensor([[3.0, 4.0, 50.0, 60.0]] * 2)
+    with torch.no_grad():
+        logits, iou = network.decode_rated(embedding, boxes)
+        torch.testing.assert_close(logits, network.decode(embedding, boxes))
+    assert logits.shape == (2, 64, 128)
+    assert iou.shape == (2,)
+
+
+def test_the_network_for_the_cpu_has_whole_windows_and_no_batch_normalization():
+    network = build_qmedsam()
+    windows = {block.window for layer in network.image_encoder.layers[1:] for block in layer.blocks}
+    assert windows == {8, 16}
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+    with torch.no_grad():
+        assert network.encode(torch.rand(1, 3, 64, 128)).shape == (1, 256, 16, 32)
