@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from qmedsam.exit_status import DONE, NOTHING_RAN
+from qmedsam.system.signals import Stopped
 from training.checkpoint import DEFAULT_PATH, CheckpointError
 from training.data.sampler import EpochSampler
 from training.data.volumes import DataError
@@ -22,6 +23,7 @@ from training.loop.distributed import Rank, from_first, join_processes, may_meet
 from training.loop.recipe import RecipeError, read_recipe
 from training.loop.stage import LAST_FILE, Stage
 from training.loop.state import add_network_option, trained_of
+from training.loop.stopping import StopRequest, stop_requests
 from training.loop.validation import validation_slices
 from training.networks.tiny_vit import TinyViT
 
@@ -30,10 +32,11 @@ logger = logging.getLogger(__name__)
 UNUSABLE = (CheckpointError, RecipeError, DataError, OSError)
 
 
-def run_stage(arguments: argparse.Namespace, rank: Rank) -> None:
+def run_stage(arguments: argparse.Namespace, rank: Rank, stop: StopRequest) -> None:
     """Train one stage in this process.
 
     Raises:
+        Stopped: by a signal, after a step.
         CheckpointError: a checkpoint is missing, broken or does not fit.
         RecipeError: the recipe is no recipe.
         DataError: a folder holds nothing to train with.
@@ -74,6 +77,13 @@ def run_stage(arguments: argparse.Namespace, rank: Rank) -> None:
         origin=begun.origin,
         output_dir=arguments.output_dir,
         stream=sys.stderr if rank.is_first else None,
+        stop=stop,
+    )
+    logger.info(
+        "%d files with %d slices to train on: %s",
+        sum(len(part.entries) for part in begun.index.values()),
+        sum(len(part) for part in begun.index.values()),
+        ", ".join(f"{name} {len(part)}" for name, part in begun.index.items()),
     )
     if begun.is_resumed:
         stage.resume(begun.document)
@@ -92,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set",
         nargs="+",
+        action="extend",
         default=[],
         metavar="KEY=VALUE",
         help="changes to the recipe, such as data.slices=900",
@@ -154,10 +165,14 @@ def main(argv: list[str] | None = None) -> int:
         if may_meet_those_before():
             logger.warning("Restarts may fail; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1")
         try:
-            run_stage(arguments, rank)
+            with stop_requests() as stop:
+                run_stage(arguments, rank, stop)
         except UNUSABLE as error:
             logger.error("%s", error)
             return NOTHING_RAN
+        except Stopped as stopped:
+            logger.error("Stopped by %s; the same command with --resume goes on", stopped)
+            return stopped.status
     return DONE
 
 

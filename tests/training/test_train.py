@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -465,3 +466,42 @@ def test_calibration_draws_each_modality_equally_and_changes_nothing(workplace):
     of_volume = [boxes for _, boxes in drawn if len(boxes) == 1 and boxes[0, 3] > 150]
     expected = np.array([8, 10, 20, 30]) * 256 / 48 - 0.5
     assert any(boxes[0].tolist() == pytest.approx(expected) for boxes in of_volume)
+
+
+def test_a_signal_ends_a_run_after_its_step_and_says_how_to_go_on(
+    here, tmp_path, monkeypatch, caplog
+):
+    do_step = stage.Stage._step
+
+    def signalled(self, samples):
+        parts = do_step(self, samples)
+        if self.progress.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return parts
+
+    monkeypatch.setattr(stage.Stage, "_step", signalled)
+    arguments = command(tmp_path / "stopped", changes=STOPPED)
+    assert here(arguments) == 128 + signal.SIGTERM
+    assert "Stopped by SIGTERM; the same command with --resume goes on" in caplog.text
+    assert read_document(tmp_path / "stopped" / "last.pt")["progress"]["step"] == 2
+    monkeypatch.setattr(stage.Stage, "_step", do_step)
+    assert here([*arguments, "--resume"]) == 0
+    assert len(rows(tmp_path / "stopped" / "steps.csv")) == 6
+
+
+def test_a_signal_ends_a_validation(here, tmp_path, monkeypatch):
+    score = stage.validate
+
+    def signalled(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        return score(*arguments, **options)
+
+    monkeypatch.setattr(stage, "validate", signalled)
+    assert here(command(tmp_path / "stopped", changes=STOPPED)) == 128 + signal.SIGINT
+
+
+def test_changes_of_a_recipe_add_up():
+    parser = train.build_parser()
+    changed = ["--set", "seed=1", "data.slices=2", "--set", "loss.dice=2.0"]
+    arguments = parser.parse_args(["--recipe", "a.toml", "--output-dir", "out", *changed])
+    assert arguments.set == ["seed=1", "data.slices=2", "loss.dice=2.0"]

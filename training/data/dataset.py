@@ -6,6 +6,7 @@ and its draw alone, not on which process makes it or when.
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,7 +229,12 @@ def as_list(samples: list[Sample]) -> list[Sample]:
 
 
 def use_one_thread(worker: int) -> None:
-    """Keep a worker to one thread; OpenCV's pool does not survive the fork of its parent."""
+    """Keep a worker to one thread; OpenCV's pool does not survive the fork of its parent.
+
+    Ctrl-C, which a terminal sends to all, is for the parent, who ends its workers by SIGTERM.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
 

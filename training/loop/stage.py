@@ -42,6 +42,7 @@ from training.loop.optimization import (
 )
 from training.loop.recipe import LossSettings, Recipe
 from training.loop.state import Trained, save_document, trained_document
+from training.loop.stopping import StopRequest
 from training.loop.teacher import Lesson, Teacher
 from training.loop.validation import ValidationSlice, overall, validate
 from training.networks.network import PromptableNetwork
@@ -145,6 +146,7 @@ class Stage:
         origin: what the stage began with, for those who resume it (`state.check_resumable`).
         output_dir: gets checkpoints, CSV, curves and TensorBoard.
         stream: where progress is drawn.
+        stop: asks the run to stop after a step.
     """
 
     def __init__(
@@ -160,7 +162,9 @@ class Stage:
         origin: dict[str, str],
         output_dir: Path,
         stream: TextIO | None,
+        stop: StopRequest | None = None,
     ) -> None:
+        self.stop = StopRequest() if stop is None else stop
         self.trained, self.recipe, self.rank = trained, recipe, rank
         self.sampler, self.slices, self.teacher = sampler, slices, teacher
         self.origin, self.output_dir, self.stream = origin, output_dir, stream
@@ -201,6 +205,9 @@ class Stage:
 
         Args:
             start_only: do no step; `start.pt` has the network as it was calibrated.
+
+        Raises:
+            Stopped: by a signal; a run with `resume` goes on.
         """
         book = Logbook(self.output_dir, self.progress.step) if self.rank.is_first else None
         bar = ProgressBar(self.steps - self.progress.step, self.stream)
@@ -224,9 +231,13 @@ class Stage:
                 if book is not None:
                     book.add_step(self.progress.step - 1, parts)
                 bar.advance(f"epoch {epoch + 1}, loss {parts['loss']:.3f}")
-                if self.rank.is_first and time.monotonic() - saved > CHECKPOINT_EVERY_S:
+                is_due = self.stop or time.monotonic() - saved > CHECKPOINT_EVERY_S
+                if self.rank.is_first and is_due:
                     self._save(LAST_FILE)
                     saved = time.monotonic()
+                self.stop.check()
+            if self.rank.is_first:
+                self._save(LAST_FILE)  # validation may be stopped
             self._validate(book, epoch=epoch + 1)
             if self.rank.is_first:
                 self._save(LAST_FILE)
@@ -269,9 +280,20 @@ class Stage:
         """Score the network, all processes together; keep it where no epoch before was better."""
         started = time.monotonic()
         settings = self.recipe.validation
+        bar = ProgressBar(len(self.slices), self.stream)
+
+        def go_on() -> None:
+            bar.advance("validation")
+            self.stop.check()
+
         by_modality = validate(
-            self.validated, self.slices, self._autocast(), contours=settings.contours
+            self.validated,
+            self.slices,
+            self._autocast(),
+            contours=settings.contours,
+            on_slice=go_on,
         )
+        bar.close()
         if book is None:
             return
         scores = {"mean": overall(by_modality), **by_modality}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +110,7 @@ def validate(
     autocast: AbstractContextManager[None],
     *,
     contours: bool = False,
+    on_slice: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Return the mean score of each modality, 0 to 1: over objects, then slices, then cases.
 
@@ -118,6 +119,7 @@ def validate(
         slices: of the cases of this process.
         autocast: that the network runs in.
         contours: whether the score is the mean of DSC and NSD on contours, not DSC alone.
+        on_slice: called after each slice.
     """
     device = next(network.parameters()).device
     by_slice: dict[tuple[str, str, int], list[float]] = {}
@@ -133,6 +135,7 @@ def validate(
             drawn = in_image.whole((mask.shape[0], mask.shape[1]))
             score = dsc(mask, drawn)
             found.append((score + nsd(mask, drawn, (1.0, 1.0))) / 2 if contours else score)
+        on_slice()
     by_case: dict[tuple[str, str], list[float]] = {}
     for (modality, case, _), scores in by_slice.items():
         by_case.setdefault((modality, case), []).append(float(np.mean(scores)))
