@@ -12,12 +12,13 @@ from torch import Tensor
 from benchmarks.harness.predictions import Method, Predict
 from qmedsam import Segmenter, Settings
 from qmedsam.batch.cases import Case
+from qmedsam.core import planning, region_groups, region_rule, whereabouts
 from qmedsam.core.contract import MANIFEST_FILE
-from qmedsam.core.region_rule import RULE
 from qmedsam.model.variant import default_model_dir
 from training.baseline import Baseline
 from training.checkpoint import DEFAULT_PATH, load_lite_medsam
 
+RULES = (region_rule, region_groups, planning, whereabouts)  # by which regions are chosen
 BASELINE_TITLE = "PyTorch baseline f32"
 
 
@@ -48,7 +49,8 @@ def service_method(
     words = ["service", model, variant, settings.precision, settings.volume_prompt]
     words.append(settings.regions)
     if settings.regions == "auto":  # label maps by other rules are not kept
-        words.append(hashlib.sha256(repr(RULE).encode()).hexdigest()[:8])
+        rules = [Path(module.__file__).read_bytes() for module in RULES]
+        words.append(hashlib.sha256(b"".join(rules)).hexdigest()[:8])
     key = "-".join(word.replace(",", "").replace(" ", "-") for word in words if word)
     weights = (model_dir or default_model_dir(settings.variant)) / MANIFEST_FILE
     return Method(key, title, weights, load)

@@ -61,9 +61,15 @@ class Settings:
             )
         if self.regions not in REGIONS:
             raise ValueError(f"Regions must be one of {REGIONS}, got {self.regions!r}")
-        if not isinstance(self.threads, int) or self.threads < 0:
-            raise ValueError(f"Threads must be a whole number, 0 or more, got {self.threads}")
+        if not _is_whole(self.threads) or self.threads < 0:
+            raise ValueError(f"Threads must be a whole number, 0 or more, got {self.threads!r}")
         if self.cache_dir is not None:  # a string will do
             object.__setattr__(self, "cache_dir", Path(self.cache_dir))
-        if self.box_batch_size is not None and self.box_batch_size < 1:
-            raise ValueError(f"Box batch size must be 1 or more, got {self.box_batch_size}")
+        size = self.box_batch_size
+        if size is not None and (not _is_whole(size) or size < 1):
+            raise ValueError(f"Box batch size must be a whole number, 1 or more, got {size!r}")
+
+
+def _is_whole(number: object) -> bool:
+    """Say whether a number is an integer, of Python or NumPy."""
+    return hasattr(number, "__index__") and not isinstance(number, bool)

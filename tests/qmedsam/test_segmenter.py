@@ -71,5 +71,8 @@ def test_a_filled_cache_has_what_whole_images_and_regions_need(tmp_path, monkeyp
 
 def test_a_cache_folder_may_be_a_string_and_threads_are_whole():
     assert Settings(cache_dir="folder").cache_dir == Path("folder")
+    assert Settings(threads=np.int64(2)).threads == 2
     with pytest.raises(ValueError, match=r"whole number, 0 or more, got 1\.5"):
         Settings(threads=1.5)
+    with pytest.raises(ValueError, match=r"whole number, 1 or more, got 1\.5"):
+        Settings(box_batch_size=1.5)

@@ -86,7 +86,9 @@ class Pipeline:
         slices: Slices = pixels if prompts.is_volume else [pixels]
         hw = slices[0].shape[0], slices[0].shape[1]
         with self._turn:
-            self.network.prepare(plan.grids(prompts.objects))
+            schedule = schedule_of(prompts, self._volume_prompt, starts)
+            visited = [index for visit in schedule.visits for index in visit.objects]
+            self.network.prepare(plan.grids(visited))
             decoder = ObjectDecoder(
                 self.network,
                 slices,
@@ -96,7 +98,6 @@ class Pipeline:
                 memory=memory,
                 crop_of=crop_of,
             )
-            schedule = schedule_of(prompts, self._volume_prompt, starts)
             yield from decoder.decode(schedule, Whereabouts(plan, self.planner, hw))
 
     def segment(

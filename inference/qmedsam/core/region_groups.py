@@ -155,12 +155,17 @@ class Chooser:
     def _offers(self, group: Group) -> _Offers:
         """Return the ways to split a group that take less work or help, the best first.
 
-        Those without enlargement come after the others, for when these are refused.
+        Those at a smaller scale come after the others, for when these are refused.
         """
         halves = self._halves(group)
         splits = self._splits(group, halves, most_scale=np.inf)
-        if self._alone[group.rows].max() > 1:
+        alone = self._alone[group.rows]
+        if alone.max() > 1:
             splits += self._splits(group, halves, most_scale=1.0)
+        closer = alone[~self._sees_all[group.rows]]
+        if 0 < len(closer) < len(alone):
+            most_scale = self._rule.shared_scale * float(closer.max())
+            splits += self._splits(group, halves, most_scale=most_scale)
         return _Offers(next(self._orders), group, tuple(splits))
 
     def _splits(
@@ -230,7 +235,7 @@ class Chooser:
         return moves
 
     def _halves(self, group: Group) -> list[tuple[Rows, Rows]]:
-        """Return ways to part a group, by the centres of its boxes along both axes."""
+        """Return ways to part a group: by the centres of its boxes along both axes, and by need."""
         found = []
         for axis in range(2):
             order = group.rows[np.argsort(self._centres[group.rows, axis], kind="stable")]
@@ -240,6 +245,9 @@ class Chooser:
             cuts = {int(np.argmax(steps)) + 1}
             cuts |= {max(1, min(len(order) - 1, int(share * len(order)))) for share in SPLIT_SHARES}
             found += [(np.sort(order[:cut]), np.sort(order[cut:])) for cut in sorted(cuts)]
+        sees_all = self._sees_all[group.rows]
+        if sees_all.any() and not sees_all.all():
+            found.append((group.rows[sees_all], group.rows[~sees_all]))
         return found
 
     def _whole(self, scale: float, grid_hw: Grid | None) -> tuple[Region, float]:

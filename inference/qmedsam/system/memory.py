@@ -15,7 +15,7 @@ BASE_BYTES = 500 << 20
 # What it takes more for each further grid whose encoder stays ready (docs/decisions.md), and the
 # share of what the limit leaves beside the model that such encoders may take.
 ENCODER_BYTES = 260 << 20
-ENCODERS_SHARE = 0.4
+ENCODERS_SHARE = 0.2
 MOST_ENCODERS = 3
 # Growth of resident memory per box in a batch, measured on the exported decoder in f32.
 DECODER_BYTES_PER_BOX = 40 << 20
@@ -35,8 +35,7 @@ def memory_limit_bytes() -> int:
 
 def largest_array_bytes() -> int:
     """Return how large the arrays of a case may be, so that the memory limit is kept."""
-    encoders = (automatic_encoders() - 1) * ENCODER_BYTES
-    return int((_beside_the_model_bytes() - encoders) * CASE_SHARE)
+    return int(_beside_the_model_bytes() * CASE_SHARE)
 
 
 def largest_label_map_bytes() -> int:

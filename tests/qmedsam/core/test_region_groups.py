@@ -238,8 +238,18 @@ def test_a_small_box_is_not_lost_with_one_that_sees_all():
     large, small = (found.regions[place] for place in found.of_object)
     assert (large.hw, large.grid_hw) == ((1000, 1000), (256, 256))
     assert small.frame.scale >= 1
+    around = plan([[0, 0, 999, 999], [490, 490, 509, 509]], (1000, 1000), rule=SHIPPED)
+    assert around.regions[around.of_object[1]].frame.scale >= 1
     near = plan([[20, 20, 250, 250], [100, 100, 119, 114]], (256, 256), rule=SHIPPED)
     assert len(near.regions) == 1  # at its own scale it is left there
+
+
+def test_where_its_own_scale_is_too_dear_a_box_gets_most_of_it():
+    boxes = [[87, 375, 1367, 1655], [139, 192, 191, 244], [1305, 844, 1424, 962]]
+    found = plan(boxes, (2000, 2000), rule=SHIPPED, grids=REGION_GRIDS)
+    for box, place in zip(boxes[1:], found.of_object[1:], strict=True):
+        (alone,) = plan([box], (2000, 2000), rule=SHIPPED, grids=REGION_GRIDS).regions
+        assert found.regions[place].frame.scale >= 0.45 * alone.frame.scale
 
 
 def test_what_is_followed_is_not_enlarged():

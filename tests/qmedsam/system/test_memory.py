@@ -96,6 +96,14 @@ def test_cases_and_encoders_fit_into_what_the_model_leaves(monkeypatch, limit):
     assert 4 * memory.largest_array_bytes() + encoders < limit - memory.BASE_BYTES
 
 
+def test_a_case_may_hold_more_where_there_is_more_memory(monkeypatch):
+    allowed = []
+    for limit in range(GIB // 2, 4 * GIB, GIB // 64):
+        monkeypatch.setattr(memory, "memory_limit_bytes", lambda limit=limit: limit)
+        allowed.append(memory.largest_array_bytes())
+    assert allowed == sorted(allowed)
+
+
 def test_the_peak_is_that_of_the_kernel(system):
     assert memory.peak_memory_bytes() == 2048 * 1024
 
