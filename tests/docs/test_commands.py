@@ -217,7 +217,10 @@ def check_training(command: Command) -> None:
 def check_module(command: Command) -> None:
     pytest.importorskip("torch", reason="training/requirements.txt is not installed")
     name, options = command.words[2], command.words[3:]
-    parse(command, importlib.import_module(name).build_parser(), options)
+    module = importlib.import_module(name)
+    if hasattr(module, "__path__"):  # a package runs its `__main__`
+        module = importlib.import_module(f"{name}.__main__")
+    parse(command, module.build_parser(), options)
     assert_a_test_runs(name)
 
 
