@@ -5,6 +5,7 @@ They are checked when they are made, so that whoever holds one can trust it.
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -61,15 +62,15 @@ class Settings:
             )
         if self.regions not in REGIONS:
             raise ValueError(f"Regions must be one of {REGIONS}, got {self.regions!r}")
-        if not _is_whole(self.threads) or self.threads < 0:
+        if not is_whole_number(self.threads) or self.threads < 0:
             raise ValueError(f"Threads must be a whole number, 0 or more, got {self.threads!r}")
         if self.cache_dir is not None:  # a string will do
             object.__setattr__(self, "cache_dir", Path(self.cache_dir))
         size = self.box_batch_size
-        if size is not None and (not _is_whole(size) or size < 1):
+        if size is not None and (not is_whole_number(size) or size < 1):
             raise ValueError(f"Box batch size must be a whole number, 1 or more, got {size!r}")
 
 
-def _is_whole(number: object) -> bool:
-    """Say whether a number is an integer, of Python or NumPy."""
-    return hasattr(number, "__index__") and not isinstance(number, bool)
+def is_whole_number(value: object) -> bool:
+    """Say whether a value is an integer, of Python or NumPy."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -16,9 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from qmedsam.batch.overlay import draw_image_overlay, encode_png
+from qmedsam.batch.overlay import draw_tile, encode_png
 from qmedsam.batch.progress import ProgressBar
-from qmedsam.core.preprocess import as_rgb
 from qmedsam.exit_status import DONE, NOTHING_RAN
 from qmedsam.system.files import make_writable, write_bytes
 from training.data.dataset import make_scene, present_objects
@@ -61,19 +60,11 @@ def _tile(data: SliceData) -> Picture:
     """Draw the objects of a slice, in a square."""
     objects = present_objects(data)
     scene = make_scene(data, objects)
-    scale = TILE_PX / max(scene.hw)
     labels = np.zeros(scene.hw, dtype=np.uint16)
     for label, row in enumerate(objects, start=1):
         labels[scene.labels == row] = label
-    size = (max(1, round(scene.hw[1] * scale)), max(1, round(scene.hw[0] * scale)))
-    image = np.asarray(cv2.resize(as_rgb(scene.image), size, interpolation=cv2.INTER_AREA))
-    drawn = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint16)
-    boxes = ((scene.file_boxes + 0.5) * scale - 0.5).astype(np.float32)
     every = range(len(objects))
-    picture = draw_image_overlay(image.astype(np.uint8), boxes, drawn, objects=every)
-    tile = np.zeros((TILE_PX, TILE_PX, 3), dtype=np.uint8)
-    tile[: size[1], : size[0]] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return tile
+    return draw_tile(scene.image, scene.file_boxes, labels, objects=every, side_px=TILE_PX)
 
 
 def _titled(title: str, row: Picture) -> Picture:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
-from qmedsam import exit_status
-from qmedsam.system.signals import STOP_SIGNALS, Stopped
+from qmedsam.system.signals import Stopped, first_stop_handled
 
 
 class StopRequest:
@@ -21,10 +17,8 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self._number is not None
 
-    def take(self, number: int, frame: FrameType | None) -> None:
-        """Keep the first signal; the second one ends the process at once."""
-        if self._number is not None:
-            os._exit(exit_status.of_signal(number))
+    def take(self, number: int) -> None:
+        """Keep the number of a signal."""
         self._number = number
 
     def check(self) -> None:
@@ -35,11 +29,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Let signals ask to stop, in the main thread."""
+    """Let the first signal ask to stop; the second one ends the process at once."""
     request = StopRequest()
-    earlier = {each: signal.signal(each, request.take) for each in STOP_SIGNALS}
-    try:
+    with first_stop_handled(request.take):
         yield request
-    finally:
-        for each, handler in earlier.items():
-            signal.signal(each, handler)

@@ -2,8 +2,8 @@
 
 Prompts and masks are as in serving, where `fixed` is the volume prompt: each slice gets the box of
 the file, logits are brought to the original image and thresholded there. Regions are those of the
-slice alone, where serving plans a volume as a whole. Several
-processes share the cases, and the score is the same.
+slice alone, where serving plans a volume as a whole. Several processes share the cases, and the
+score is the same.
 """
 
 from __future__ import annotations

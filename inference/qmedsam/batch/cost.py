@@ -21,7 +21,7 @@ from ..core.contract import Grid
 from ..core.pipeline import volume_shape
 from ..core.planning import Planner
 from ..core.prompts import Prompts, check_prompts
-from ..core.propagation import covered_slices
+from ..core.propagation import covered_slices, follows_masks
 from ..core.regions import RegionPlan
 from ..core.work import encoder_gmacs
 from ..errors import InvalidCaseError
@@ -64,7 +64,7 @@ def planner_of(settings: Settings, model_dir: Path | None) -> Planner:
         ModelError: there is no such model.
     """
     manifest = read_manifest(model_dir or default_model_dir(settings.variant))
-    follows = settings.volume_prompt != "fixed"
+    follows = follows_masks(settings.volume_prompt)
     return Planner(settings.regions, manifest.whole_grid, manifest.grids, follows=follows)
 
 

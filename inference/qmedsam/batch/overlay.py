@@ -91,10 +91,10 @@ def draw_volume_montage(
     chosen = montage_slices(boxes[list(objects)], len(volume))
     columns = int(np.ceil(np.sqrt(len(chosen))))
     side_px = min(TILE_PX, max(SMALLEST_TILE_PX, WIDEST_MONTAGE_PX // columns))
-    tiles = []
+    tiles, flat = [], boxes_2d(boxes)
     for z in chosen:
         covering = [i for i in objects if boxes[i, 2] <= z <= boxes[i, 5]]
-        tile = _draw_tile(volume[z], boxes, label_map[z], objects=covering, side_px=side_px)
+        tile = draw_tile(volume[z], flat, label_map[z], objects=covering, side_px=side_px)
         _write(tile, f"z {z}", corner=(4, side_px - 4), color=(255, 255, 255))
         tiles.append(tile)
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
@@ -140,7 +140,7 @@ def encode_png(picture: Picture) -> bytes:
     return buffer.tobytes()
 
 
-def _draw_tile(
+def draw_tile(
     image: NDArray[np.uint8],
     boxes: Boxes,
     labels: LabelMap,
@@ -148,10 +148,11 @@ def _draw_tile(
     objects: Sequence[int],
     side_px: int,
 ) -> Picture:
+    """Draw an image with boxes (N, 4) and outlines of labels in a square of `side_px`."""
     scale = side_px / max(image.shape)
     picture = _resize(as_rgb(image), scale, cv2.INTER_LINEAR)
     shown = _resize(labels, scale, cv2.INTER_NEAREST)
-    _draw_objects(picture, shown, _resize_boxes(boxes_2d(boxes), scale), objects)
+    _draw_objects(picture, shown, _resize_boxes(boxes, scale), objects)
     tile = np.zeros((side_px, side_px, 3), dtype=np.uint8)
     tile[: picture.shape[0], : picture.shape[1]] = picture
     return tile

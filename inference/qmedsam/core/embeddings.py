@@ -16,6 +16,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config import is_whole_number
 from .contract import Grid
 from .regions import Region, SliceRegion
 
@@ -54,7 +55,7 @@ class EmbeddingMemory:
     """
 
     def __init__(self, most: int, whole: Region) -> None:
-        if isinstance(most, bool) or not isinstance(most, int | np.integer) or most < 0:
+        if not is_whole_number(most) or most < 0:
             raise ValueError(f"Remembered slices must be 0 or more, got {most!r}")
         self._whole = whole
         self._most_pixels = int(most) * math.prod(whole.grid_hw)

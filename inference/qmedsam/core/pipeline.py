@@ -20,7 +20,7 @@ from .encoding import Slices
 from .planning import Planner
 from .postprocess import LabelCanvas
 from .prompts import Prompts
-from .propagation import schedule_of
+from .propagation import follows_masks, schedule_of
 from .regions import RegionPlan, SliceRegion
 from .segmentation import Segmentation, segmentation_of
 from .tally import Tally
@@ -52,7 +52,9 @@ class Pipeline:
         self.network, self.box_batch_size = network, box_batch_size
         self._volume_prompt: VolumePrompt = volume_prompt
         whole_grid = network.image_size, network.image_size
-        self.planner = Planner(regions, whole_grid, network.grids, follows=volume_prompt != "fixed")
+        self.planner = Planner(
+            regions, whole_grid, network.grids, follows=follows_masks(volume_prompt)
+        )
         self._turn = threading.Lock()
 
     def decode(

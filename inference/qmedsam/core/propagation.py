@@ -156,6 +156,12 @@ def schedule_of(
     return Schedule(flat, visits_of(prompts.boxes, prompts.objects), follow)
 
 
+def follows_masks(volume_prompt: VolumePrompt) -> bool:
+    """Say whether a rule prompts slices by the masks of their neighbours."""
+    visits_of, _ = VOLUME_RULES[volume_prompt]
+    return visits_of is propagation_visits
+
+
 def grown_box(mask_box: Box, scale: float, original_hw: tuple[int, int]) -> Box:
     """Return the (4,) box of a mask with the margin by which it may grow to the next slice.
 

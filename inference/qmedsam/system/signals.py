@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -30,10 +30,25 @@ class Stopped(BaseException):
 def stop_on_signals() -> Iterator[None]:
     """Raise Stopped in the main thread at the first of the signals; the second ends the process."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(number: int) -> None:
+        raise Stopped(number)
+
+    with first_stop_handled(stop):
+        yield
+
+
+@contextmanager
+def first_stop_handled(handle: Callable[[int], None]) -> Iterator[None]:
+    """Give the first of the signals to a function, in the main thread; the second ends the process.
+
+    Args:
+        handle: takes the number of the signal.
+    """
+
+    def take(number: int, frame: FrameType | None) -> None:
         for each in STOP_SIGNALS:
             signal.signal(each, end)
-        raise Stopped(number)
+        handle(number)
 
     def end(number: int, frame: FrameType | None) -> None:
         # Of a container's first process the default would be to go on.
@@ -42,7 +57,7 @@ def stop_on_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # which alone may handle them
         yield
         return
-    earlier = {each: signal.signal(each, stop) for each in STOP_SIGNALS}
+    earlier = {each: signal.signal(each, take) for each in STOP_SIGNALS}
     try:
         yield
     finally:
