@@ -80,7 +80,7 @@ check-dockerfile: .venv-check/ready
 	$(CHECK)/hadolint Dockerfile
 
 model: .venv/tests $(CHECKPOINT)
-	$(BIN)/python -m training.export
+	$(BIN)/python -m training.export --output-dir models/float
 
 TRAIN = $(BIN)/python -m training.train --data $(DATA)/train --val $(DATA)/val --resume
 

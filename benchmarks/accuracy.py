@@ -27,7 +27,7 @@ from benchmarks.harness.predictions import Method, add_data_options
 from benchmarks.harness.record import RESULTS_DIR
 from qmedsam import Settings
 from qmedsam.config import Precision
-from training.checkpoint import DEFAULT_PATH, CheckpointError
+from training.published import DEFAULT_PATH, CheckpointError
 from training.scoring.scores import EvaluationError
 
 logger = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from qmedsam.batch.progress import ProgressBar
 from qmedsam.core.contract import MANIFEST_FILE
 from qmedsam.model.manifest import file_sha256
 from qmedsam.model.variant import default_model_dir
-from training.checkpoint import SHA256 as CHECKPOINT_SHA256
+from training.published import SHA256 as CHECKPOINT_SHA256
 
 DEFAULT_DATA = Path("../shared/data")
 WORK_DIR = Path("runs/cases")

@@ -40,10 +40,10 @@ from qmedsam.batch.progress import ProgressBar
 from qmedsam.model.manifest import file_sha256, read_manifest
 from qmedsam.model.variant import default_model_dir
 from qmedsam.options import at_least
-from training.checkpoint import DEFAULT_PATH, CheckpointError
-from training.export import Source, export_network
 from training.graphs.check import ExportError
 from training.graphs.inference_graphs import inference_graphs, plain_graphs
+from training.graphs.model_folder import Source, export_network
+from training.published import DEFAULT_PATH, CheckpointError
 
 logger = logging.getLogger(__name__)
 

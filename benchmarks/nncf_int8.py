@@ -44,10 +44,11 @@ from qmedsam.core.prompts import check_prompts
 from qmedsam.core.propagation import boxes_2d, fixed_visits, image_visits
 from qmedsam.model.manifest import file_sha256, read_manifest
 from qmedsam.model.network import CompiledNetwork
-from training.checkpoint import DEFAULT_PATH, CheckpointError
-from training.export import export_network, load_source, put_in_place
 from training.graphs.check import ExportError
 from training.graphs.inference_graphs import plain_graphs
+from training.graphs.model_folder import export_network, put_in_place
+from training.loop.state import load_source
+from training.published import DEFAULT_PATH, CheckpointError
 
 logger = logging.getLogger(__name__)
 

@@ -39,8 +39,9 @@ from qmedsam.core.prompts import VOLUME_COLUMNS
 from qmedsam.core.propagation import middle_slice, slice_range
 from qmedsam.exit_status import DONE, NOTHING_RAN
 from qmedsam.options import at_least
-from training.checkpoint import DEFAULT_PATH, CheckpointError, load_lite_medsam
+from training.checkpoint import load_lite_medsam
 from training.networks.network import PromptableNetwork
+from training.published import DEFAULT_PATH, CheckpointError
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Score label maps against the truth, per case and per modality.
 
-    python -m training.evaluate --predictions out --truth ../shared/data/val
-    python -m training.evaluate --model-dir models/float --truth ../shared/data/val
+    python -m training.evaluate --predictions out --truth DATA/val
+    python -m training.evaluate --model-dir models/float --truth DATA/val
 
 The truth is a folder of cases with `gts`, one folder per modality or flat. Predictions (`segs`)
 lie at the same places, or flat. Written: cases.csv, labels.csv, summary.md, summary.json and
@@ -19,12 +19,13 @@ import tempfile
 from pathlib import Path
 
 from qmedsam import InferenceError, Segmenter, Settings
-from qmedsam.batch.cases import read_case, write_label_map
+from qmedsam.batch.cases import CASE_SUFFIX, read_case, write_label_map
 from qmedsam.batch.progress import ProgressBar
-from qmedsam.config import PRECISIONS, VOLUME_PROMPTS
+from qmedsam.config import PRECISIONS, REGIONS, VOLUME_PROMPTS
 from qmedsam.errors import InvalidCaseError
 from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
 from qmedsam.options import at_least
+from qmedsam.system.files import write_bytes
 from training.scoring.metrics import MODES
 from training.scoring.score_tables import (
     case_csv,
@@ -33,11 +34,65 @@ from training.scoring.score_tables import (
     modality_table,
     scores_document,
 )
-from training.scoring.scores import EvaluationError, Pair, ScoredCase, find_pairs, score_pairs
+from training.scoring.scores import (
+    EvaluationError,
+    Pair,
+    ScoredCase,
+    find_pairs,
+    read_truth,
+    score_pairs,
+)
 
 logger = logging.getLogger(__name__)
 
 CHART_DPI = 110
+MAKER_FILE = "predicted_by.json"  # among label maps: the model and how it ran
+
+
+def check_predictions(folder: Path, segmenter: Segmenter) -> None:
+    """Check that label maps in a folder are of this model, and note it where there are none.
+
+    Raises:
+        EvaluationError: they are of another one, or nobody knows of which.
+    """
+    maker = {
+        "model": segmenter.network.manifest.sha256,
+        "precision": segmenter.network.precision,
+        "volume_prompt": segmenter.settings.volume_prompt,
+        "regions": segmenter.settings.regions,
+    }
+    note = folder / MAKER_FILE
+    if note.is_file():
+        if json.loads(note.read_text(encoding="utf-8")) != maker:
+            raise EvaluationError(
+                f"{folder} holds label maps of another model, precision, volume prompt or regions; "
+                "name another folder"
+            )
+    elif any(folder.rglob(f"*{CASE_SUFFIX}")):
+        raise EvaluationError(
+            f"{folder} holds label maps of which {MAKER_FILE} does not say what made them; score "
+            "them without --model-dir, or name another folder"
+        )
+    else:
+        write_bytes(note, json.dumps(maker, indent=1).encode())
+
+
+def with_truth(pairs: list[Pair]) -> list[Pair]:
+    """Return the pairs whose truth can be read; others are named.
+
+    Raises:
+        EvaluationError: there is none.
+    """
+    readable = []
+    for pair in pairs:
+        try:
+            read_truth(pair.truth)
+            readable.append(pair)
+        except EvaluationError as error:
+            logger.error("Left out: %s", error)
+    if not readable:
+        raise EvaluationError(f"None of {len(pairs)} cases has a truth that can be read")
+    return readable
 
 
 def predict_pairs(pairs: list[Pair], segmenter: Segmenter) -> None:
@@ -74,8 +129,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m training.evaluate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Exit status: 0 all cases scored, 1 a prediction was missing or bad and scored 0, "
-        "2 nothing could be scored.",
+        epilog="Exit status: 0 all cases scored; 1 a prediction was missing or bad and scored 0, "
+        "or a truth could not be read and was left out; 2 nothing could be scored.",
     )
     parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="cases with gts")
     parser.add_argument(
@@ -93,6 +148,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--volume-prompt",
         choices=VOLUME_PROMPTS,
         default=Settings.volume_prompt,
+        help="of --model-dir (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--regions",
+        choices=REGIONS,
+        default=Settings.regions,
         help="of --model-dir (default: %(default)s)",
     )
     parser.add_argument(
@@ -125,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         try:
             arguments.output_dir.mkdir(parents=True, exist_ok=True)
-            cases = _scored(arguments, arguments.predictions or Path(scratch))
+            pairs, cases = _scored(arguments, arguments.predictions or Path(scratch))
         except (EvaluationError, InferenceError, OSError) as error:
             logger.error("%s", error)
             return NOTHING_RAN
@@ -133,17 +194,27 @@ def main(argv: list[str] | None = None) -> int:
     failed = [case for case in cases if case.error is not None]
     for case in failed:
         logger.error("%s scores 0: %s", case.name, case.error)
-    return SOME_FAILED if failed else DONE
+    return SOME_FAILED if failed or len(cases) < len(pairs) else DONE
 
 
-def _scored(arguments: argparse.Namespace, predictions: Path) -> list[ScoredCase]:
+def _scored(
+    arguments: argparse.Namespace, predictions: Path
+) -> tuple[list[Pair], list[ScoredCase]]:
+    """Return all pairs, and the scores of those with a truth."""
     if arguments.model_dir is not None and arguments.truth.is_dir():
         predictions.mkdir(parents=True, exist_ok=True)
     pairs = find_pairs(arguments.truth, predictions)
+    readable = with_truth(pairs)
     if arguments.model_dir is not None:
-        settings = Settings(precision=arguments.precision, volume_prompt=arguments.volume_prompt)
-        predict_pairs(pairs, Segmenter(arguments.model_dir, settings))
-    return score_pairs(pairs, arguments.mode, workers=arguments.workers, title="score")
+        settings = Settings(
+            precision=arguments.precision,
+            volume_prompt=arguments.volume_prompt,
+            regions=arguments.regions,
+        )
+        with Segmenter(arguments.model_dir, settings) as segmenter:
+            check_predictions(predictions, segmenter)
+            predict_pairs(readable, segmenter)
+    return pairs, score_pairs(readable, arguments.mode, workers=arguments.workers, title="score")
 
 
 if __name__ == "__main__":

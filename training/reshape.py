@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from qmedsam.exit_status import DONE, NOTHING_RAN
-from training.checkpoint import DEFAULT_PATH, SHA256, CheckpointError, load_lite_medsam
+from training.checkpoint import load_lite_medsam
 from training.data.index import build_index
 from training.data.volumes import DataError
 from training.loop.beginning import calibration_images
@@ -21,6 +21,7 @@ from training.loop.recipe import DataSettings, Recipe
 from training.loop.reshaping import reshape_encoder
 from training.loop.state import Trained, save_document, trained_document
 from training.networks.network import build_qmedsam
+from training.published import DEFAULT_PATH, SHA256, CheckpointError
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from qmedsam.core import planning, region_groups, region_rule, whereabouts
 from qmedsam.core.contract import MANIFEST_FILE
 from qmedsam.model.variant import default_model_dir
 from training.baseline import Baseline
-from training.checkpoint import DEFAULT_PATH, load_lite_medsam
+from training.checkpoint import load_lite_medsam
+from training.published import DEFAULT_PATH
 
 RULES = (region_rule, region_groups, planning, whereabouts)  # by which regions are chosen
 BASELINE_TITLE = "PyTorch baseline f32"

@@ -17,7 +17,8 @@ from qmedsam import ModelError
 from qmedsam.model.compiling import runnable_precisions
 from qmedsam.model.variant import default_model_dir
 from tests.conftest import ROOT
-from training.checkpoint import DEFAULT_PATH, load_lite_medsam
+from training.checkpoint import load_lite_medsam
+from training.published import DEFAULT_PATH
 
 # Of the largest logit: rounding in another order, 8 bits of mantissa, 8 bits of linear layers.
 TOLERANCES = {"f32": 1e-4, "bf16": 0.05, "int8": 0.2}

@@ -10,9 +10,10 @@ from benchmarks.nncf_int8 import calibration_samples, quantize_model
 from qmedsam import Segmenter
 from qmedsam.model.manifest import read_manifest
 from tests.conftest import EXAMPLES, ROOT
-from training.checkpoint import DEFAULT_PATH
-from training.export import export_network, load_source
 from training.graphs.inference_graphs import plain_graphs
+from training.graphs.model_folder import export_network
+from training.loop.state import load_source
+from training.published import DEFAULT_PATH
 
 
 @pytest.fixture

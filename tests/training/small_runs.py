@@ -27,6 +27,7 @@ from torch.distributed.launcher import LaunchConfig, elastic_launch
 from tests.conftest import HANGS_AFTER_S, ROOT
 from tests.training.small_networks import build_small_network, seeded_network
 from training import train
+from training.loop import command as command_of_stage
 from training.loop import logbook, stage, state
 from training.loop.state import Trained, read_document, save_document, trained_document
 
@@ -101,8 +102,8 @@ def drive(argv: list[str]) -> int:
     stage.Stage._step, stage.Stage.run = step_or_be_killed, run_and_report
     stage.Stage._autocast, stage.mean_over_processes = autocast_or_not, mean_of_noted
     runs = [list(run) for is_between, run in groupby(argv, THEN.__eq__) if not is_between]
-    with train.join_processes() as rank:  # of which a process can be part once
-        train.join_processes = lambda: nullcontext(rank)
+    with command_of_stage.join_processes() as rank:  # of which a process can be part once
+        command_of_stage.join_processes = lambda: nullcontext(rank)
         return max(train.main(run) for run in runs)
 
 

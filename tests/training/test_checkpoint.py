@@ -6,8 +6,14 @@ torch = pytest.importorskip("torch", reason="training/requirements.txt is not in
 
 from tests.conftest import ROOT  # noqa: E402
 from training import checkpoint  # noqa: E402
-from training.checkpoint import DEFAULT_PATH, CheckpointError, load_lite_medsam, load_medsam, main  # noqa: E402
+from training.checkpoint import load_lite_medsam, load_medsam, main  # noqa: E402
 from training.networks.network import build_medsam  # noqa: E402
+from training.published import (  # noqa: E402
+    DEFAULT_PATH,
+    SIZE_BYTES,
+    CheckpointError,
+    fetch_lite_medsam,
+)
 
 pytestmark = pytest.mark.training
 
@@ -27,7 +33,7 @@ def test_a_file_of_another_size_is_refused(tmp_path):
 def test_a_changed_file_of_the_right_size_is_refused(tmp_path):
     path = tmp_path / "lite_medsam.pth"
     with path.open("wb") as stream:
-        stream.truncate(checkpoint.SIZE_BYTES)
+        stream.truncate(SIZE_BYTES)
     with pytest.raises(CheckpointError, match="SHA-256"):
         load_lite_medsam(path)
 
@@ -36,7 +42,7 @@ def test_a_bad_file_in_place_is_not_overwritten_by_fetch(tmp_path):
     path = tmp_path / "lite_medsam.pth"
     path.write_bytes(b"mine")
     with pytest.raises(CheckpointError, match="bytes, got 4"):
-        checkpoint.fetch_lite_medsam(path)
+        fetch_lite_medsam(path)
     assert path.read_bytes() == b"mine"
 
 

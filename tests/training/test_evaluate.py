@@ -68,8 +68,25 @@ def test_nothing_to_score_makes_the_status_2(truth, caplog):
         run(truth)
 
 
+def test_a_case_without_truth_is_named_and_the_others_are_scored(truth, caplog):
+    np.savez_compressed(truth / "US" / "d.npz", imgs=np.zeros((4, 4), np.uint8))
+    (truth / "US" / "e.npz").write_bytes(b"PK")
+    assert run(truth, "--predictions", truth.parent / "out") == 1
+    assert "US/d.npz: File must have a member 'gts', got imgs" in caplog.text
+    assert "US/e.npz: File must be a .npz archive" in caplog.text
+    document = json.loads((truth.parent / "scores/summary.json").read_text())
+    assert document["mean_of_cases"]["correct"]["dsc"] == pytest.approx((2 + 7 / 8) / 3)
+
+
+def test_without_any_truth_nothing_is_scored(truth, caplog):
+    for path in truth.rglob("*.npz"):
+        path.write_bytes(b"PK")
+    assert run(truth, "--predictions", truth.parent / "out") == 2
+    assert "None of 3 cases has a truth that can be read" in caplog.text
+
+
 @pytest.mark.model
-def test_a_model_predicts_in_the_same_run_and_keeps_what_is_there(tmp_path):
+def test_a_model_predicts_in_the_same_run_and_keeps_what_is_there(tmp_path, caplog):
     example = list_cases(EXAMPLES)[0]
     truth = tmp_path / "truth"
     truth.mkdir()
@@ -83,9 +100,16 @@ def test_a_model_predicts_in_the_same_run_and_keeps_what_is_there(tmp_path):
     predictions.mkdir()
     np.savez_compressed(predictions / "one.npz", segs=label_map)
     options = ["--model-dir", default_model_dir("float"), "--predictions", predictions]
+    assert run(truth, *options) == 2  # whose label maps are these?
+    assert "out holds label maps of which predicted_by.json does not say" in caplog.text
+    (predictions / "one.npz").unlink()
+    assert run(truth, *options) == 0
+    np.savez_compressed(predictions / "one.npz", segs=label_map)
     assert run(truth, *options) == 0
     scores = json.loads((tmp_path / "scores/summary.json").read_text())["cases"]
     assert scores[0]["correct"]["dsc"] == 1
     assert 0.5 < scores[1]["correct"]["dsc"] < 1
+    assert run(truth, *options, "--regions", "whole") == 2
+    assert "out holds label maps of another model, precision, volume prompt or" in caplog.text
     shutil.rmtree(predictions)
     assert run(truth, *options) == 0

@@ -21,8 +21,9 @@ from qmedsam.model.network import CompiledNetwork  # noqa: E402
 from qmedsam.model.variant import default_model_dir  # noqa: E402
 from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT  # noqa: E402
 from tests.training.small_networks import narrow_medsam  # noqa: E402
-from training.checkpoint import DEFAULT_PATH, load_lite_medsam  # noqa: E402
-from training.export import Source, export_network  # noqa: E402
+from training.checkpoint import load_lite_medsam  # noqa: E402
+from training.graphs.model_folder import Source, export_network  # noqa: E402
+from training.published import DEFAULT_PATH  # noqa: E402
 
 pytestmark = [pytest.mark.training, pytest.mark.model]
 

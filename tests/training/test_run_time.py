@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from openvino import opset15 as ops
 
 from qmedsam.core.contract import DECODER_FILE, ENCODER_FILE
-from training import export
+from training.graphs import model_folder
 from training.graphs.check import ExportError
 from training.graphs.lowering import read_lowered
 from training.run_time import Op, main, ops_table, run_time_ops
@@ -232,7 +232,7 @@ def test_the_command_asks_for_an_exported_model(tmp_path, capsys):
 
 def test_an_export_in_8_bits_returns_its_quantized_products(tmp_path):
     graph = read_lowered(convolutions(tmp_path / "encoder.onnx", SAME_SCALE))
-    (op,) = export._write_ir(graph, tmp_path / "encoder.xml", is_quantized=True)
+    (op,) = model_folder._write_ir(graph, tmp_path / "encoder.xml", is_quantized=True)
     assert (op.kind, op.precision) == ("Convolution", "u8")
     assert (tmp_path / "encoder.bin").is_file()
 
@@ -240,10 +240,10 @@ def test_an_export_in_8_bits_returns_its_quantized_products(tmp_path):
 def test_an_export_fails_when_a_product_meant_for_8_bits_runs_in_float(tmp_path):
     graph = read_lowered(convolutions(tmp_path / "encoder.onnx", SCALE_OF_EACH_CHANNEL))
     with pytest.raises(ExportError, match=r"meant for int8 run in float: .*y \(f32\)"):
-        export._write_ir(graph, tmp_path / "encoder.xml", is_quantized=True)
+        model_folder._write_ir(graph, tmp_path / "encoder.xml", is_quantized=True)
 
 
 def test_a_float_export_asks_for_no_products(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "run_time_ops", lambda *_: pytest.fail("not to be asked"))
+    monkeypatch.setattr(model_folder, "run_time_ops", lambda *_: pytest.fail("not to be asked"))
     graph = read_lowered(convolutions(tmp_path / "encoder.onnx", SAME_SCALE))
-    assert export._write_ir(graph, tmp_path / "encoder.xml", is_quantized=False) == []
+    assert model_folder._write_ir(graph, tmp_path / "encoder.xml", is_quantized=False) == []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -18,6 +21,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional as F
 
+from tests.conftest import ROOT
 from tests.training.small_networks import BOTH, build_small_network
 from tests.training.small_runs import (
     NEVER,
@@ -28,7 +32,7 @@ from tests.training.small_runs import (
     small_teacher,
     weights_of,
 )
-from training import train
+from training import pace, train
 from training.data.index import build_index
 from training.loop import logbook, stage, state
 from training.loop.beginning import calibration_images
@@ -246,7 +250,7 @@ def test_a_run_is_not_overwritten(whole, here, caplog):
 def test_a_run_does_not_go_on_with_another_recipe(whole, here, caplog):
     before = {path.name: path.stat().st_mtime_ns for path in whole.iterdir()}
     assert here(command("whole", "--resume", changes=["optimizer.learning_rate=0.02"])) == 2
-    assert "whole/last.pt is of another recipe than '" in caplog.text
+    assert "of another recipe: it has optimizer.learning_rate 0.01 and not 0.02. Go" in caplog.text
     assert {path.name: path.stat().st_mtime_ns for path in whole.iterdir()} == before
 
 
@@ -271,9 +275,16 @@ def test_a_run_that_is_done_has_nothing_to_resume(whole, here, tmp_path):
     ("options", "changes", "expected"),
     [
         pytest.param(["--recipe", "none.toml"], [], "none.toml must be a recipe", id="recipe"),
-        pytest.param([], ["data.slice=3"], "Unknown key data.slice", id="key"),
-        pytest.param(["--init", "none.pt"], [], "none.pt is missing", id="init"),
+        pytest.param([], ["data.slice=3"], " --set: Unknown key data.slice", id="key"),
+        pytest.param(
+            ["--init", "none.pt"], [], "none.pt must be a checkpoint, but is mi", id="init"
+        ),
+        pytest.param(
+            ["--init", "val"], [], "val must be a checkpoint, but is a f", id="init-folder"
+        ),
         pytest.param(["--data", "none"], [], "none must be a folder", id="data"),
+        pytest.param(["--output-dir", "start.pt"], [], "start.pt is a file", id="output"),
+        pytest.param(["--checkpoint", "none.pt"], [], "none.pt must be a checkp", id="teacher"),
         pytest.param(["--val", "whole"], [], "must hold <Modality>/*.npz", id="val"),
         pytest.param(
             [],
@@ -292,6 +303,75 @@ def test_a_run_that_is_done_has_nothing_to_resume(whole, here, tmp_path):
 def test_what_cannot_run_is_explained(whole, here, caplog, tmp_path, options, changes, expected):
     assert here(command(tmp_path / "none", *options, changes=changes)) == 2
     assert expected in caplog.text
+
+
+def test_a_stage_that_follows_another_must_be_told_its_best(here, caplog, tmp_path):
+    arguments = command(tmp_path / "second", changes=["needs_init=true"])
+    place = arguments.index("--init")
+    assert here(arguments[:place] + arguments[place + 2 :]) == 2
+    assert "'small' goes on from another stage: --init must name its best.pt" in caplog.text
+
+
+def test_a_network_without_published_weights_on_the_net_needs_its_checkpoint(
+    here, caplog, tmp_path
+):
+    arguments = command(tmp_path / "medsam", "--network", "medsam")
+    place = arguments.index("--init")
+    assert here(arguments[:place] + arguments[place + 2 :]) == 2
+    assert "--network medsam needs --init" in caplog.text
+
+
+def test_arguments_are_checked_before_torch_is_imported(tmp_path):
+    for module, options in (
+        ("train", ["--recipe", "none.toml", "--data", "a", "--val", "b", "--output-dir", "c"]),
+        ("export", ["--checkpoint", str(tmp_path), "--output-dir", "c"]),
+    ):
+        script = f"import sys; from training.{module} import main; status = main(sys.argv[1:]); "
+        script += "sys.exit(90 + status if 'torch' in sys.modules else status)"
+        run = subprocess.run([sys.executable, "-c", script, *options], cwd=ROOT, check=False)
+        assert run.returncode == 2, module
+
+
+def test_a_file_that_breaks_during_a_run_ends_it_with_a_sentence(
+    here, workplace, caplog, tmp_path, monkeypatch
+):
+    shutil.copytree(workplace / "train", tmp_path / "train")
+    do_step = stage.Stage._step
+
+    def break_one(self, samples):
+        if self.progress.step == 1:
+            for path in (tmp_path / "train").rglob("*.npz"):
+                path.write_bytes(b"PK")
+        return do_step(self, samples)
+
+    monkeypatch.setattr(stage.Stage, "_step", break_one)
+    arguments = command(tmp_path / "out", "--data", str(tmp_path / "train"))
+    assert here([*arguments, "--set", "data.cache_mb=0"]) == 2
+    assert "File must be a .npz archive" in caplog.text
+    assert "Traceback" not in caplog.text
+    assert read_document(tmp_path / "out" / "last.pt")["progress"]["step"] == 2
+
+
+def test_a_run_says_what_it_found_and_what_is_best(here, caplog, tmp_path, monkeypatch):
+    monkeypatch.setattr(pace, "LINE_EVERY_S", -1)
+    score_by_list(monkeypatch, 0.1, 0.5, 0.3)
+    with caplog.at_level(logging.INFO):
+        assert here(command(tmp_path, changes=QUICK)) == 0
+    assert "To train on: 4 files with 6 slices: CT 1 (3), US 2 (2), XRay 1 (1)" in caplog.text
+    assert "To validate on, val: 2 files with 4 slices: CT 1 (3), US 1 (1)" in caplog.text
+    assert "Calibration, image 3 of 9, of all passes" in caplog.text
+    assert "Step 2 of 4, epoch 1, loss " in caplog.text
+    assert "Best is epoch 1, after step 2: DSC 50.00, at the start 10.00; " in caplog.text
+
+
+def test_the_account_of_a_run_has_its_data_and_hours(whole):
+    (account,) = load_trained(whole / "best.pt").history
+    assert account["data"] == {
+        "CT/lung": "1 cases, terms not stated",
+        "US": "2 cases, BUSI, fetal heads: not stated",
+        "XRay": "1 cases, terms not stated",
+    }
+    assert 0 <= account["hours"] < 1
 
 
 def test_a_broken_checkpoint_is_named(workplace, here, caplog, tmp_path):
@@ -503,5 +583,5 @@ def test_a_signal_ends_a_validation(here, tmp_path, monkeypatch):
 def test_changes_of_a_recipe_add_up():
     parser = train.build_parser()
     changed = ["--set", "seed=1", "data.slices=2", "--set", "loss.dice=2.0"]
-    arguments = parser.parse_args(["--recipe", "a.toml", "--output-dir", "out", *changed])
+    arguments = parser.parse_args(command("out") + changed)
     assert arguments.set == ["seed=1", "data.slices=2", "loss.dice=2.0"]

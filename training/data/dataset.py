@@ -7,6 +7,7 @@ and its draw alone, not on which process makes it or when.
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,17 +211,50 @@ def low_res_masks(
     return drawn[is_kept].astype(np.float32), is_kept
 
 
-def make_loader(dataset: SliceDataset, sampler: EpochSampler, workers: int) -> DataLoader[Any]:
-    """Return a loader of lists of samples, one a batch; 0 workers make them in this process."""
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=workers,
-        collate_fn=as_list,
-        worker_init_fn=use_one_thread,
-        persistent_workers=workers > 0,
-        generator=torch.Generator(),  # its draws are not those of training, which may be resumed
-    )
+class Batches:
+    """The batches of samples of an epoch, as the sampler has it; to be gone through again.
+
+    Args:
+        dataset: makes the samples.
+        sampler: of one process.
+        workers: processes that make them; 0 is this one.
+    """
+
+    def __init__(self, dataset: SliceDataset, sampler: EpochSampler, workers: int) -> None:
+        self._loader: DataLoader[Any] = DataLoader(
+            _WithErrors(dataset),
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=as_list,
+            worker_init_fn=use_one_thread,
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),  # its draws are not those of training, which may resume
+        )
+
+    def __iter__(self) -> Iterator[list[Sample]]:
+        """Yield lists of samples.
+
+        Raises:
+            DataError: a file is broken, or no longer as it was when the index was made.
+        """
+        for samples in self._loader:
+            for sample in samples:
+                if isinstance(sample, DataError):
+                    raise sample
+            yield samples
+
+
+class _WithErrors(Dataset[Sample | DataError]):
+    """Returns the errors of a dataset: a worker that raises one adds its traceback to the words."""
+
+    def __init__(self, dataset: SliceDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, draw: Draw) -> Sample | DataError:
+        try:
+            return self._dataset[draw]
+        except DataError as error:
+            return error
 
 
 def as_list(samples: list[Sample]) -> list[Sample]:

@@ -1,7 +1,8 @@
 """Which slices of the training data carry an object, by modality.
 
-Data is Root/<Modality>/[<Dataset>/]*.npz. Only labels and boxes are decompressed, a file at a time,
-and what was found is remembered in a small file. Slices of nothing but background are left out.
+Data is Root/<Modality>/[<Dataset>/]*.npz. Each file is read once, to its end, so that a broken one
+is named before training and not hours later; what was found is remembered in a small file. Slices
+of nothing but background are left out.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from qmedsam.batch.case_file import GTS_KEY
+from qmedsam.batch.case_file import GTS_KEY, PIXELS_KEY
 from qmedsam.batch.cases import CASE_SUFFIX
-from qmedsam.batch.progress import ProgressBar
 from qmedsam.system.files import write_bytes
 from training.data.volumes import DataError, open_training_case, read_layout
+from training.pace import Pace
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
+MOST_NAMED = 20  # files in the log that have labels without boxes
 SAVE_EVERY_S = 60.0  # so that an interrupted look through a large folder is not in vain
 
 
@@ -40,12 +42,14 @@ class FileEntry:
     Attributes:
         path: relative to the root, with slashes.
         slices: z of those with at least one object, ascending; (0,) of an image with one.
+        unboxed_label: the highest label that has no box; 0 where all have one.
     """
 
     path: str
     mtime_ns: int
     size_bytes: int
     slices: tuple[int, ...]
+    unboxed_label: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def build_index(
         root: holds a folder for each modality.
         cache_file: what is known from before and will be; a file is read again where its time or
             size has changed.
-        progress: where a bar is drawn, if that is a terminal.
+        progress: where is told how far it is; see `Pace`.
 
     Raises:
         DataError: no file is left.
@@ -111,20 +115,21 @@ def build_index(
     paths = _case_paths(root)
     entries: dict[str, FileEntry] = {}
     saved = time.monotonic()
-    bar = ProgressBar(len(paths), progress)
+    pace = Pace(len(paths), progress, "File")
     for path in paths:
         name = path.relative_to(root).as_posix()
         try:
             entries[name] = _up_to_date(path, name, known.get(name))
         except DataError as error:
             logger.warning("Left out: %s", error)
-        bar.advance(name)
+        pace.advance(name)
         if cache_file and time.monotonic() - saved > SAVE_EVERY_S:
             _write_cache(cache_file, {**known, **entries})
             saved = time.monotonic()
-    bar.close()
+    pace.close()
     if cache_file and entries != known:
         _write_cache(cache_file, entries)
+    _warn_of_labels(root, list(entries.values()))
     index = _by_modality(list(entries.values()))
     if not index:
         raise DataError(
@@ -190,9 +195,31 @@ def _up_to_date(path: Path, name: str, known: FileEntry | None) -> FileEntry:
     if known and (known.mtime_ns, known.size_bytes) == (stat.st_mtime_ns, stat.st_size):
         return known
     with open_training_case(path) as case:
-        layout = read_layout(case)
-        slices = foreground_slices(case.array(GTS_KEY), len(layout.boxes))
-    return FileEntry(name, stat.st_mtime_ns, stat.st_size, slices)
+        boxes = len(read_layout(case).boxes)
+        labels = case.array(GTS_KEY)
+        slices, highest = foreground_slices(labels, boxes), int(labels.max(initial=0))
+        del labels  # memory is for one of the two
+        case.array(PIXELS_KEY)
+    return FileEntry(
+        name, stat.st_mtime_ns, stat.st_size, slices, highest if highest > boxes else 0
+    )
+
+
+def _warn_of_labels(root: Path, entries: Sequence[FileEntry]) -> None:
+    """Name the files that are left out, or of which objects are."""
+    found = [entry for entry in entries if entry.unboxed_label or not entry.slices]
+    for entry in found[:MOST_NAMED]:
+        holds = f"labels up to {entry.unboxed_label}" if entry.unboxed_label else "background alone"
+        logger.warning(
+            "%s: %r must have label i for box i, got %s; %s left out",
+            root / entry.path,
+            GTS_KEY,
+            holds,
+            "labels without a box are" if entry.slices else "it is",
+        )
+    if len(found) > MOST_NAMED:
+        more = len(found) - MOST_NAMED
+        logger.warning("%d more files have labels without boxes, or no object", more)
 
 
 def _by_modality(entries: Sequence[FileEntry]) -> DataIndex:
@@ -206,7 +233,12 @@ def _by_modality(entries: Sequence[FileEntry]) -> DataIndex:
 
 def _write_cache(path: Path, entries: dict[str, FileEntry]) -> None:
     files = {
-        name: [entry.mtime_ns, entry.size_bytes, _runs(entry.slices)]
+        name: [
+            entry.mtime_ns,
+            entry.size_bytes,
+            _runs(entry.slices),
+            entry.unboxed_label,
+        ]
         for name, entry in entries.items()
     }
     document = json.dumps({"version": CACHE_VERSION, "files": files}, separators=(",", ":"))
@@ -221,8 +253,8 @@ def _read_cache(path: Path) -> dict[str, FileEntry]:
         if document["version"] != CACHE_VERSION:
             return {}
         return {
-            name: FileEntry(name, int(mtime_ns), int(size_bytes), _slices(runs))
-            for name, (mtime_ns, size_bytes, runs) in document["files"].items()
+            name: FileEntry(name, int(mtime_ns), int(size_bytes), _slices(runs), int(unboxed))
+            for name, (mtime_ns, size_bytes, runs, unboxed) in document["files"].items()
         }
     except FileNotFoundError:
         return {}

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
 
 from training.data.index import DataIndex, ModalityIndex
 
@@ -132,7 +131,7 @@ def shuffled_draws(
     return modalities[order], numbers[order]
 
 
-class EpochSampler(Sampler[list[Draw]]):
+class EpochSampler:
     """Yields the batches of one rank for one epoch; a `batch_sampler` of a loader.
 
     Slices from the beginning fill up the last batches, so that every rank has as many.

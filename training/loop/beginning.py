@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 
 from qmedsam.model.manifest import file_sha256
-from qmedsam.system.files import make_writable
-from training.checkpoint import CheckpointError
 from training.data.augment import Augmentation
 from training.data.dataset import SliceDataset
 from training.data.index import DataIndex, build_index, index_digest, without
 from training.data.sampler import Draw, shuffled_draws
+from training.data.terms import described, permitted, read_terms
 from training.loop.recipe import Recipe
-from training.loop.stage import LAST_FILE
+from training.loop.starting import LAST_FILE, check_beforehand
 from training.loop.state import (
     LOADERS,
     Trained,
@@ -47,12 +46,14 @@ class Beginning:
     """What all processes of a stage begin with; the first one reads it for all.
 
     Attributes:
+        seen: cases and terms of each folder of the training data.
         document: of the network, and of what a killed run left where it goes on.
         origin: see `state.check_resumable`.
     """
 
     index: DataIndex
     val_indices: dict[Path, DataIndex]
+    seen: dict[str, str]
     origin: dict[str, str]
     document: dict[str, Any]
     is_resumed: bool
@@ -107,8 +108,11 @@ def begin(arguments: argparse.Namespace, recipe: Recipe, world_size: int) -> Beg
         DataError: a folder holds nothing to train with.
         OSError: a file cannot be written.
     """
-    last = make_writable(arguments.output_dir) / LAST_FILE
+    check_beforehand(arguments)
+    last = arguments.output_dir / LAST_FILE
+    terms = read_terms(arguments.data)
     index = without(_index(arguments.data), recipe.data.exclude)
+    index = permitted(index, terms, recipe.data.terms)
     val_indices = {root: _index(root) for root in arguments.val}
     origin = {
         "set of training data": index_digest(index),
@@ -119,13 +123,14 @@ def begin(arguments: argparse.Namespace, recipe: Recipe, world_size: int) -> Beg
     if not recipe.data.global_batch:
         origin["number of processes"] = str(world_size)
     if last.is_file():
-        if not arguments.resume:
-            raise CheckpointError(f"{last} is there; pass --resume or another --output-dir")
         document = read_document(last)
         check_resumable(document, last, recipe, origin)
-        return Beginning(index, val_indices, origin, document, is_resumed=True)
-    trained = start(arguments, recipe, index)
-    return Beginning(index, val_indices, origin, trained_document(trained), is_resumed=False)
+        is_resumed = True
+    else:
+        document = trained_document(start(arguments, recipe, index))
+        is_resumed = False
+    seen = described(index, terms)
+    return Beginning(index, val_indices, seen, origin, document, is_resumed)
 
 
 def start(arguments: argparse.Namespace, recipe: Recipe, index: DataIndex) -> Trained:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
@@ -70,22 +71,37 @@ class Logbook:
 
 
 def draw_curves(steps: list[dict[str, float]], epochs: list[dict[str, float]]) -> Figure:
-    """Draw losses over steps, smoothed, and the scores of the modalities over epochs."""
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    """Draw losses over steps, smoothed, and the scores of the modalities over epochs.
+
+    Before the first step there are scores alone.
+    """
+    figure = Figure(figsize=(11 if steps else 6.5, 4.5), layout="constrained")
+    *left, right = figure.subplots(1, 2 if steps else 1, squeeze=False)[0]
+    for axes in left:
+        _draw_losses(axes, steps)
+    _draw_scores(right, epochs)
+    return figure
+
+
+def _draw_losses(axes: Axes, steps: list[dict[str, float]]) -> None:
     for name in LOSS_PARTS:
         values = [row[name] for row in steps]
+        if not any(values):  # a part that the recipe leaves out
+            continue
         smooth = [
             statistics.fmean(values[max(0, end - SMOOTHED_OVER) : end])
             for end in range(1, len(values) + 1)
         ]
-        left.plot([row["step"] for row in steps], smooth, label=name)
-    left.set(xlabel="Step", ylabel=f"Loss, mean of {SMOOTHED_OVER} steps", yscale="log")
-    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, frameon=False)
+        axes.plot([row["step"] for row in steps], smooth, label=name)
+    axes.set(xlabel="Step", ylabel=f"Loss, mean of {SMOOTHED_OVER} steps", yscale="log")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=5, frameon=False)
+
+
+def _draw_scores(axes: Axes, epochs: list[dict[str, float]]) -> None:
     names = [name for name in chain.from_iterable(epochs) if name not in ("epoch", "step")]
     for number, name in enumerate(dict.fromkeys(names)):
         is_mean = name == "mean"
-        right.plot(
+        axes.plot(
             [row["step"] for row in epochs],
             [100 * row.get(name, math.nan) for row in epochs],
             label=name,
@@ -94,9 +110,8 @@ def draw_curves(steps: list[dict[str, float]], epochs: list[dict[str, float]]) -
             linestyle="-" if number <= COLOURS else "--",
             marker=".",
         )
-    right.set(xlabel="Step", ylabel="Validation DSC, %")
-    right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    return figure
+    axes.set(xlabel="Step", ylabel="Validation score, %")
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 
 
 def _read(path: Path) -> list[dict[str, float]]:

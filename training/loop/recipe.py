@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import (
 from qmedsam.config import Regions
 from training.data.augment import Augmentation
 from training.data.sampler import SLICE_RULE_TEXT, Balance, is_slice_rule
+from training.data.terms import TermsRule
 from training.quantization.config import Part, QuantConfig
 from training.settings import CheckedSettings, List, Probability, explain
 
@@ -41,6 +43,8 @@ class DataSettings(CheckedSettings):
     Attributes:
         slices: of each modality; `min`, `tenth`, `all` or a number (`training.data.sampler`).
         exclude: folders of the training data that are left out, such as `CT/Aorta`.
+        terms: which folders are seen by their terms (`training.data.terms`): `all`; `not forbidden`
+            leaves out those that forbid commercial use, `allowed` also those that do not state it.
         balance: what of a modality is drawn evenly: `slices`; `files`, so that a long volume does
             not outweigh the others; or `datasets`, so that a large one does not, and their files.
         regions: probability that a region is shown that serving would choose, not the whole image.
@@ -54,6 +58,7 @@ class DataSettings(CheckedSettings):
 
     slices: Annotated[str | int, BeforeValidator(_slice_rule)] = "min"
     exclude: List[str] = ()
+    terms: TermsRule = "all"
     balance: Balance = "slices"
     regions: Probability = 0.0
     batch_size: PositiveInt = 2
@@ -160,6 +165,8 @@ class Recipe(CheckedSettings):
         trained: parts whose weights and ranges move.
         frozen: modules of them that do not, by their full names.
         calibration_images: that the ranges of newly quantized parts start from.
+        needs_init: whether `--init` must say what to begin with, as best.pt of the stage before;
+            else published weights do.
         seed: of everything drawn at random.
     """
 
@@ -168,6 +175,7 @@ class Recipe(CheckedSettings):
     trained: Annotated[List[Part], Field(min_length=1)] = ("image_encoder",)
     frozen: List[str] = ()
     calibration_images: PositiveInt = 44
+    needs_init: bool = False
     seed: NonNegativeInt = 0
     quant: QuantConfig = QuantConfig()
     data: DataSettings = DataSettings()
@@ -186,17 +194,26 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         changes: to it, each as TOML: `data.slices = 900`.
 
     Raises:
-        RecipeError: the file is missing or no TOML, has a key that is none, or a wrong value.
+        RecipeError: the file is missing or no TOML, or it or a change has a key that is none or a
+            wrong value; the message says which.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-        for change in changes:
-            _merge(document, tomllib.loads(change))
-        return recipe_of(document)
     except OSError as error:
         raise RecipeError(f"{path} must be a recipe, but cannot be read: {error}") from error
     except ValueError as error:
         raise RecipeError(f"{path}: {error}") from error
+    changed = copy.deepcopy(document)
+    for change in changes:
+        try:
+            _merge(changed, tomllib.loads(change))
+        except ValueError as error:
+            raise RecipeError(f"--set {change} must be KEY=VALUE as in TOML: {error}") from error
+    try:
+        return recipe_of(changed)
+    except RecipeError as error:
+        source = "--set" if _is_recipe(document) else path
+        raise RecipeError(f"{source}: {error}") from error
 
 
 def recipe_of(document: dict[str, Any]) -> Recipe:
@@ -209,6 +226,35 @@ def recipe_of(document: dict[str, Any]) -> Recipe:
         return Recipe.model_validate(document)
     except ValidationError as error:
         raise RecipeError(explain(error, Recipe)) from error
+
+
+def differences(kept: Recipe, recipe: Recipe) -> list[str]:
+    """Return the keys in which two recipes differ, as `data.slices 18 and not 900`."""
+    before, after = (_flat(one.model_dump()) for one in (kept, recipe))
+    return [
+        f"{key} {before[key]!r} and not {after[key]!r}"
+        for key in before
+        if before[key] != after[key]
+    ]
+
+
+def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested tables by their whole keys."""
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _is_recipe(document: dict[str, Any]) -> bool:
+    try:
+        recipe_of(document)
+    except RecipeError:
+        return False
+    return True
 
 
 def _merge(document: dict[str, Any], change: dict[str, Any]) -> None:

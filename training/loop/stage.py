@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +17,15 @@ from typing import Any, TextIO, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from qmedsam.batch.progress import ProgressBar
-from training.data.dataset import Sample, SliceDataset, make_loader
+from training.data.dataset import Batches, Sample, SliceDataset
 from training.data.sampler import EpochSampler
+from training.data.volumes import DataError
 from training.loop.distributed import Rank, from_first, mean_over_processes, wait_for_all
 from training.loop.logbook import Logbook
-from training.loop.losses import (
-    LOSS_PARTS,
-    dice_loss,
-    embedding_distance,
-    focal_loss,
-    quality_loss,
-)
+from training.loop.losses import LOSS_PARTS
 from training.loop.optimization import (
     build_ema,
     build_optimizer,
@@ -40,81 +34,20 @@ from training.loop.optimization import (
     damp_shared_ranges,
     rate_share,
 )
-from training.loop.recipe import LossSettings, Recipe
+from training.loop.recipe import Recipe
+from training.loop.starting import LAST_FILE
 from training.loop.state import Trained, save_document, trained_document
+from training.loop.step_losses import StepLosses
 from training.loop.stopping import StopRequest
-from training.loop.teacher import Lesson, Teacher
+from training.loop.teacher import Teacher
 from training.loop.validation import ValidationSlice, overall, validate
 from training.networks.network import PromptableNetwork
+from training.pace import Pace
 
 logger = logging.getLogger(__name__)
 
-START_FILE, LAST_FILE, BEST_FILE = "start.pt", "last.pt", "best.pt"
+START_FILE, BEST_FILE = "start.pt", "best.pt"
 CHECKPOINT_EVERY_S = 180.0
-
-
-class StepLosses(nn.Module):
-    """From samples to losses; the module that is shared among processes.
-
-    Args:
-        network: that is trained.
-        settings: weights of the parts of the loss.
-        encoder_learns: whether gradients reach the encoder.
-    """
-
-    def __init__(
-        self, network: PromptableNetwork, settings: LossSettings, *, encoder_learns: bool
-    ) -> None:
-        super().__init__()
-        self.network, self.settings, self.encoder_learns = network, settings, encoder_learns
-
-    def forward(self, samples: Sequence[Sample], lessons: Sequence[Lesson] | None) -> Tensor:
-        """Return (5,): the loss, and its parts before they are weighted; see `LOSS_PARTS`."""
-        device = next(self.network.parameters()).device
-        embeddings = self._encode([torch.from_numpy(sample.image) for sample in samples], device)
-        parts = torch.stack(
-            [
-                self._parts(embeddings[i], sample, None if lessons is None else lessons[i], device)
-                for i, sample in enumerate(samples)
-            ]
-        ).mean(0)
-        settings = self.settings
-        weights = parts.new_tensor(
-            [settings.dice, settings.focal, settings.distillation, settings.quality]
-        )
-        return torch.cat([(parts * weights).sum()[None], parts])
-
-    def _encode(self, images: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-        """Return the embedding (1, 256, h / 4, w / 4) of each image; those of one size at once."""
-        found: list[Tensor] = [images[0]] * len(images)
-        for shape in dict.fromkeys(image.shape for image in images):
-            places = [place for place, image in enumerate(images) if image.shape == shape]
-            batch = torch.stack([images[place] for place in places])
-            batch = batch.to(device, memory_format=torch.channels_last)
-            with torch.set_grad_enabled(self.encoder_learns and torch.is_grad_enabled()):
-                embeddings = self.network.encode(batch)
-            for place, embedding in zip(places, embeddings.split(1), strict=True):
-                found[place] = embedding
-        return found
-
-    def _parts(
-        self, embedding: Tensor, sample: Sample, lesson: Lesson | None, device: torch.device
-    ) -> Tensor:
-        boxes = torch.from_numpy(sample.boxes).to(device)
-        masks = torch.from_numpy(sample.masks).to(device)
-        if self.settings.quality:
-            logits, iou = (x.float() for x in self.network.decode_rated(embedding, boxes))
-            quality = quality_loss(iou, logits, masks)
-        else:
-            logits = self.network.decode(embedding, boxes).float()
-            quality = logits.new_zeros(())
-        dice = dice_loss(logits, masks)
-        focal = focal_loss(logits, masks, self.settings.focal_gamma)
-        distillation = torch.zeros_like(dice)
-        if lesson is not None:
-            distance = embedding_distance(embedding[0].float(), lesson.embedding)
-            distillation = distance * lesson.iou
-        return torch.stack([dice, focal, distillation, quality])
 
 
 @dataclass
@@ -125,11 +58,17 @@ class Progress:
         step: steps done, in all.
         best_score: highest mean DSC of an epoch; None before the first.
         images: seen by all devices.
+        step_s: what all steps took, in seconds.
+        validation_s: what all validations took.
+        validations: how many there were.
     """
 
     step: int = 0
     best_score: float | None = None
     images: int = 0
+    step_s: float = 0.0
+    validation_s: float = 0.0
+    validations: int = 0
 
 
 class Stage:
@@ -143,6 +82,7 @@ class Stage:
         slices: to validate on, the share of this process.
         teacher: None without distillation.
         rank: of this process.
+        seen: cases and terms of each folder of the training data, for the account of it.
         origin: what the stage began with, for those who resume it (`state.check_resumable`).
         output_dir: gets checkpoints, CSV, curves and TensorBoard.
         stream: where progress is drawn.
@@ -159,6 +99,7 @@ class Stage:
         slices: Sequence[ValidationSlice],
         teacher: Teacher | None,
         rank: Rank,
+        seen: dict[str, str],
         origin: dict[str, str],
         output_dir: Path,
         stream: TextIO | None,
@@ -167,7 +108,7 @@ class Stage:
         self.stop = StopRequest() if stop is None else stop
         self.trained, self.recipe, self.rank = trained, recipe, rank
         self.sampler, self.slices, self.teacher = sampler, slices, teacher
-        self.origin, self.output_dir, self.stream = origin, output_dir, stream
+        self.seen, self.origin, self.output_dir, self.stream = seen, origin, output_dir, stream
         self.network = trained.network
         self.network.to(rank.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -175,7 +116,7 @@ class Stage:
         self.optimizer = build_optimizer(self.network, recipe.optimizer)
         self.steps = recipe.schedule.epochs * len(sampler)
         self.scheduler = build_scheduler(self.optimizer, recipe.schedule, self.steps)
-        self.loader = make_loader(dataset, sampler, recipe.data.workers)
+        self.batches = Batches(dataset, sampler, recipe.data.workers)
         self.progress = Progress()
         self.losses: nn.Module = StepLosses(
             self.network, recipe.loss, encoder_learns="image_encoder" in recipe.trained
@@ -210,27 +151,33 @@ class Stage:
             Stopped: by a signal; a run with `resume` goes on.
         """
         book = Logbook(self.output_dir, self.progress.step) if self.rank.is_first else None
-        bar = ProgressBar(self.steps - self.progress.step, self.stream)
-        saved = time.monotonic()
         if book is not None and book.epochs and self.progress.best_score is not None:
             # A run may be killed between its validation and the checkpoint that would tell of it.
             self.progress.best_score = max(row["mean"] for row in book.epochs)
         done, left_over = divmod(self.progress.step, len(self.sampler))
         if not left_over and not from_first(lambda: self._is_validated(book, done)):
             self._validate(book, epoch=done)
-        if start_only:
-            if book is not None:
-                book.close()
-            return
-        if book is not None and not self.progress.step:
-            self._save(LAST_FILE)  # so that a run that is killed early need not calibrate again
+        if not start_only:
+            if book is not None and not self.progress.step:
+                self._save(LAST_FILE)  # one that is killed early need not calibrate again
+            self._train(book)
+        if book is not None:
+            self._tell_the_best(book)
+            book.close()
+
+    def _train(self, book: Logbook | None) -> None:
+        """Do the epochs that are left, each with its validation."""
+        pace = Pace(self.steps - self.progress.step, self.stream, "Step")
+        saved = time.monotonic()
+        first_step, first_s = self.progress.step, self.progress.step_s
         for epoch in range(self.progress.step // len(self.sampler), self.recipe.schedule.epochs):
             self.sampler.set_epoch(epoch, self.progress.step % len(self.sampler))
-            for samples in self.loader:
+            for samples in self._unbroken():
                 parts = self._step(samples)
                 if book is not None:
                     book.add_step(self.progress.step - 1, parts)
-                bar.advance(f"epoch {epoch + 1}, loss {parts['loss']:.3f}")
+                each_s = (self.progress.step_s - first_s) / (self.progress.step - first_step)
+                pace.advance(f"epoch {epoch + 1}, loss {parts['loss']:.3f}", self._left_s(each_s))
                 is_due = self.stop or time.monotonic() - saved > CHECKPOINT_EVERY_S
                 if self.rank.is_first and is_due:
                     self._save(LAST_FILE)
@@ -243,9 +190,39 @@ class Stage:
                 self._save(LAST_FILE)
                 saved = time.monotonic()
             wait_for_all()
-        bar.close()
-        if book is not None:
-            book.close()
+        pace.close()
+
+    def _unbroken(self) -> Iterator[list[Sample]]:
+        """Yield the batches of the epoch; what was done is kept where a file turns out broken."""
+        try:
+            yield from self.batches
+        except DataError:
+            if self.rank.is_first:
+                self._save(LAST_FILE)
+            raise
+
+    def _left_s(self, step_s: float) -> float:
+        """Return what steps and validations that are left take, in seconds."""
+        progress = self.progress
+        validations = self.recipe.schedule.epochs - progress.step // len(self.sampler)
+        each_s = progress.validation_s / max(progress.validations, 1)
+        return (self.steps - progress.step) * step_s + validations * each_s
+
+    def _tell_the_best(self, book: Logbook) -> None:
+        best = max(book.epochs, key=lambda row: row["mean"])
+        logger.info(
+            "Best is epoch %d, after step %d: %s %.2f, at the start %.2f; %s",
+            best["epoch"],
+            best["step"],
+            self._score_name,
+            100 * best["mean"],
+            100 * book.epochs[0]["mean"],
+            self.output_dir / BEST_FILE,
+        )
+
+    @property
+    def _score_name(self) -> str:
+        return "DSC and NSD" if self.recipe.validation.contours else "DSC"
 
     def _is_validated(self, book: Logbook | None, epoch: int) -> bool:
         """Say whether an epoch was scored before the run was stopped, and its score kept."""
@@ -253,6 +230,7 @@ class Stage:
         return any(row["epoch"] == epoch for row in rows)
 
     def _step(self, samples: Sequence[Sample]) -> dict[str, float]:
+        started = time.monotonic()
         share = rate_share(self.progress.step, self.steps, self.recipe.schedule)
         entropy = self.recipe.seed, self.progress.step, self.rank.number
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
@@ -273,6 +251,7 @@ class Stage:
         self.progress.step += 1
         self.progress.images += len(samples) * self.rank.world_size
         values = mean_over_processes(parts.detach()).tolist()
+        self.progress.step_s += time.monotonic() - started
         named = dict(zip(LOSS_PARTS, values, strict=True))
         return {**named, "rate": self.recipe.optimizer.learning_rate * share}
 
@@ -280,10 +259,10 @@ class Stage:
         """Score the network, all processes together; keep it where no epoch before was better."""
         started = time.monotonic()
         settings = self.recipe.validation
-        bar = ProgressBar(len(self.slices), self.stream)
+        pace = Pace(len(self.slices), self.stream, "Validation, image")
 
         def go_on() -> None:
-            bar.advance("validation")
+            pace.advance(f"epoch {epoch}")
             self.stop.check()
 
         by_modality = validate(
@@ -293,7 +272,10 @@ class Stage:
             contours=settings.contours,
             on_slice=go_on,
         )
-        bar.close()
+        pace.close()
+        took_s = time.monotonic() - started
+        self.progress.validation_s += took_s
+        self.progress.validations += 1
         if book is None:
             return
         scores = {"mean": overall(by_modality), **by_modality}
@@ -309,10 +291,10 @@ class Stage:
             epoch,
             self.progress.step,
             self.steps,
-            "DSC and NSD" if settings.contours else "DSC",
+            self._score_name,
             100 * scores["mean"],
             ", ".join(f"{name} {100 * value:.1f}" for name, value in by_modality.items()),
-            time.monotonic() - started,
+            took_s,
         )
 
     def _save(self, name: str, scores: dict[str, float] | None = None) -> None:
@@ -324,6 +306,8 @@ class Stage:
             "recipe": self.recipe.model_dump(),
             "steps": self.progress.step,
             "images": self.progress.images,
+            "hours": round((self.progress.step_s + self.progress.validation_s) / 3600, 2),
+            "data": self.seen,
             "validation": scores,
         }
         document = trained_document(self.trained)

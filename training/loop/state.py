@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,21 +12,17 @@ import torch
 from pydantic import ValidationError
 
 from qmedsam.system.files import write_bytes
-from training.checkpoint import (
-    DEFAULT_PATH,
-    SHA256,
-    CheckpointError,
-    load_lite_medsam,
-    load_medsam,
-    read_tensors,
-)
-from training.loop.recipe import Recipe, RecipeError, recipe_of
+from training.checkpoint import load_lite_medsam, load_medsam, read_tensors
+from training.graphs.model_folder import Source
+from training.loop.recipe import Recipe, RecipeError, differences, recipe_of
 from training.networks.network import (
     PromptableNetwork,
     build_lite_medsam,
     build_medsam,
     build_qmedsam,
 )
+from training.options import LITE_MEDSAM, MEDSAM
+from training.published import SHA256, CheckpointError
 from training.quantization.calibration import Images, quantize_and_calibrate
 from training.quantization.config import QuantConfig
 from training.quantization.quantize import quantize_network
@@ -37,11 +32,11 @@ FORMAT = 1
 # What a stage under way keeps beside the network.
 RESUME_KEYS = ("recipe", "optimizer", "scheduler", "ema", "progress", "origin")
 BUILDERS = {
-    "lite_medsam": build_lite_medsam,
-    "medsam": build_medsam,
+    LITE_MEDSAM: build_lite_medsam,
+    MEDSAM: build_medsam,
     "qmedsam": build_qmedsam,  # of which nothing is published; `training.reshape` makes its start
 }
-LOADERS = {"lite_medsam": load_lite_medsam, "medsam": load_medsam}
+LOADERS = {LITE_MEDSAM: load_lite_medsam, MEDSAM: load_medsam}
 
 
 @dataclass
@@ -65,29 +60,33 @@ class Trained:
     source_sha256: str | None
 
 
-def add_network_option(parser: argparse.ArgumentParser) -> None:
-    """Let a command be told which network the published weights are of that it loads."""
-    parser.add_argument(
-        "--network",
-        choices=list(LOADERS),
-        default="lite_medsam",
-        help="which network published weights are of (default: %(default)s)",
-    )
-
-
 def load_start(name: str, path: Path) -> Trained:
     """Load what a stage begins with: a checkpoint of training or a published one.
 
     Raises:
         CheckpointError: it is neither.
     """
-    if path.is_file():
-        if is_trained(document := read_tensors(path)):
-            return trained_of(document, path)
-    elif path != DEFAULT_PATH:  # which says where to get it
-        raise CheckpointError(f"{path} is missing")
+    if path.is_file() and is_trained(document := read_tensors(path)):
+        return trained_of(document, path)
     network = LOADERS[name](path)
-    return Trained(name, network, (), None, [], SHA256 if name == "lite_medsam" else None)
+    return Trained(name, network, (), None, [], SHA256 if name == LITE_MEDSAM else None)
+
+
+def load_source(name: str, path: Path) -> Source:
+    """Load what an export takes: a checkpoint of training, or published weights of a network.
+
+    Raises:
+        CheckpointError: it is neither.
+    """
+    trained = load_start(name, path)
+    return Source(
+        trained.name,
+        trained.network,
+        path,
+        quant=trained.quant,
+        history=trained.history,
+        published_sha256=trained.source_sha256,
+    )
 
 
 def quantize_further(
@@ -212,7 +211,10 @@ def check_resumable(
     except RecipeError as error:
         raise CheckpointError(f"{path} is of another version: {error}") from error
     if kept != recipe:
-        raise CheckpointError(f"{path} is of another recipe than {recipe.name!r} as it is now")
+        raise CheckpointError(
+            f"{path} is of another recipe: it has {'; '.join(differences(kept, recipe))}. Go on "
+            "with that, or begin anew in another --output-dir"
+        )
     began = document["origin"]
     if changed := [name for name in {**began, **origin} if began.get(name) != origin.get(name)]:
         raise CheckpointError(

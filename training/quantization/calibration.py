@@ -17,9 +17,9 @@ from brevitas import nn as qnn
 from brevitas.proxy import ActQuantProxyFromInjector
 from torch import Tensor, nn
 
-from qmedsam.batch.progress import ProgressBar
 from training.networks import tiny_vit
 from training.networks.network import PromptableNetwork
+from training.pace import Pace
 from training.quantization.config import PARTS, QuantConfig
 from training.quantization.hard_swish import fit_hard_swish
 from training.quantization.quantize import (
@@ -51,18 +51,23 @@ def quantize_and_calibrate(
         config: scheme, bits and how ranges start.
         images: pairs of an image (1, 3, S, S) and its boxes (N, 4) in the model frame.
         parts: as in `quantize_network`.
-        progress: where a bar is drawn for each pass over the images, if that is a terminal.
+        progress: where is told how far it is; see `Pace`.
     """
-    run = partial(_run, network, images, progress)
-    if config.activation == "hard_swish" and "image_encoder" in parts:
+    fits = config.activation == "hard_swish" and "image_encoder" in parts
+    smooths = config.smoothing > 0 and "image_encoder" in parts
+    passes = fits + smooths + len(parts) * (1 + config.correct_biases)
+    pace = Pace(passes * len(images), progress, "Calibration, image")
+    run = partial(_run, network, images, pace)
+    if fits:
         fit_hard_swish(network.image_encoder, run)
-    if config.smoothing and "image_encoder" in parts:
+    if smooths:
         smooth(network, config.smoothing, run)
     quantize_network(network, config, parts)
     for part in parts:
         set_ranges(getattr(network, part), config, run)
         if config.correct_biases:
             correct_biases(getattr(network, part), run)
+    pace.close()
 
 
 @torch.no_grad()
@@ -275,9 +280,7 @@ def _disabled(proxies: Iterable[Any]) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _run(network: PromptableNetwork, images: Images, progress: TextIO | None) -> None:
-    bar = ProgressBar(len(images), progress)
+def _run(network: PromptableNetwork, images: Images, pace: Pace) -> None:
     for image, boxes in images:
         network(image, boxes)
-        bar.advance("calibration")
-    bar.close()
+        pace.advance("of all passes")

@@ -118,10 +118,7 @@ def score_pair(pair: Pair, modes: Sequence[Mode]) -> ScoredCase:
     Raises:
         EvaluationError: the truth cannot be read.
     """
-    try:
-        truth, spacing_mm = _read_truth(pair.truth)
-    except InvalidCaseError as error:
-        raise EvaluationError(f"{pair.truth}: {error}") from error
+    truth, spacing_mm = read_truth(pair.truth)
     try:
         if not pair.prediction.is_file():
             raise InvalidCaseError("Prediction is missing")
@@ -186,8 +183,19 @@ def mean_of_modalities(cases: Sequence[ScoredCase], mode: Mode, metric: str) -> 
     return float(np.mean(defined)) if defined else float("nan")
 
 
+def read_truth(path: Path) -> tuple[NDArray[np.integer], list[float] | None]:
+    """Return the label map of truth and its spacing (z, y, x); files have (x, y, z).
+
+    Raises:
+        EvaluationError: it cannot be read; the message names the file.
+    """
+    try:
+        return _read_truth(path)
+    except InvalidCaseError as error:
+        raise EvaluationError(f"{path}: {error}") from error
+
+
 def _read_truth(path: Path) -> tuple[NDArray[np.integer], list[float] | None]:
-    """Return the label map of truth and its spacing (z, y, x); files have (x, y, z)."""
     with open_case(path) as opened:
         truth = _label_map(opened, GTS_KEY)
         if not opened.has(SPACING_KEY):

@@ -28,12 +28,18 @@ class ProgressBar:
         self._started = time.monotonic()
         self._done = 0
 
-    def advance(self, name: str) -> None:
-        """Count one more, whose name is shown."""
+    def advance(self, name: str, left_s: float | None = None) -> None:
+        """Count one more, whose name is shown.
+
+        Args:
+            name: of what is done.
+            left_s: what all the rest takes, in seconds; None is as long as these took, each.
+        """
         self._done += 1
         if self._stream is None:
             return
-        left_s = (time.monotonic() - self._started) / self._done * (self._total - self._done)
+        if left_s is None:
+            left_s = (time.monotonic() - self._started) / self._done * (self._total - self._done)
         bar = ("#" * (WIDTH * self._done // self._total)).ljust(WIDTH, ".")
         line = f"[{bar}] {self._done}/{self._total}, {left_s:.0f} s left, {printable(name)}"
         self._draw(f"\r\x1b[K{line[:LINE_WIDTH]}")

@@ -16,7 +16,7 @@ from qmedsam.core.geometry import ModelFrame, mask_to_box
 from qmedsam.core.preprocess import preprocess_image, preprocess_to_frame
 from qmedsam.core.regions import Region
 from training.data.augment import Augmentation
-from training.data.dataset import SliceDataset, low_res_masks, make_loader, present_objects
+from training.data.dataset import Batches, SliceDataset, low_res_masks, present_objects
 from training.data.index import build_index
 from training.data.sampler import Draw, EpochSampler
 from training.data.views import low_res_frame, planner_of
@@ -173,7 +173,7 @@ def epoch(root, workers, start_batch=0):
     warnings.filterwarnings("ignore", "This DataLoader will create")  # on a machine of one core
     dataset = make_dataset(root, RANDOM)
     sampler = EpochSampler(build_index(root), 4, seed=1, batch_size=2)
-    loader = make_loader(dataset, sampler, workers)
+    loader = Batches(dataset, sampler, workers)
     sampler.set_epoch(2, start_batch)
     return list(loader)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_removed_files_are_forgotten(root, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["index.json"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"version":0}', '{"version":1,"files":{"a":[1]}}'])
+@pytest.mark.parametrize("content", ["", "[]", '{"version":0}', '{"version":2,"files":{"a":[1]}}'])
 def test_a_cache_that_is_none_is_made_anew(root, tmp_path, content):
     cache = tmp_path / "index.json"
     cache.write_text(content)
@@ -151,6 +152,51 @@ def test_broken_files_are_logged_and_left_out(root, caplog):
         assert len(build_index(root)["US"]) == 1
     assert "US/broken.npz: File must be a .npz archive" in caplog.text
     assert "US/keys.npz: File must have a member 'gts', got imgs" in caplog.text
+
+
+def test_a_file_whose_pixels_are_broken_is_left_out_before_training(root, caplog):
+    path = root / "CT" / "broken.npz"
+    write_volume(path, [1])
+    with zipfile.ZipFile(path) as archive:
+        place = archive.getinfo("imgs.npy").header_offset + 60
+    content = bytearray(path.read_bytes())
+    content[place : place + 8] = bytes(8)
+    path.write_bytes(content)
+    assert [entry.path for entry in build_index(root)["CT"].entries] == [
+        "CT/Abdomen/a.npz",
+        "CT/b.npz",
+    ]
+    assert "Left out: " in caplog.text
+    assert "CT/broken.npz: " in caplog.text
+
+
+def test_files_with_labels_that_have_no_box_are_named(root, tmp_path, caplog):
+    write_image(root / "US" / "of-a-picture.npz", [[0, 255]])
+    write_image(root / "US" / "three.npz", [[1, 3]])
+    write_image(root / "US" / "empty.npz", [[0, 0]])
+    for _ in range(2):  # also where it is known from before
+        caplog.clear()
+        build_index(root, tmp_path / "index.json")
+        assert (
+            "of-a-picture.npz: 'gts' must have label i for box i, got labels up to 255; it is l"
+            in (caplog.text)
+        )
+        assert (
+            "three.npz: 'gts' must have label i for box i, got labels up to 3; labels without"
+            in (caplog.text)
+        )
+        assert (
+            "empty.npz: 'gts' must have label i for box i, got background alone; it" in caplog.text
+        )
+        assert "c.npz" not in caplog.text
+
+
+def test_of_many_such_files_some_are_named(root, caplog):
+    for number in range(25):
+        write_image(root / "US" / f"{number}.npz", [[0, 0]])
+    build_index(root)
+    assert caplog.text.count("background alone") == 20
+    assert "5 more files have labels without boxes, or no object" in caplog.text
 
 
 def test_no_usable_file_at_all_is_an_error(tmp_path):

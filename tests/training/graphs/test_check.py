@@ -26,11 +26,12 @@ from qmedsam.model.grids import encoder_on_grid  # noqa: E402
 from qmedsam.model.manifest import encoder_paths, file_sha256, read_manifest  # noqa: E402
 from qmedsam.model.variant import default_model_dir  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
-from training.checkpoint import DEFAULT_PATH, load_lite_medsam  # noqa: E402
+from training.checkpoint import load_lite_medsam  # noqa: E402
 from training.graphs.check import RECTANGLE, ExportError, check_export, check_on_grid  # noqa: E402
 from training.graphs.inference_graphs import inference_graphs  # noqa: E402
 from training.networks import tiny_vit  # noqa: E402
 from training.networks.network import PromptableNetwork, build_lite_medsam  # noqa: E402
+from training.published import DEFAULT_PATH  # noqa: E402
 from training.quantization import fake_quant  # noqa: E402
 from training.quantization.calibration import set_ranges  # noqa: E402
 from training.quantization.config import QuantConfig  # noqa: E402

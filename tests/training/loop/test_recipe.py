@@ -33,6 +33,7 @@ NOWHERE_DEFAULT = Recipe(
     trained=("mask_decoder",),
     frozen=("mask_decoder.transformer.layers.0", "mask_decoder.iou_token"),
     calibration_images=3,
+    needs_init=True,
     seed=9,
     quant=QuantConfig(
         scheme="paper",
@@ -46,6 +47,7 @@ NOWHERE_DEFAULT = Recipe(
     data=DataSettings(
         slices=7,
         exclude=("CT/Aorta",),
+        terms="allowed",
         balance="files",
         regions=0.4,
         batch_size=3,
@@ -307,8 +309,16 @@ def test_a_recipe_may_be_changed_key_by_key(tmp_path):
 )
 def test_a_wrong_change_is_refused_as_the_recipe_would_be(tmp_path, change, expected):
     path = write(tmp_path, 'name = "a"\n[data]\nslices = 3')
-    with pytest.raises(RecipeError, match=expected):
+    with pytest.raises(RecipeError, match=expected) as raised:
         read_recipe(path, [change])
+    assert str(raised.value).startswith("--set")
+    assert str(path) not in str(raised.value)
+
+
+def test_a_wrong_recipe_is_blamed_itself_whatever_is_changed(tmp_path):
+    path = write(tmp_path, 'name = "a"\nepochs = 3')
+    with pytest.raises(RecipeError, match=r"stage\.toml: Unknown key epochs"):
+        read_recipe(path, ["seed=3"])
 
 
 def test_a_missing_recipe_is_named(tmp_path):

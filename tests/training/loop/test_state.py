@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from tests.training.small_networks import BOTH, images_with_boxes, seeded_network
-from training.checkpoint import SHA256, CheckpointError
 from training.loop import state
 from training.loop.recipe import Recipe
 from training.loop.state import (
@@ -25,6 +24,7 @@ from training.loop.state import (
     trained_document,
     unquantized_parts,
 )
+from training.published import SHA256, CheckpointError
 from training.quantization.config import QuantConfig
 from training.quantization.quantize import activation_quantizers
 
@@ -130,7 +130,11 @@ def test_a_stage_goes_on_with_its_recipe_and_what_it_began_with(tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "origin", "message"),
     [
-        (UNDER_WAY.model_copy(update={"seed": 4}), ORIGIN, "is of another recipe than 'mine'"),
+        (
+            UNDER_WAY.model_copy(update={"seed": 4}),
+            ORIGIN,
+            "another recipe: it has seed 3 and not 4",
+        ),
         (UNDER_WAY, {**ORIGIN, "number of processes": "1"}, "another number of processes;"),
         (UNDER_WAY, {**ORIGIN, "data": "x", "number of processes": "1"}, "another data, another"),
     ],
@@ -233,8 +237,9 @@ def damaged_files(folder):
     np.savez(folder / "archive.npz", imgs=np.zeros(3))
     (folder / "folder").mkdir()
     return {
-        **dict.fromkeys([*files, "archive.npz", "folder"], "is no checkpoint"),
-        "missing": "is missing",
+        **dict.fromkeys([*files, "archive.npz"], "is no checkpoint"),
+        "folder": "must be a checkpoint, but is a folder",
+        "missing": "must be a checkpoint, but is missing",
     }
 
 

@@ -16,15 +16,15 @@ from openvino.tools.ovc import convert_model  # noqa: E402
 
 from qmedsam.core.contract import DECODER_FILE, ENCODER_FILE, MANIFEST_FILE  # noqa: E402
 from qmedsam.model.manifest import file_sha256, read_manifest  # noqa: E402
-from training import export  # noqa: E402
-from training.export import Source, export_network  # noqa: E402
 from training.graphs import check as export_check  # noqa: E402
+from training.graphs import model_folder  # noqa: E402
 from training.graphs.check import (  # noqa: E402
     EMBEDDING_TOLERANCE,
     LOGIT_TOLERANCE,
     QUANTIZED_LOGIT_TOLERANCE,
     ExportError,
 )
+from training.graphs.model_folder import Source, export_network  # noqa: E402
 from training.networks.network import build_medsam  # noqa: E402
 from training.quantization import fake_quant  # noqa: E402
 from training.quantization.calibration import set_ranges  # noqa: E402
@@ -95,7 +95,7 @@ def source(monkeypatch):
             onnx.save(model, folder / f"{name}.onnx")
         return {ENCODER_FILE: True, DECODER_FILE: False}
 
-    monkeypatch.setattr(export, "write_onnx", write)
+    monkeypatch.setattr(model_folder, "write_onnx", write)
     return Source("medsam", SimpleNamespace(image_size=1024), None, CONFIG, HISTORY, "ab12")
 
 
@@ -128,9 +128,9 @@ def ops(*precisions):
 def set_up(monkeypatch, *, precisions, embedding=0.0, logits=0.0, meant=None):
     distances = {"e": embedding, "l": logits}
     found = ops(*precisions)
-    monkeypatch.setattr(export, "run_time_ops", lambda *_: found)
+    monkeypatch.setattr(model_folder, "run_time_ops", lambda *_: found)
     count = sum(op.is_quantized for op in found) if meant is None else meant
-    monkeypatch.setattr(export, "count_quantized_ops", lambda _: count)
+    monkeypatch.setattr(model_folder, "count_quantized_ops", lambda _: count)
     # Embedding and logits of the exported model and of its network.
     monkeypatch.setattr(export_check, "_outputs", lambda *_: (("e", "l"), ("e", "l")))
     monkeypatch.setattr(export_check, "relative_distance", lambda found, _: distances[found])
@@ -160,7 +160,7 @@ def test_an_op_that_is_not_found_again_fails_the_export(source, earlier_model, m
         raise RuntimeError("Ops are missing from the run-time graph: ['conv']")
 
     set_up(monkeypatch, precisions=["u8"])
-    monkeypatch.setattr(export, "run_time_ops", find_none)
+    monkeypatch.setattr(model_folder, "run_time_ops", find_none)
     with pytest.raises(ExportError, match=r"encoder\.xml: Ops are missing"):
         export_network(source, earlier_model, graphs_as_written)
     assert_untouched(earlier_model)
