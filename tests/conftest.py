@@ -16,6 +16,7 @@ from qmedsam.core.contract import LOW_RES_SIZE, UPSCALING, Grid
 from qmedsam.core.crops import Crop
 from qmedsam.core.decoding import DecodedObject, ObjectDecoder
 from qmedsam.core.embeddings import EncodedImage
+from qmedsam.core.network import DecodedBoxes
 from qmedsam.core.planning import Planner
 from qmedsam.core.postprocess import LabelCanvas, LabelMap
 from qmedsam.core.propagation import Schedule, follow_mask
@@ -58,9 +59,14 @@ class FakeNetwork:
 
     def decode(
         self, encoded: EncodedImage, boxes: NDArray[np.float32], crops: Sequence[Crop]
-    ) -> NDArray[np.float32]:
+    ) -> DecodedBoxes:
         assert encoded.grid_hw in self.grids
-        return cut(self.draw(boxes, encoded.grid_hw), crops)
+        logits = cut(self.draw(boxes, encoded.grid_hw), crops)
+        return DecodedBoxes(logits, self.rate(boxes))
+
+    def rate(self, boxes: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Return what is predicted of the masks of boxes: nothing."""
+        return None
 
     def embed(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the embedding (1, 256, h / 4, w / 4) of an image."""

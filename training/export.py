@@ -47,8 +47,6 @@ def main(argv: list[str] | None = None) -> int:
     """Export a checkpoint; 0 when the model is in place, 2 otherwise."""
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for chatty in ("onnxscript", "onnx_ir"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         path = weights_path(arguments.network, arguments.checkpoint, "--checkpoint")
         folder = output_folder(arguments.output_dir)
@@ -59,8 +57,10 @@ def main(argv: list[str] | None = None) -> int:
     from training.graphs.check import ExportError
     from training.graphs.inference_graphs import inference_graphs, plain_graphs
     from training.graphs.model_folder import export_network
+    from training.graphs.onnx_files import silence_exporters
     from training.loop.state import load_source
 
+    silence_exporters()
     graphs_of = plain_graphs if arguments.plain else inference_graphs
     try:
         export_network(load_source(arguments.network, path), folder, graphs_of)

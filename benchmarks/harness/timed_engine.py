@@ -32,6 +32,7 @@ from qmedsam.core.contract import (
     LITE_MEDSAM_IMAGE_SIZE,
     MEDSAM_IMAGE_SIZE,
 )
+from qmedsam.core.embeddings import EncodedImage
 from qmedsam.model.manifest import read_manifest
 from qmedsam.model.network import CompiledNetwork
 from qmedsam.model.variant import default_model_dir
@@ -107,6 +108,18 @@ class Engine(Protocol):
         ...
 
 
+class OpenVinoEngine:
+    """The service's own."""
+
+    def __init__(self, network: CompiledNetwork) -> None:
+        self._network = network
+        self.encode = network.encode
+
+    def decode(self, encoded: EncodedImage, boxes: Array) -> Array:
+        """See `Engine`."""
+        return self._network.decode(encoded, boxes).low_res_logits
+
+
 class TorchEngine:
     """PyTorch eager: f32, bf16 by autocast, or int8 by dynamic quantization of linear layers."""
 
@@ -163,7 +176,7 @@ def load_engine(task: Task) -> Engine:
     """Make the engine of a task ready."""
     if task.engine == "openvino":
         settings = Settings(precision=task.precision, threads=task.threads)
-        return CompiledNetwork(task.folder, settings)
+        return OpenVinoEngine(CompiledNetwork(task.folder, settings))
     if task.engine == "onnxruntime":
         return OnnxRuntimeEngine(task.folder, task.threads)
     network = torch_network(task.network, Path(task.checkpoint) if task.checkpoint else None)

@@ -1,6 +1,7 @@
 """QMedSAM Service: box prompts in, label maps out, on an ordinary processor."""
 
 from .config import Settings
+from .core.segmentation import RatedLabelMap
 from .errors import InferenceError, InvalidCaseError, ModelError
 from .segmenter import Segmenter
 from .session import Session
@@ -10,6 +11,7 @@ __all__ = [
     "InferenceError",
     "InvalidCaseError",
     "ModelError",
+    "RatedLabelMap",
     "Segmenter",
     "Session",
     "Settings",

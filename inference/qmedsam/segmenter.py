@@ -18,9 +18,10 @@ from .core.embeddings import EmbeddingMemory
 from .core.pipeline import Pipeline
 from .core.postprocess import LabelMap
 from .core.prompts import check_pixels, label_map_shape
+from .core.segmentation import RatedLabelMap
 from .model.network import CompiledNetwork
 from .model.variant import default_model_dir
-from .session import Session, checked, noted
+from .session import Session, checked, rated
 from .system.closing import ClosedAtTheEnd
 from .system.memory import automatic_box_batch_size
 
@@ -106,8 +107,17 @@ class Segmenter(ClosedAtTheEnd):
             InvalidCaseError: a type, shape or value is wrong.
             ModelError: the decoder cannot be run.
         """
+        return self.segment_rated(image_or_volume, boxes).label_map
+
+    def segment_rated(self, image_or_volume: ArrayLike, boxes: ArrayLike) -> RatedLabelMap:
+        """Segment as `segment`, and say how good the mask of each box may be.
+
+        Raises:
+            InvalidCaseError: a type, shape or value is wrong.
+            ModelError: the decoder cannot be run.
+        """
         pixels = np.asarray(image_or_volume)
-        return noted(self.pipeline.segment(pixels, checked(pixels, boxes)))
+        return rated(self.pipeline.segment(pixels, checked(pixels, boxes)))
 
     def open(self, image_or_volume: ArrayLike, remembered: int = REMEMBERED_SLICES) -> Session:
         """Take an image or a volume to which boxes are given again and again.

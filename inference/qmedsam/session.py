@@ -24,7 +24,7 @@ from .core.prompts import (
     label_map_shape,
 )
 from .core.regions import RegionPlan
-from .core.segmentation import Segmentation
+from .core.segmentation import RatedLabelMap, Segmentation
 from .core.timing import Stopwatch
 from .errors import InvalidCaseError
 from .system.closing import ClosedAtTheEnd
@@ -83,7 +83,15 @@ class Session(ClosedAtTheEnd):
         Raises:
             InvalidCaseError: a type, shape or value of the boxes is wrong.
         """
-        return self._label_map(checked(self.pixels, boxes))
+        return self.segment_rated(boxes).label_map
+
+    def segment_rated(self, boxes: ArrayLike) -> RatedLabelMap:
+        """Segment boxes as `segment`, and say how good each mask may be.
+
+        Raises:
+            InvalidCaseError: a type, shape or value of the boxes is wrong.
+        """
+        return rated(self._segmentation(checked(self.pixels, boxes)))
 
     def propagate(self, boxes: ArrayLike, slice_index: int, slices: tuple[int, int]) -> LabelMap:
         """Segment what was boxed on one slice of a volume, and follow it to others.
@@ -99,12 +107,22 @@ class Session(ClosedAtTheEnd):
         Raises:
             InvalidCaseError: the image is no volume, or boxes or slices are wrong.
         """
+        return self.propagate_rated(boxes, slice_index, slices).label_map
+
+    def propagate_rated(
+        self, boxes: ArrayLike, slice_index: int, slices: tuple[int, int]
+    ) -> RatedLabelMap:
+        """Segment and follow as `propagate`, and say how good each mask may be.
+
+        Raises:
+            InvalidCaseError: the image is no volume, or boxes or slices are wrong.
+        """
         start = _whole_number(slice_index)
         first, last = _first_and_last(slices)
         self._check_slices(first, last)
         on_slices = boxes_on_slices(as_array(boxes), start, (first, last))
         prompts = checked(self.pixels, on_slices)
-        return self._label_map(prompts, starts=[start] * len(prompts.boxes))
+        return rated(self._segmentation(prompts, starts=[start] * len(prompts.boxes)))
 
     def masks(self, boxes: ArrayLike) -> NDArray[np.bool_]:
         """Return a mask for each box, whole where masks overlap.
@@ -223,10 +241,8 @@ class Session(ClosedAtTheEnd):
                 masks[one.index, one.z - slices.start][one.patch.place()] |= one.patch.mask
         return masks
 
-    def _label_map(self, prompts: Prompts, starts: Sequence[int] | None = None) -> LabelMap:
-        return noted(
-            self._pipeline.segment(self.pixels, prompts, memory=self._memory, starts=starts)
-        )
+    def _segmentation(self, prompts: Prompts, starts: Sequence[int] | None = None) -> Segmentation:
+        return self._pipeline.segment(self.pixels, prompts, memory=self._memory, starts=starts)
 
 
 def checked(pixels: NDArray[np.uint8], boxes: ArrayLike) -> Prompts:
@@ -246,10 +262,10 @@ def checked(pixels: NDArray[np.uint8], boxes: ArrayLike) -> Prompts:
     return prompts
 
 
-def noted(segmentation: Segmentation) -> LabelMap:
-    """Return the label map of an answer, and log which labels are missing from it."""
+def rated(segmentation: Segmentation) -> RatedLabelMap:
+    """Return the label map of an answer, and log which labels are missing or may be wrong."""
     _warn(segmentation.notes)
-    return segmentation.label_map
+    return RatedLabelMap(segmentation.label_map, segmentation.quality)
 
 
 def _warn(notes: Sequence[str]) -> None:

@@ -53,6 +53,26 @@ def test_a_slice_is_encoded_ahead_of_its_first_box(segmenter):
     assert len(segmenter.network.encoded) == 2
 
 
+def test_a_rated_answer_has_the_same_labels(segmenter, monkeypatch, caplog):
+    monkeypatch.setattr(FakeCompiledNetwork, "rate", lambda self, boxes: np.full(len(boxes), 0.6))
+    for rated, plain in (
+        (segmenter.segment_rated(IMAGE, OVERLAPPING), segmenter.segment(IMAGE, OVERLAPPING)),
+        (segmenter.open(IMAGE).segment_rated(OVERLAPPING), segmenter.segment(IMAGE, OVERLAPPING)),
+        (
+            segmenter.open(VOLUME).propagate_rated([[5, 5, 50, 40]], 2, (1, 3)),
+            segmenter.open(VOLUME).propagate([[5, 5, 50, 40]], 2, (1, 3)),
+        ),
+    ):
+        np.testing.assert_array_equal(rated.label_map, plain)
+        np.testing.assert_allclose(rated.quality, 0.6)
+    assert "and 1 more may have a poor mask: the model predicts a DSC below 0.7" in caplog.text
+
+
+def test_a_model_that_does_not_rate_says_nothing_of_quality(segmenter, caplog):
+    assert np.isnan(segmenter.segment_rated(IMAGE, OVERLAPPING).quality).all()
+    assert caplog.text == ""
+
+
 def test_masks_overlap_where_labels_do_not(segmenter):
     session = segmenter.open(IMAGE)
     masks, label_map = session.masks(OVERLAPPING), session.segment(OVERLAPPING)
@@ -247,10 +267,10 @@ def test_a_segmenter_waits_at_its_end_and_says_what_it_runs(monkeypatch):
 
 def test_help_shows_what_there_is_to_call():
     public = {name for name in dir(Segmenter) if not name.startswith("_")}
-    assert public == {"box_batch_size", "close", "open", "segment"}
+    assert public == {"box_batch_size", "close", "open", "segment", "segment_rated"}
     public = {name for name in dir(Session) if not name.startswith("_")}
     made = {"close", "encode", "logits", "masks", "propagate", "segment"}
-    assert public == made | {"has_preview", "preview"}
+    assert public == made | {"has_preview", "preview", "propagate_rated", "segment_rated"}
 
 
 def test_logits_of_a_volume_are_refused(segmenter):

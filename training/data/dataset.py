@@ -265,12 +265,18 @@ def as_list(samples: list[Sample]) -> list[Sample]:
 def use_one_thread(worker: int) -> None:
     """Keep a worker to one thread; OpenCV's pool does not survive the fork of its parent.
 
-    Ctrl-C, which a terminal sends to all, is for the parent, who ends its workers by SIGTERM.
+    Ctrl-C, which a terminal sends to all, is for the parent. So is a first SIGTERM, which may be
+    sent to all as well: a parent that loses a worker cannot end its step. By a second one the
+    parent ends its workers.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _end_by_the_next)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+
+
+def _end_by_the_next(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
 
 
 def _box(mask: Mask) -> Boxes:

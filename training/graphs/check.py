@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from qmedsam.config import Settings
 from qmedsam.core.contract import IMAGE_EMBEDDING_NAME, Grid
@@ -24,6 +25,7 @@ from training.graphs.folded_decoder import ImageTerms
 from training.graphs.inference_graphs import PIXELS_NAME
 from training.graphs.onnx_files import EXAMPLE_BOXES, SEED, example_boxes
 from training.networks.network import PromptableNetwork
+from training.networks.sam_heads import dice_of
 from training.networks.tiny_vit import to_tokens
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ LOGIT_TOLERANCE = 1e-3
 # change of the image by 1e-6 moves the embedding of a quantized network by 0.02 on this measure.
 # Measured of exports: embeddings 0.005 (`deploy`) and 0.06 (`paper`), logits 1e-4 and 1e-3.
 EMBEDDING_TOLERANCE, QUANTIZED_LOGIT_TOLERANCE = 0.1, 0.01
+QUALITY_TOLERANCE = 0.02  # of a DSC; of float networks 1e-4 is seen
 BLOBS = 16  # of the image that is compared, along a side
 RECTANGLE = (128, 192)  # has fewer windows than the whole grid, and not as many along its sides
 
@@ -112,13 +115,44 @@ def _outputs(
     boxes = example_boxes(generator, EXAMPLE_BOXES, min(grid_hw))
     compiled = CompiledNetwork(model_dir, Settings(precision="f32"), grids=[grid_hw])
     encoded = compiled.encode(image)
-    values, logits = encoded.values, compiled.decode(encoded, boxes)
+    values, decoded = encoded.values, compiled.decode(encoded, boxes)
     with torch.no_grad():
         own_embedding = network.encode(torch.from_numpy(image))
-        own_logits = network.decode(own_embedding, torch.from_numpy(boxes))
+        own_logits, own_quality = _decode(network, own_embedding, torch.from_numpy(boxes))
+    _check_quality(decoded.quality, own_quality)
+    logits = decoded.low_res_logits
     if IMAGE_EMBEDDING_NAME in values:  # the decoder is quantized and reads nothing else
         return (values[IMAGE_EMBEDDING_NAME], logits), (own_embedding.numpy(), own_logits.numpy())
     height, width = own_embedding.shape[2:]
     with torch.no_grad():
         own_pixels = ImageTerms(network, (height, width))(to_tokens(own_embedding))[0]
     return (values[PIXELS_NAME], logits), (own_pixels.numpy(), own_logits.numpy())
+
+
+def _decode(
+    network: PromptableNetwork, embedding: Tensor, boxes: Tensor
+) -> tuple[Tensor, Values | None]:
+    """Return the logits, and the quality of a network that rates masks."""
+    if not network.rates:
+        return network.decode(embedding, boxes), None
+    logits, iou = network.decode_rated(embedding, boxes)
+    return logits, dice_of(iou).numpy()
+
+
+def _check_quality(found: Values | None, expected: Values | None) -> None:
+    """Hold the predicted quality of an exported model to its network's.
+
+    Raises:
+        ExportError: one of them does not say it, or they differ more than rounding explains.
+    """
+    if found is None and expected is None:
+        return
+    if found is None or expected is None:
+        raise ExportError("Quality must be predicted where the network was trained to, and only so")
+    difference = largest_difference(found, expected)
+    logger.info("Difference of quality from the PyTorch network: %.1e", difference)
+    if not difference <= QUALITY_TOLERANCE:
+        raise ExportError(
+            f"Quality of the exported model differs from its network's by {difference}, at most "
+            f"{QUALITY_TOLERANCE} is rounding"
+        )

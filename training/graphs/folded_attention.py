@@ -79,28 +79,26 @@ class TokenToImageAttention(nn.Module):
 
 
 class LastTokenToImageAttention(TokenToImageAttention):
-    """`TokenToImageAttention` for one token, whose keys are never made."""
+    """`TokenToImageAttention` for few tokens, whose keys are never made."""
 
     shift_of_keys: Tensor
     own_columns: Tensor
 
     def __init__(
-        self, trained: Attention, scale: Tensor, *, shift: Tensor, position: Tensor
+        self, trained: Attention, scale: Tensor, *, shift: Tensor, position: Tensor, tokens: int
     ) -> None:
         super().__init__(trained, scale, shift)
         with torch.no_grad():
             shift_of_keys = (shift + position) @ trained.k_proj.weight.T
             self.key_weight.mul_(scale)
         self.register_buffer("shift_of_keys", shift_of_keys)  # (1, P, 128)
-        self.register_buffer("own_columns", _same_head(HEADS, INNER // HEADS, 1))
+        self.register_buffer("own_columns", _same_head(HEADS, INNER // HEADS, tokens))
 
     def forward(self, tokens: Tensor, normed: Tensor) -> Tensor:  # type: ignore[override]
-        """Attend from (N, 1, 256) to (N, P, 256)."""
-        q = self.queries(tokens)
-        scores = normed @ self.fold(q).transpose(1, 2)  # (N, P, H)
-        return self.mix(
-            scores + self.shift_of_keys @ (q.flatten(1)[..., None] * self.own_columns), normed
-        )
+        """Attend from (N, T, 256) to (N, P, 256)."""
+        q = self.trained.q_proj(tokens) * self.trained.scale
+        scores = normed @ self.fold(split_heads(q)).transpose(1, 2)  # (N, P, H * T)
+        return self.mix(scores + self.shift_of_keys @ _by_head(q, self.own_columns), normed)
 
 
 class _ImageToTokenAttention(nn.Module):

@@ -9,7 +9,7 @@ everything done to tokens is not. Therefore
 - projections of the pixels move to the tokens: scores are (q Wk) by the pixels instead of q by
   (pixels Wk), and what pixels gather is softmax by (v Wo) instead of (softmax v) Wo;
 - what the first layer makes of the pixels is the same for all boxes of an image, and computed once;
-- of the last attention only the token of the one mask is computed;
+- of the last attention only the token of the one mask is computed, and that of its quality;
 - the normalization of pixels leaves scale and shift to whatever reads them;
 - the transposed convolutions of stride 2 are linear layers of each pixel, and run on a crop of
   the pixels only.
@@ -34,7 +34,7 @@ from training.networks.layers import LayerNorm2d
 from training.networks.network import PromptableNetwork
 from training.networks.sam_heads import CHANNELS, WHOLE_HW, MaskDecoder, TwoWayBlock
 
-MASK_TOKEN = 1  # of the one mask that is used
+QUALITY_TOKEN, MASK_TOKEN = 0, 1  # of the one mask that is used
 
 
 class ImageTerms(nn.Module):
@@ -88,7 +88,7 @@ class ImageTerms(nn.Module):
 
 
 class FoldedDecoder(nn.Module):
-    """Boxes and the terms of an image to logits inside a crop round each box.
+    """Boxes and the terms of an image to logits inside a crop round each box, and their quality.
 
     Args:
         network: that is folded.
@@ -105,6 +105,7 @@ class FoldedDecoder(nn.Module):
         decoder = network.mask_decoder
         transformer = decoder.transformer
         self.prompt_encoder, self.decoder = network.prompt_encoder, decoder
+        self.rates = network.rates
         layers: Any = transformer.layers
         self.first, self.second = layers
         scale, shift = (value.detach().clone() for value in _affine(self.first.norm4))
@@ -122,6 +123,7 @@ class FoldedDecoder(nn.Module):
             last_scale,
             shift=last_shift,
             position=position,
+            tokens=2 if network.rates else 1,
         )
         self.norm_last = transformer.norm_final_attn
         self.upscaling = CropUpscaling(decoder, last_scale, last_shift)
@@ -136,7 +138,7 @@ class FoldedDecoder(nn.Module):
         queries: Tensor,
         boxes: Tensor,
         crops: Tensor,
-    ) -> Tensor:
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Decode N boxes.
 
         Args:
@@ -148,7 +150,7 @@ class FoldedDecoder(nn.Module):
             crops: (N, h, w), which pixels of the embedding to decode, counted row by row.
 
         Returns:
-            low_res_logits (N, 4 h, 4 w).
+            low_res_logits (N, 4 h, 4 w) and, where the network rates masks, their quality (N,).
         """
         position = self.decoder.tokens(self.prompt_encoder(boxes))  # (N, T, 256)
         tokens = self.first.attend_to_tokens(position, position)
@@ -166,11 +168,12 @@ class FoldedDecoder(nn.Module):
         doubled = normed * (2 * self.scale) + gathered
         normed = _normalize(doubled, 4 * self.second.norm4.eps)
 
-        token = tokens[:, MASK_TOKEN : MASK_TOKEN + 1]  # (N, 1, 256)
-        found = self.last_reading(token + position[:, MASK_TOKEN : MASK_TOKEN + 1], normed)
-        token = self.norm_last(token + found)
-        weights = self.decoder.output_hypernetworks_mlps[0](token)  # (N, 1, 32)
-        return self.upscaling(normed, weights, crops)
+        last = slice(QUALITY_TOKEN if self.rates else MASK_TOKEN, MASK_TOKEN + 1)
+        found = self.last_reading(tokens[:, last] + position[:, last], normed)
+        tokens = self.norm_last(tokens[:, last] + found)  # (N, 1 or 2, 256)
+        weights = self.decoder.output_hypernetworks_mlps[0](tokens[:, -1:])  # (N, 1, 32)
+        logits = self.upscaling(normed, weights, crops)
+        return (logits, self.decoder.quality(tokens[:, 0])) if self.rates else logits
 
 
 class CropUpscaling(nn.Module):

@@ -29,12 +29,20 @@ from qmedsam.core.contract import (
     ENCODER_REST_FILE,
     IMAGE_NAME,
     LOW_RES_LOGITS_NAME,
+    QUALITY_NAME,
     UPSCALING,
 )
 from training.graphs.cut_graph import cut_in_two
 from training.graphs.folded_decoder import FoldedDecoder, ImageTerms
 from training.graphs.lowering import read_lowered
-from training.graphs.onnx_files import EXAMPLE_BOXES, SEED, example_boxes, export_onnx, for_export
+from training.graphs.onnx_files import (
+    EXAMPLE_BOXES,
+    SEED,
+    decoder_outputs,
+    example_boxes,
+    export_onnx,
+    for_export,
+)
 from training.networks.network import PromptableNetwork
 from training.networks.tiny_vit import to_tokens
 
@@ -110,7 +118,7 @@ def folded_decoder(network: PromptableNetwork) -> openvino.Model:
         CROPS_NAME: crops,
     }
     return _exported(
-        FoldedDecoder(network), inputs, outputs=[LOW_RES_LOGITS_NAME], is_quantized=False
+        FoldedDecoder(network), inputs, outputs=decoder_outputs(network), is_quantized=False
     )
 
 
@@ -130,7 +138,13 @@ def with_crops(decoder: openvino.Model) -> openvino.Model:
     shape = ops.multiply(count_height_width, ops.constant(sides))
     joined = ops.reshape(ops.transpose(chosen, [0, 1, 3, 2, 4]), shape, False)
     joined.output(0).set_names({LOW_RES_LOGITS_NAME})
-    return openvino.Model([joined], [*decoder.get_parameters(), crops], decoder.get_name())
+    kept = [
+        output.get_node().input_value(0)
+        for output in decoder.outputs
+        if QUALITY_NAME in output.names
+    ]
+    parameters = [*decoder.get_parameters(), crops]
+    return openvino.Model([joined.output(0), *kept], parameters, decoder.get_name())
 
 
 def _exported(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from qmedsam.core.contract import (
     IMAGE_EMBEDDING_NAME,
     IMAGE_NAME,
     LOW_RES_LOGITS_NAME,
+    QUALITY_NAME,
 )
 from training.graphs.export_layers import use_export_layers
 from training.networks.layers import ConvNorm, fold_batch_norm
@@ -37,6 +39,15 @@ with warnings.catch_warnings():  # Brevitas warns of what its own parts are
 OPSET = 20
 EXAMPLE_BOXES = 3
 SEED = 0
+
+
+def silence_exporters() -> None:
+    """Let the log be of this project: exporters tell of each node that they drop or share."""
+    for name in ("onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # warns of torchvision, not installed
+    # Of a part of torch's own.
+    warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)`", FutureWarning)
 
 
 def write_onnx(network: PromptableNetwork, folder: Path) -> dict[str, bool]:
@@ -68,10 +79,15 @@ def write_onnx(network: PromptableNetwork, folder: Path) -> dict[str, bool]:
         MaskDecoderGraph(network),
         folder / Path(DECODER_FILE).with_suffix(".onnx"),
         inputs={IMAGE_EMBEDDING_NAME: torch.zeros(EMBEDDING_SHAPE), BOXES_NAME: boxes},
-        outputs=[LOW_RES_LOGITS_NAME],
+        outputs=decoder_outputs(network),
         is_quantized=is_quantized[DECODER_FILE],
     )
     return is_quantized
+
+
+def decoder_outputs(network: PromptableNetwork) -> list[str]:
+    """Return the names of what a network's decoder puts out."""
+    return [LOW_RES_LOGITS_NAME, QUALITY_NAME] if network.rates else [LOW_RES_LOGITS_NAME]
 
 
 def for_export(network: PromptableNetwork) -> PromptableNetwork:

@@ -13,6 +13,7 @@ from qmedsam.system.signals import Stopped
 from training.data.index import DataIndex
 from training.data.sampler import EpochSampler
 from training.data.volumes import DataError
+from training.graphs.onnx_files import silence_exporters
 from training.graphs.openvino_encoder import OpenVinoEncoder
 from training.loop.beginning import begin, make_dataset, make_teacher
 from training.loop.distributed import Rank, from_first, join_processes, may_meet_those_before
@@ -100,6 +101,7 @@ def _counted(index: DataIndex) -> str:
 
 def train(arguments: argparse.Namespace) -> int:
     """Train one stage; 0 when it is done, 2 when nothing could run."""
+    silence_exporters()
     with join_processes() as rank:
         level = logging.INFO if rank.is_first else logging.ERROR
         logging.getLogger().setLevel(level)

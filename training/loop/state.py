@@ -177,6 +177,7 @@ def trained_of(document: dict[str, Any], path: Path) -> Trained:
         network.load_state_dict(document["network"], strict=True)
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit the network: {error}") from error
+    network.rates = any(_taught_quality(account) for account in document["history"])
     return Trained(
         name=document["name"],
         network=network.eval(),
@@ -185,6 +186,11 @@ def trained_of(document: dict[str, Any], path: Path) -> Trained:
         history=list(document["history"]),
         source_sha256=document["source_sha256"],
     )
+
+
+def _taught_quality(account: Mapping[str, Any]) -> bool:
+    """Say whether the head that predicts IoU was trained in a stage of a history."""
+    return bool(account["recipe"].get("loss", {}).get("quality", 0.0))
 
 
 def check_resumable(

@@ -17,17 +17,22 @@ from qmedsam.core.contract import (
     stride_of,
 )
 from training.networks.layers import fold_batch_norm
-from training.networks.sam_heads import WHOLE_HW, MaskDecoder, PromptEncoder
+from training.networks.sam_heads import WHOLE_HW, MaskDecoder, PromptEncoder, dice_of
 from training.networks.tiny_vit import CPU_SHAPE, TinyViT
 from training.networks.vit import DEPTH as VIT_DEPTH
 from training.networks.vit import VisionTransformer
 
 
 class PromptableNetwork(nn.Module):
-    """Image encoder, prompt encoder and mask decoder, named as in the checkpoints."""
+    """Image encoder, prompt encoder and mask decoder, named as in the checkpoints.
+
+    Attributes:
+        rates: whether the head that predicts a mask's IoU was trained, so that it is exported.
+    """
 
     def __init__(self, image_encoder: nn.Module, image_size: int) -> None:
         super().__init__()
+        self.rates = False
         self.image_size = image_size
         self.image_encoder = image_encoder
         self.prompt_encoder = PromptEncoder(image_size)
@@ -94,8 +99,11 @@ class MaskDecoderGraph(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image_embedding: Tensor, boxes: Tensor) -> Tensor:
-        return self.network.decode(image_embedding, boxes)
+    def forward(self, image_embedding: Tensor, boxes: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        if not self.network.rates:
+            return self.network.decode(image_embedding, boxes)
+        logits, iou = self.network.decode_rated(image_embedding, boxes)
+        return logits, dice_of(iou)
 
 
 @dataclass(frozen=True)

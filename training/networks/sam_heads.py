@@ -233,7 +233,7 @@ class MaskDecoder(nn.Module):
 
         Returns:
             low_res_logits (N, 4 h, 4 w) of SAM's single-mask output, and the IoU (N,) that its
-            head predicts of it.
+            head predicts of it; `dice_of` makes a quality of that.
         """
         pixels_hw = pixels.shape[2:]
         tokens = self.tokens(prompts)
@@ -242,8 +242,21 @@ class MaskDecoder(nn.Module):
         upscaled = self.output_upscaling(image)  # (N, 32, 4 h, 4 w)
         weights = self.output_hypernetworks_mlps[0](tokens[:, 1:2])  # (N, 1, 32)
         logits = self.mask_product(weights, upscaled.flatten(2))
-        iou = self.iou_prediction_head(tokens[:, 0])[:, 0]
-        return logits.unflatten(2, upscaled.shape[-2:]).squeeze(1), iou
+        return logits.unflatten(2, upscaled.shape[-2:]).squeeze(1), self.iou(tokens[:, 0])
+
+    def iou(self, token: Tensor) -> Tensor:
+        """Return the IoU (N,) that is predicted of a mask, from its token (N, 256)."""
+        return self.iou_prediction_head(token)[:, 0]
+
+    def quality(self, token: Tensor) -> Tensor:
+        """Return the DSC (N,) that is predicted of a mask, 0 to 1, from its token (N, 256)."""
+        return dice_of(self.iou(token))
+
+
+def dice_of(iou: Tensor) -> Tensor:
+    """Return the DSC, 0 to 1, that is an IoU; what is predicted may lie beyond 0 and 1."""
+    within = iou.clamp(0, 1)
+    return 2 * within / (1 + within)
 
 
 def split_heads(x: Tensor) -> Tensor:

@@ -33,6 +33,8 @@ class CaseRecord:
         slices: how many were needed.
         regions: how many were encoded, on all slices; of equal slices one alone was.
         grids: how many of them by height and width of the grid, as `128x192`.
+        quality: the DSC, 0 to 1, that the model predicts of the mask of each box: 0 where nothing
+            was found, None for a box outside the image; nothing of a model that does not say.
         gmacs: what encoder and decoder computed, in billions of multiply-accumulates.
         seconds: by step.
         total_s: wall time of reading, segmenting and writing it. Steps of a case overlap, and so do
@@ -50,6 +52,7 @@ class CaseRecord:
     slices: int = 0
     regions: int = 0
     grids: dict[str, int] = field(default_factory=dict)
+    quality: tuple[float | None, ...] = ()
     gmacs: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     total_s: float = 0.0

@@ -130,6 +130,7 @@ class CaseRun:
                 regions=segmentation.tally.encoded.total(),
                 grids=_by_size(segmentation.tally),
                 gmacs=segmentation.tally.gmacs,
+                quality=_listed(segmentation.quality),
                 peak_memory_bytes=peak_memory_bytes(),
             )
 
@@ -286,6 +287,13 @@ def run_batch(
             writing = thread.submit(finish, run)
         if writing is not None:
             writing.result()
+
+
+def _listed(quality: NDArray[np.float32]) -> tuple[float | None, ...]:
+    """Return what is predicted of each box, None for nothing; no boxes where it is of none."""
+    if np.isnan(quality).all():
+        return ()
+    return tuple(None if np.isnan(value) else round(float(value), 3) for value in quality)
 
 
 def _by_size(tally: Tally) -> dict[str, int]:

@@ -25,6 +25,9 @@ IMAGE_EMBEDDING_NAME = "image_embedding"
 BOXES_NAME = "boxes"
 CROPS_NAME = "windows"  # as the files that ship have it
 LOW_RES_LOGITS_NAME = "low_res_logits"
+# Of a network whose head for it was trained, the decoder also says how good each mask may be: (N,),
+# the DSC that is predicted of it, 0 to 1.
+QUALITY_NAME = "quality"
 
 ENCODER_FILE = "encoder.xml"
 # Where the encoder is cut in two, this one takes what the first gives.

@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +29,7 @@ from .encoding import (
     visits_by_grid,
 )
 from .geometry import Box, Boxes
+from .network import DecodedBoxes, Network
 from .postprocess import MaskPatch, cut_far_islands, logits_to_patch
 from .preprocess import preprocess_to_frame
 from .propagation import Schedule, Visit, grown_box
@@ -39,34 +39,6 @@ from .timing import Stopwatch
 from .whereabouts import Whereabouts
 
 CropOf = Callable[[Box, Grid, int], Crop]  # of a box, a grid and the stride of the embedding
-
-
-class Network(Protocol):
-    """What the pipeline needs of a model."""
-
-    @property
-    def image_size(self) -> int:
-        """Side of the model frame in pixels."""
-        ...
-
-    @property
-    def grids(self) -> tuple[Grid, ...]:
-        """What it can encode, among them the square that a whole image is seen on."""
-        ...
-
-    def prepare(self, grids: Sequence[Grid]) -> None:
-        """Begin to get ready for grids, while nothing is encoded; returns at once."""
-        ...
-
-    def encode(self, image: NDArray[np.float32]) -> EncodedImage:
-        """Encode (1, 3, h, w) of a grid."""
-        ...
-
-    def decode(
-        self, encoded: EncodedImage, boxes: Boxes, crops: Sequence[Crop]
-    ) -> NDArray[np.float32]:
-        """Decode (N, 4) boxes of the model frame in crops of one size, as low_res_logits."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +52,7 @@ class DecodedObject:
         crop: the part of the embedding that was decoded.
         region: of the slice, that was encoded.
         box: (4,), pixels of the original image, that prompted it.
+        quality: the DSC, 0 to 1, that is predicted of its mask; None where the model does not say.
     """
 
     z: int
@@ -88,6 +61,7 @@ class DecodedObject:
     crop: Crop
     region: Region
     box: Box
+    quality: float | None = None
 
     @cached_property
     def patch(self) -> MaskPatch:
@@ -182,10 +156,17 @@ class ObjectDecoder:
         prompts = region.boxes_to_model(boxes)
         crops = [self._crop_of(prompt, encoded.grid_hw, self._stride) for prompt in prompts]
         for rows in box_batches(crops, self._box_batch_size):
-            low_res_logits = self._turns.decode(encoded, prompts[rows], [crops[r] for r in rows])
-            for row, logits in zip(rows, low_res_logits, strict=True):
-                index = visit.objects[row]
-                yield DecodedObject(visit.z, index, logits, crops[row], region, boxes[row])
+            decoded = self._turns.decode(encoded, prompts[rows], [crops[r] for r in rows])
+            for place, row in enumerate(rows):
+                yield DecodedObject(
+                    visit.z,
+                    visit.objects[row],
+                    decoded.low_res_logits[place],
+                    crops[row],
+                    region,
+                    boxes[row],
+                    None if decoded.quality is None else float(decoded.quality[place]),
+                )
 
 
 def _boxes(visit: Visit, *, followed: dict[tuple[int, int], Box], schedule: Schedule) -> Boxes:
@@ -214,10 +195,8 @@ class _Turns:
             self._tally.encoded[encoded.grid_hw] += 1
         return encoded
 
-    def decode(
-        self, encoded: EncodedImage, boxes: Boxes, crops: Sequence[Crop]
-    ) -> NDArray[np.float32]:
+    def decode(self, encoded: EncodedImage, boxes: Boxes, crops: Sequence[Crop]) -> DecodedBoxes:
         with self._turn, self._stopwatch.step("decode"):
-            low_res_logits = self._network.decode(encoded, boxes, crops)
+            decoded = self._network.decode(encoded, boxes, crops)
             self._tally.add_decoded(encoded.grid_hw, crops)
-        return low_res_logits
+        return decoded

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .quality import LOW_QUALITY
+
 # {was} is "were" where there are more boxes than one.
 PUT_IN_ORDER = "{was} put in order, minimum first"
 ROUNDED = "{was} rounded to whole slices"
@@ -19,6 +21,7 @@ CLIPPED = "reached beyond the %s and {was} clipped"
 CORNER = "{was} taken for 2 x 2 pixels, not for the whole image in normalised coordinates"
 EMPTY = "left no label, as nothing was found there"
 COVERED = "left no label, as later boxes cover all that was found there"
+POOR = f"may have a poor mask: the model predicts a DSC below {LOW_QUALITY}"
 
 
 def named_boxes(written: NDArray[np.float64], chosen: NDArray[np.bool_]) -> str:
@@ -44,18 +47,24 @@ def notes_of(written: NDArray[np.float64], kinds: dict[str, NDArray[np.bool_]]) 
     return tuple(_note(written, said, chosen) for said, chosen in kinds.items() if chosen.any())
 
 
-def missing_label_notes(
-    written: NDArray[np.float64], *, empty: Sequence[int], covered: Sequence[int]
+def label_notes(
+    written: NDArray[np.float64],
+    *,
+    empty: Sequence[int],
+    covered: Sequence[int],
+    poor: Sequence[int],
 ) -> tuple[str, ...]:
-    """Return the notes of boxes whose labels are missing from a label map.
+    """Return the notes of boxes whose labels are missing from a label map, or may be wrong.
 
     Args:
         written: (N, 4) or (N, 6), as the user wrote them.
         empty: rows of the boxes in which nothing was found.
         covered: rows of those whose masks lie wholly under later ones.
+        poor: rows of those of whose masks a low quality is predicted.
     """
     rows = np.arange(len(written))
-    return notes_of(written, {EMPTY: np.isin(rows, empty), COVERED: np.isin(rows, covered)})
+    kinds = {EMPTY: empty, COVERED: covered, POOR: poor}
+    return notes_of(written, {said: np.isin(rows, which) for said, which in kinds.items()})
 
 
 def described_extent(shape: tuple[int, ...], *, is_volume: bool) -> str:

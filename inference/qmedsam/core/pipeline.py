@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from ..config import Regions, VolumePrompt
 from .crops import crop_around
-from .decoding import CropOf, DecodedObject, Network, ObjectDecoder
+from .decoding import CropOf, DecodedObject, ObjectDecoder
 from .embeddings import EmbeddingMemory
 from .encoding import Slices
+from .network import Network
 from .planning import Planner
 from .postprocess import LabelCanvas
 from .prompts import Prompts
 from .propagation import follows_masks, schedule_of
+from .quality import QualityTally
 from .regions import RegionPlan, SliceRegion
 from .segmentation import Segmentation, segmentation_of
 from .tally import Tally
@@ -123,7 +125,7 @@ class Pipeline:
         stopwatch, tally = stopwatch or Stopwatch(), Tally()
         shape = volume_shape(pixels, prompts)
         plan = self.planner.plan(prompts, shape[1:], follows=starts is not None)
-        canvas = LabelCanvas(shape, len(prompts.boxes))
+        canvas, ratings = LabelCanvas(shape, len(prompts.boxes)), QualityTally(len(prompts.boxes))
         decoded = self.decode(
             pixels, prompts, plan, stopwatch=stopwatch, tally=tally, memory=memory, starts=starts
         )
@@ -131,8 +133,9 @@ class Pipeline:
             for one in decoded:
                 with stopwatch.step("postprocess"):
                     canvas.paint(one.z, one.patch, one.index + 1)
+                    ratings.add(one.index, one.patch, one.quality)
         with stopwatch.step("postprocess"):
-            return segmentation_of(canvas, prompts, tally)
+            return segmentation_of(canvas, prompts, tally, ratings.qualities())
 
     def encode(self, slices: Slices, z: int, memory: EmbeddingMemory) -> None:
         """Encode a whole slice into the memory, unless it is there."""

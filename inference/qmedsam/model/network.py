@@ -26,6 +26,7 @@ from ..core.contract import (
     ENCODER_REST_FILE,
     IMAGE_NAME,
     LOW_RES_LOGITS_NAME,
+    QUALITY_NAME,
     Grid,
     embedding_hw,
     stretch_to_square,
@@ -34,6 +35,7 @@ from ..core.contract import (
 from ..core.crops import Crop, crop_pixels, whole_crop
 from ..core.embeddings import EncodedImage
 from ..core.geometry import Boxes
+from ..core.network import DecodedBoxes
 from ..system.memory import automatic_encoders
 from .compiling import Compiled, Compiler, GraphFile
 from .grids import encoder_on_grid
@@ -162,16 +164,13 @@ class CompiledNetwork:
 
     def decode(
         self, encoded: EncodedImage, boxes: Boxes, crops: Sequence[Crop] | None = None
-    ) -> NDArray[np.float32]:
+    ) -> DecodedBoxes:
         """Decode boxes on an encoded image.
 
         Args:
             encoded: of `encode`.
             boxes: (N, 4), xyxy, pixels of the grid, N at least 1.
             crops: of one size, to which the logits of each box are limited; None is all.
-
-        Returns:
-            low_res_logits (N, h, w), four for each pixel of the crop along a side.
 
         Raises:
             ModelError: this processor cannot run the decoder, or its files have changed.
@@ -188,7 +187,8 @@ class CompiledNetwork:
         if self._decoder_request is None:
             self._decoder_request = self._decoder.result().model.create_infer_request()
         self._decoder_request.infer(inputs, share_inputs=True, share_outputs=True)
-        return _outputs(self._decoder_request)[LOW_RES_LOGITS_NAME]
+        found = _outputs(self._decoder_request)
+        return DecodedBoxes(found[LOW_RES_LOGITS_NAME], found.get(QUALITY_NAME))
 
     def _check(self, grids: Sequence[Grid]) -> None:
         unknown = [grid_hw for grid_hw in grids if grid_hw not in self.grids]

@@ -69,6 +69,10 @@ class Found(Outlines):
     """What was found in a box; it is kept until the scan is closed."""
 
     id: int
+    quality: float | None = Field(
+        None, description="the DSC, 0 to 1, that the model predicts; null where it does not say"
+    )
+    is_poor: bool = Field(False, description="that is low: its outline is worth a look")
 
 
 class Chosen(BaseModel):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..batch.cases import CASE_SUFFIX
 from ..core.postprocess import LabelCanvas, MaskPatch
+from ..core.quality import LOW_QUALITY
 from ..formats.dispatch import encode_labels
 from ..formats.intensity import WINDOW_NAMES, parse_window
 from ..formats.scan import FormatError, LabelNotes, Scan
@@ -133,11 +134,18 @@ class OpenScan:
         """
         begin = time.perf_counter()
         view = self.view
-        masks = self._masks(view.session, wanted)
+        masks, quality = self._masks(view.session, wanted)
         kept = _Kept({z: _trimmed(mask) for z, mask in masks.items()}, view.window)
         number = self._keep(kept)
         contours = {z: _polygons(mask) for z, mask in masks.items()}
-        return Found(id=number, contours=contours, seconds=time.perf_counter() - begin)
+        seconds = time.perf_counter() - begin
+        return Found(
+            id=number,
+            contours=contours,
+            quality=quality,
+            is_poor=quality is not None and quality < LOW_QUALITY,
+            seconds=seconds,
+        )
 
     def encode_labels(self, labels: Labels) -> bytes:
         """Return the file of a label map; a later object wins where two overlap.
@@ -174,16 +182,19 @@ class OpenScan:
             session=self._segmenter.open(scan.pixels, remembered=REMEMBERED_SLICES),
         )
 
-    def _masks(self, session: Session, wanted: Object) -> dict[int, NDArray[np.bool_]]:
-        """Return the masks of an object by slice, those that are not empty."""
+    def _masks(
+        self, session: Session, wanted: Object
+    ) -> tuple[dict[int, NDArray[np.bool_]], float | None]:
+        """Return the masks of an object by slice, those that are not empty, and its quality."""
         if not self._scan.is_volume:
-            found = session.masks([wanted.box])[0][None]
-            first = 0
+            found = session.segment_rated([wanted.box])
+            masks, first = found.label_map[None] > 0, 0
         else:
             first, last = wanted.slices or (wanted.slice, wanted.slice)
-            followed = session.propagate([wanted.box], wanted.slice, (first, last))
-            found = followed[first : last + 1] > 0
-        return {first + z: mask for z, mask in enumerate(found) if mask.any()}
+            found = session.propagate_rated([wanted.box], wanted.slice, (first, last))
+            masks = found.label_map[first : last + 1] > 0
+        quality = None if np.isnan(found.quality[0]) else float(found.quality[0])
+        return {first + z: mask for z, mask in enumerate(masks) if mask.any()}, quality
 
     def _keep(self, kept: _Kept) -> int:
         """Return the number of an object that is kept from now on."""

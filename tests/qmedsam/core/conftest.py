@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qmedsam.core.embeddings import EncodedImage
+from qmedsam.core.network import DecodedBoxes
 from tests.conftest import cut
 
 
@@ -34,7 +35,7 @@ class WanderingNetwork:
         return EncodedImage(image.shape[2:], {"image_embedding": embedding})
 
     def decode(self, encoded, boxes, crops):
-        return cut(self.draw(encoded, boxes), crops)
+        return DecodedBoxes(cut(self.draw(encoded, boxes), crops))
 
     def draw(self, encoded, boxes):
         """Draw where the crop of a box always reaches."""

@@ -9,6 +9,7 @@ import pytest
 
 from qmedsam.core.contract import grids_up_to
 from qmedsam.core.embeddings import EncodedImage
+from qmedsam.core.network import DecodedBoxes
 from qmedsam.core.planning import Planner
 from qmedsam.core.prompts import check_prompts
 from qmedsam.core.propagation import (
@@ -42,7 +43,7 @@ class SeeingNetwork(FakeNetwork):
 
     def decode(self, encoded, boxes, crops):
         logits = self.draw(boxes, encoded.grid_hw)
-        return cut(np.where(encoded.values["image"] > 0.5, logits, -1), crops)
+        return DecodedBoxes(cut(np.where(encoded.values["image"] > 0.5, logits, -1), crops))
 
 
 def decode_image(network, boxes, regions, of_object, hw=(600, 700)):

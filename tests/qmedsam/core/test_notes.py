@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qmedsam.core.notes import described_extent, missing_label_notes, named_boxes, notes_of
+from qmedsam.core.notes import described_extent, label_notes, named_boxes, notes_of
 
 BOXES = np.array([[1, 2, 3, 4], [5, 6, 7.5, 8], [9, 9, 1e300, 9]])
 
@@ -33,8 +33,8 @@ def test_a_note_agrees_with_how_many_there_are():
 
 
 def test_a_missing_label_is_noted_with_its_reason():
-    assert missing_label_notes(BOXES, empty=[], covered=[]) == ()
-    assert missing_label_notes(BOXES, empty=[1], covered=[0, 2]) == (
+    assert label_notes(BOXES, empty=[], covered=[], poor=[]) == ()
+    assert label_notes(BOXES, empty=[1], covered=[0, 2], poor=[]) == (
         "Box 2 (5, 6, 7.5, 8) left no label, as nothing was found there",
         "Box 1 (1, 2, 3, 4) and 1 more left no label, as later boxes cover all that was found "
         "there",

@@ -15,13 +15,15 @@ IMAGE = np.zeros((4, 5), dtype=np.uint8)
 OUTSIDE = [9, 9, 12, 12]
 
 
-def drawn(boxes, *masks):
+def drawn(boxes, *masks, quality=None):
     """Return what is drawn of an image: masks, from its first pixel, of the boxes in turn."""
     prompts = check_prompts(IMAGE, np.array(boxes))
     canvas = LabelCanvas((1, *IMAGE.shape), len(boxes))
     for label, rows in enumerate(masks, 1):
         canvas.paint(0, MaskPatch(mask_of(rows), 0, 0), label)
-    return segmentation_of(canvas, prompts, Tally())
+    nothing = np.full(len(boxes), np.nan, dtype=np.float32)
+    rated = nothing if quality is None else np.array(quality, dtype=np.float32)
+    return segmentation_of(canvas, prompts, Tally(), rated)
 
 
 def test_an_answer_that_has_all_labels_has_no_notes():
@@ -47,6 +49,17 @@ def test_a_box_in_which_nothing_is_found_is_noted():
         "Box 2 (3, 3, 3, 3) and 1 more left no label, as nothing was found there",
     )
     assert not answer.is_empty
+
+
+def test_masks_of_low_quality_are_noted_unless_there_is_none():
+    boxes = [[0, 0, 2, 0], [0, 1, 2, 1], [0, 2, 2, 2], [4, 3, 4, 3]]
+    masks = ["###"], ["...", "###"], ["...", "...", "###"], []
+    answer = drawn(boxes, *masks, quality=[0.69, 0.7, 0.1, 0.0])
+    assert answer.notes == (
+        "Box 4 (4, 3, 4, 3) left no label, as nothing was found there",
+        "Box 1 (0, 0, 2, 0) and 1 more may have a poor mask: the model predicts a DSC below 0.7",
+    )
+    assert answer.quality.tolist() == pytest.approx([0.69, 0.7, 0.1, 0.0])
 
 
 def test_a_box_outside_is_not_noted_a_second_time():
@@ -75,5 +88,5 @@ def test_an_answer_of_background_is_empty(boxes, notes):
 def test_the_label_map_of_a_volume_has_its_depth():
     volume = np.zeros((2, 4, 5), dtype=np.uint8)
     prompts = check_prompts(volume, np.array([[0, 0, 0, 2, 2, 1]]))
-    answer = segmentation_of(LabelCanvas(volume.shape, 1), prompts, Tally())
+    answer = segmentation_of(LabelCanvas(volume.shape, 1), prompts, Tally(), np.zeros(1))
     assert answer.label_map.shape == (2, 4, 5)

@@ -129,7 +129,7 @@ def test_the_cache_tells_one_model_from_another(tmp_path):
     boxes = np.array([[10, 20, 100, 120]], dtype=np.float32)
     network = CompiledNetwork(folder, settings)
     encoded = network.encode(image)
-    before = network.decode(encoded, boxes)
+    before = network.decode(encoded, boxes).low_res_logits
     network.wait()
     layer = re.search(
         r'element_type="f32" shape="256, 2048" offset="(\d+)" size="(\d+)"',
@@ -140,7 +140,8 @@ def test_the_cache_tells_one_model_from_another(tmp_path):
     weights[offset : offset + size] *= -1
     weights.tofile(folder / "decoder.bin")
     sign(folder)
-    assert np.abs(CompiledNetwork(folder, settings).decode(encoded, boxes) - before).max() > 1
+    changed = CompiledNetwork(folder, settings).decode(encoded, boxes).low_res_logits
+    assert np.abs(changed - before).max() > 1
 
 
 def test_outputs_outlive_the_next_inference(segmenter):
@@ -159,11 +160,11 @@ def test_crops_hold_what_the_whole_does(variant):
     image = np.random.default_rng(0).random((1, 3, 256, 256), dtype=np.float32)
     encoded = network.encode(image)
     boxes = np.array([[10, 20, 100, 120], [150, 130, 230, 250]], dtype=np.float32)
-    whole = network.decode(encoded, boxes)
+    whole = network.decode(encoded, boxes).low_res_logits
     for side in SIDES:
         rest = EMBEDDING_SIZE - side
         crops = [Crop(rest // 3, 0, side, side), Crop(rest, rest // 2, side, side)]
-        found = network.decode(encoded, boxes, crops)
+        found = network.decode(encoded, boxes, crops).low_res_logits
         for one, logits, crop in zip(found, whole, crops, strict=True):
             rows, columns = (
                 slice(UPSCALING * start, UPSCALING * (start + side))
@@ -325,7 +326,8 @@ def test_a_cached_model_that_is_none_is_compiled_anew(tmp_path, caplog):
     network.wait()
     assert "Cached model of decoder.xml is compiled anew" in caplog.text
     encoded = network.encode(np.zeros((1, 3, 256, 256), dtype=np.float32))
-    assert network.decode(encoded, np.array([[1, 2, 3, 4]], dtype=np.float32)).any()
+    boxes = np.array([[1, 2, 3, 4]], dtype=np.float32)
+    assert network.decode(encoded, boxes).low_res_logits.any()
 
 
 @pytest.mark.parametrize(("variant", "spleen"), [("float", 0.7), ("int8", 0.6)])

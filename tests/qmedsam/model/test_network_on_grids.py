@@ -70,7 +70,7 @@ def test_squares_are_found_where_they_are_on_every_grid(variant):
     assert len(network.grids) == 16
     for grid_hw in network.grids:
         image, boxes = squares_on(grid_hw)
-        logits = network.decode(network.encode(image), boxes)
+        logits = network.decode(network.encode(image), boxes).low_res_logits
         assert logits.shape == (2, *grid_hw)
         for one, (x0, y0, x1, y1) in zip(logits, boxes.astype(int), strict=True):
             found, truth = one > 0, np.zeros(grid_hw, dtype=bool)
@@ -84,11 +84,11 @@ def test_crops_on_a_grid_hold_what_the_whole_does():
     network = CompiledNetwork(default_model_dir("float"), Settings(precision="f32"), grids=[])
     image, boxes = squares_on(grid_hw)
     encoded = network.encode(image)
-    whole = network.decode(encoded, boxes)
+    whole = network.decode(encoded, boxes).low_res_logits
     crops = [crop_around(box, grid_hw, 4) for box in boxes]
     assert crops == [Crop(0, 0, 16, 16), Crop(16, 32, 16, 16)]
     for chosen in (crops, [Crop(0, 0, 32, 48), Crop(0, 0, 32, 48)], [Crop(4, 0, 24, 48)] * 2):
-        found = network.decode(encoded, boxes, chosen)
+        found = network.decode(encoded, boxes, chosen).low_res_logits
         for one, logits, crop in zip(found, whole, chosen, strict=True):
             rows = slice(4 * crop.top, 4 * (crop.top + crop.height))
             columns = slice(4 * crop.left, 4 * (crop.left + crop.width))
@@ -108,7 +108,10 @@ def test_images_of_several_grids_are_decoded_in_turns():
     encoded = [network.encode(image) for image, _ in prepared]
     assert [one.grid_hw for one in encoded] == grids
     first, second = (
-        [network.decode(one, boxes) for one, (_, boxes) in zip(encoded, prepared, strict=True)]
+        [
+            network.decode(one, boxes).low_res_logits
+            for one, (_, boxes) in zip(encoded, prepared, strict=True)
+        ]
         for _ in range(2)
     )
     for before, after in zip(first, second, strict=True):
@@ -299,7 +302,7 @@ def test_a_model_whose_decoder_is_not_folded_is_used_as_it_is(tmp_path, compiled
     encoded = network.encode(np.full((1, 3, 256, 256), 0.5, dtype=np.float32))
     assert list(encoded.values) == [IMAGE_EMBEDDING_NAME]
     boxes = np.array([[1, 2, 3, 4]], dtype=np.float32)
-    logits = network.decode(encoded, boxes, [Crop(1, 2, 2, 2)])
+    logits = network.decode(encoded, boxes, [Crop(1, 2, 2, 2)]).low_res_logits
     assert logits.tolist() == [[[66.5, 67.5], [130.5, 131.5]]]
     with pytest.raises(ValueError, match="Grids must be of"):
         network.prepare([SMALL])

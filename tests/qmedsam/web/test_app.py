@@ -16,6 +16,7 @@ from qmedsam import Segmenter
 from qmedsam.formats.scan import Scan
 from qmedsam.web.app import create_app
 from qmedsam.web.shelf import MOST_SCANS
+from tests.qmedsam.conftest import FakeCompiledNetwork
 from tests.qmedsam.formats.conftest import series
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
@@ -88,6 +89,21 @@ def test_a_box_in_which_nothing_is_found_has_no_outlines(client):
         asked = {"box": [3, 4, 5, 6], "slice": 0}
         found = client.post(f"/api/scans/{scan['id']}/contours", json=asked)
         assert (found.status_code, found.json()["contours"]) == (200, {})
+
+
+@pytest.mark.parametrize(
+    ("rated", "quality", "is_poor"),
+    [(None, None, False), (0.5, 0.5, True), (0.75, 0.75, False)],
+    ids=["unknown", "poor", "good"],
+)
+def test_what_is_found_says_how_good_it_may_be(client, monkeypatch, rated, quality, is_poor):
+    answer = None if rated is None else np.array([rated], dtype=np.float32)
+    monkeypatch.setattr(FakeCompiledNetwork, "rate", lambda self, boxes: answer)
+    for name, content in (("image.png", None), ("scan.nii", nifti())):
+        scan = opened(client, name, content) if content else opened(client)
+        asked = {"box": [3, 4, 25, 26], "slice": 2}
+        found = client.post(f"/api/scans/{scan['id']}/contours", json=asked).json()
+        assert (found["quality"], found["is_poor"]) == (quality, is_poor)
 
 
 def test_normalised_boxes_are_refused_in_a_sentence(client):

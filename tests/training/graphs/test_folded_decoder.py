@@ -18,7 +18,7 @@ from training.graphs.folded_attention import (  # noqa: E402
 from training.graphs.folded_decoder import FoldedDecoder, ImageTerms  # noqa: E402
 from training.networks.layers import LayerNorm2d  # noqa: E402
 from training.networks.network import PromptableNetwork  # noqa: E402
-from training.networks.sam_heads import Attention  # noqa: E402
+from training.networks.sam_heads import Attention, dice_of  # noqa: E402
 from training.networks.tiny_vit import to_tokens  # noqa: E402
 
 pytestmark = pytest.mark.training
@@ -63,6 +63,25 @@ def test_it_computes_the_logits_of_the_plain_decoder(network, embedding, count):
     assert expected.std() > 0.01
     found = fold(network, embedding, BOXES[:count], whole(count))
     assert (found - expected).abs().max() < TOLERANCE * expected.abs().max()
+
+
+@torch.no_grad()
+def test_it_predicts_the_quality_of_the_plain_decoder(network, embedding, monkeypatch):
+    monkeypatch.setattr(network, "rates", True)
+    head = network.mask_decoder.iou_prediction_head.layers[-1]
+    head.bias[0] += 0.5  # so that not all lie below 0
+    logits, iou = network.decode_rated(embedding, BOXES)
+    found, quality = fold(network, embedding, BOXES, whole(4))
+    assert (found - logits).abs().max() < TOLERANCE * logits.abs().max()
+    assert iou.std() > 1e-3
+    assert (quality > 0).any()
+    torch.testing.assert_close(quality, dice_of(iou), atol=1e-5, rtol=0)
+    head.bias[0] -= 0.5
+
+
+def test_an_iou_is_a_dice_within_0_and_1():
+    found = dice_of(torch.tensor([-0.5, 0.0, 0.5, 1.0, 1.5]))
+    assert found.tolist() == pytest.approx([0, 0, 2 / 3, 1, 1])
 
 
 @torch.no_grad()

@@ -151,6 +151,8 @@ def test_curves_are_drawn_after_every_epoch(tmp_path):
         assert picture.shape == (540, width, 3)
     assert (pictures[1][:, :660] != 255).mean() > 0.01
     assert (pictures[1][:, 660:] != 255).mean() > 0.01
+    # Six lines, each in a colour of its own.
+    assert len({tuple(colour) for colour in pictures[1].reshape(-1, 3).tolist()}) > 6
 
 
 def test_curves_go_on_where_a_resumed_run_left_them(tmp_path):

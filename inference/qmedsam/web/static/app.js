@@ -116,12 +116,14 @@ async function segment(box) {
   remember();
   const number = state.next++;
   const colour = colourOf(number);
-  state.objects.push({ ...asked, id: found.id, contours: found.contours, name: `Object ${number}`, colour, isHidden: false });
+  const { id, contours, quality, is_poor: isPoor } = found;
+  state.objects.push({ ...asked, id, contours, quality, isPoor, name: `Object ${number}`, colour, isHidden: false });
   list();
   draw();
   const count = Object.keys(found.contours).length;
   say(count ? `${state.objects.at(-1).name} on ${count} slice${count > 1 ? "s" : ""}, ` +
-    `${Math.round(performance.now() - begin)} ms.` : "Nothing was found in that box.");
+    `${Math.round(performance.now() - begin)} ms.` + (isPoor ? " Its outline may be poor: look at it." : "")
+    : "Nothing was found in that box.");
 }
 
 async function previewBox(scan, asked, preview) { // by the whole slice, until the refined outlines come
@@ -165,9 +167,19 @@ function list() {
       object.isHidden = !object.isHidden;
     });
     const remove = button("Delete", object, () => { remember(); state.objects.splice(place, 1); });
-    item.append(colour, name, hide, remove);
+    item.append(colour, name, ...quality(object), hide, remove);
     return item;
   }));
+}
+
+function quality(object) { // as the model predicts it; nothing of a model that does not
+  if (object.quality === null) return [];
+  const said = document.createElement("span");
+  said.className = object.isPoor ? "quality poor" : "quality";
+  said.textContent = object.quality.toFixed(2);
+  said.title = `Predicted DSC${object.isPoor ? ": look at this outline" : ""}`;
+  said.setAttribute("aria-label", `${object.name}, predicted DSC ${said.textContent}${object.isPoor ? ", low" : ""}`);
+  return [said];
 }
 
 function button(text, object, action) {
