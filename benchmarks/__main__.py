@@ -23,6 +23,7 @@ MEASUREMENTS = {
     "layers": "milliseconds by kind of layer, and multiply-accumulates",
     "models": "DSC and NSD by modality of exported models",
     "nncf-int8": "make the peer: int8 by NNCF's post-training quantization",
+    "quality": "the quality that is predicted of masks against their DSC, object by object",
     "regions": "DSC, NSD and GMACs by modality of whole images and of regions",
     "region-times": "seconds of the cases of Table 8 by whole images and by regions",
     "start": "a fresh process with one small image, with a cache of compiled models and without",
