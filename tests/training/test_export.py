@@ -21,7 +21,9 @@ from qmedsam.model.network import CompiledNetwork  # noqa: E402
 from qmedsam.model.variant import default_model_dir  # noqa: E402
 from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT  # noqa: E402
 from tests.training.small_networks import narrow_medsam  # noqa: E402
+from training import export  # noqa: E402
 from training.checkpoint import load_lite_medsam  # noqa: E402
+from training.graphs import onnx_files  # noqa: E402
 from training.graphs.model_folder import Source, export_network  # noqa: E402
 from training.published import DEFAULT_PATH  # noqa: E402
 
@@ -30,6 +32,26 @@ pytestmark = [pytest.mark.training, pytest.mark.model]
 # Float rounding in another order of operations; logits span about -45 to 45.
 LOGIT_TOLERANCE = 1e-3
 PIXELS_THAT_MAY_DIFFER = 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--checkpoint", "a-folder"], "a-folder must be a checkpoint, but is a folder"),
+        (["--checkpoint", "none.pt"], "none.pt must be a checkpoint, but is missing"),
+        (["--network", "medsam"], "--network medsam needs --checkpoint"),
+        (["--checkpoint", "text.pt", "--output-dir", "text.pt"], "text.pt is a file"),
+        (["--checkpoint", "text.pt"], "text.pt is no checkpoint, or cut short"),
+    ],
+    ids=["folder", "missing", "medsam", "output", "text"],
+)
+def test_what_cannot_be_exported_is_a_sentence(tmp_path, monkeypatch, caplog, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-folder").mkdir()
+    (tmp_path / "text.pt").write_text("text")
+    monkeypatch.setattr(onnx_files, "silence_exporters", lambda: None)  # for the other tests
+    assert export.main(["--output-dir", "out", *options]) == 2
+    assert message in caplog.text
 
 
 @pytest.fixture(scope="module")
