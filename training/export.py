@@ -36,6 +36,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")
     parser.add_argument(
+        "--float",
+        action="store_true",
+        dest="in_float",
+        help="of a quantized network, write its weights in float, without quantizers",
+    )
+    parser.add_argument(
         "--plain",
         action="store_true",
         help="write the IR as the ONNX files compute, slower, to compare",
@@ -63,7 +69,8 @@ def main(argv: list[str] | None = None) -> int:
     silence_exporters()
     graphs_of = plain_graphs if arguments.plain else inference_graphs
     try:
-        export_network(load_source(arguments.network, path), folder, graphs_of)
+        source = load_source(arguments.network, path, in_float=arguments.in_float)
+        export_network(source, folder, graphs_of)
     except (CheckpointError, ExportError, OSError) as error:
         logger.error("%s", error)
         return NOTHING_RAN

@@ -5,6 +5,7 @@ The command uses it, and so may any Python program.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,12 @@ from .core.postprocess import LabelMap
 from .core.prompts import check_pixels, label_map_shape
 from .core.segmentation import RatedLabelMap
 from .model.network import CompiledNetwork
-from .model.variant import default_model_dir
+from .model.variant import INT8, default_model_dir, has_vnni
 from .session import Session, checked, rated
 from .system.closing import ClosedAtTheEnd
 from .system.memory import automatic_box_batch_size
+
+logger = logging.getLogger(__name__)
 
 REMEMBERED_SLICES = 32  # between two calls of a session; 340 MB
 
@@ -70,6 +73,13 @@ class Segmenter(ClosedAtTheEnd):
             self.variant = model_dir.name
         self.model_dir = Path(model_dir)
         self.network = CompiledNetwork(self.model_dir, self.settings, grids=grids)
+        if self.network.manifest.precision == INT8 and not has_vnni():
+            logger.warning(
+                "Model %s is in int8, and this processor has no VNNI: it takes longer than in "
+                "float, and sums of products that overflow 16 bits change masks; --variant float "
+                "does without",
+                self.model_dir,
+            )
         self.pipeline = Pipeline(
             self.network,
             volume_prompt=self.settings.volume_prompt,

@@ -11,6 +11,7 @@ import pytest
 from qmedsam import Segmenter, Settings
 from qmedsam import segmenter as segmenter_module
 from qmedsam.core import planning
+from qmedsam.model.manifest import Manifest
 
 pytestmark = pytest.mark.model
 
@@ -67,6 +68,16 @@ def test_a_filled_cache_has_what_whole_images_and_regions_need(tmp_path, monkeyp
         one = replace(settings, regions=regions)
         Segmenter(settings=one, grids=grids if regions == "auto" else ()).close()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.blob")} == filled
+
+
+@pytest.mark.parametrize("precision", ["int8", "f32"])
+@pytest.mark.parametrize("has_it", [True, False], ids=["vnni", "no-vnni"])
+def test_int8_without_vnni_is_warned_of(fake_model, monkeypatch, caplog, precision, has_it):
+    monkeypatch.setattr(segmenter_module, "has_vnni", lambda: has_it)
+    monkeypatch.setattr(fake_model, "manifest", Manifest("fake", precision, 256, {}))
+    Segmenter("mine")
+    is_warned = "Model mine is in int8, and this processor has no VNNI" in caplog.text
+    assert is_warned == (precision == "int8" and not has_it)
 
 
 def test_a_cache_folder_may_be_a_string_and_threads_are_whole():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import torch
 from pydantic import ValidationError
@@ -25,7 +26,7 @@ from training.options import LITE_MEDSAM, MEDSAM
 from training.published import SHA256, CheckpointError
 from training.quantization.calibration import Images, quantize_and_calibrate
 from training.quantization.config import QuantConfig
-from training.quantization.quantize import quantize_network
+from training.quantization.quantize import prepare_ops, quantize_network
 from training.settings import explain
 
 FORMAT = 1
@@ -72,13 +73,20 @@ def load_start(name: str, path: Path) -> Trained:
     return Trained(name, network, (), None, [], SHA256 if name == LITE_MEDSAM else None)
 
 
-def load_source(name: str, path: Path) -> Source:
+def load_source(name: str, path: Path, *, in_float: bool = False) -> Source:
     """Load what an export takes: a checkpoint of training, or published weights of a network.
+
+    Args:
+        name: of the network, where the weights are published.
+        path: of the checkpoint.
+        in_float: leave the quantizers of a quantized network out; its weights stay.
 
     Raises:
         CheckpointError: it is neither.
     """
     trained = load_start(name, path)
+    if in_float and trained.quant is not None:
+        trained = dequantized(trained)
     return Source(
         trained.name,
         trained.network,
@@ -87,6 +95,18 @@ def load_source(name: str, path: Path) -> Source:
         history=trained.history,
         published_sha256=trained.source_sha256,
     )
+
+
+def dequantized(trained: Trained) -> Trained:
+    """Return a float network with the weights of a quantized one, as they are without rounding."""
+    network = BUILDERS[trained.name]()
+    for part in trained.quantized:
+        # As `quantize_network` does before it swaps any op.
+        prepare_ops(getattr(network, part), cast(QuantConfig, trained.quant), part)
+    weights = trained.network.state_dict()
+    network.load_state_dict({name: weights[name] for name in network.state_dict()}, strict=True)
+    network.rates = trained.network.rates
+    return dataclasses.replace(trained, network=network.eval(), quantized=(), quant=None)
 
 
 def quantize_further(

@@ -109,14 +109,19 @@ def quantize_network(
     quant = quantizers(config)
     for part in parts:
         module = getattr(network, part)
-        if config.scheme == "deploy":
-            fold_batch_norm(module)
-        if config.activation == "hard_swish" and part == "image_encoder":
-            place_hard_swish(module)
+        prepare_ops(module, config, part)
         _swap_ops(module, quant, set(network.mask_decoder.unused_parts()))
         for proxy in activation_quantizers(module).values():
             proxy.skip_create_quant_tensor = True  # plain tensors between the layers
     network.eval()  # a batch normalization that is left keeps its statistics
+
+
+def prepare_ops(module: nn.Module, config: QuantConfig, part: str) -> None:
+    """Bring a part, in place, to the ops that are quantized: norms folded, activations chosen."""
+    if config.scheme == "deploy":
+        fold_batch_norm(module)
+    if config.activation == "hard_swish" and part == "image_encoder":
+        place_hard_swish(module)
 
 
 def activation_quantizers(module: nn.Module) -> dict[str, ActQuantProxyFromInjector]:

@@ -14,6 +14,7 @@ from ..config import Variant
 from ..errors import ModelError
 from ..system.processor import processor_flags
 
+INT8: Literal["int8"] = "int8"  # a variant, and the precision in a manifest
 VNNI_FLAGS = {"avx512_vnni", "avx_vnni"}
 
 
@@ -25,7 +26,7 @@ def has_vnni() -> bool:
 def choose_variant(variant: Variant) -> Literal["int8", "float"]:
     """Return the variant that is asked for, or that suits this processor."""
     if variant == "auto":
-        return "int8" if has_vnni() else "float"
+        return INT8 if has_vnni() else "float"
     return variant
 
 

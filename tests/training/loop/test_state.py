@@ -16,6 +16,7 @@ from training.loop.recipe import Recipe
 from training.loop.state import (
     Trained,
     check_resumable,
+    load_source,
     load_start,
     load_trained,
     quantize_further,
@@ -89,6 +90,35 @@ def test_a_quantized_network_comes_back(trained, tmp_path, parts, quant):
     assert (back.quantized, back.quant) == (parts, quant)
     for part in BOTH:
         assert bool(activation_quantizers(getattr(back.network, part))) == (part in parts)
+
+
+@pytest.mark.parametrize("scheme", ["deploy", "paper"])
+def test_a_quantized_network_has_the_same_weights_in_float(trained, tmp_path, scheme):
+    float_logits, before = logits(trained.network), weights(trained.network)
+    quantized(trained, BOTH, QuantConfig(scheme=scheme, smoothing=0.0, correct_biases=False))
+    save_document(trained_document(trained), tmp_path / "best.pt")
+    source = load_source("lite_medsam", tmp_path / "best.pt", in_float=True)
+    assert source.quant is None
+    assert activation_quantizers(source.network) == {}
+    assert source.history == trained.history
+    torch.testing.assert_close(logits(source.network), float_logits, rtol=1e-4, atol=1e-5)
+    if scheme == "paper":
+        for name, value in weights(source.network).items():
+            torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    # Nothing is changed of a float one, or where that is not asked for.
+    assert load_source("lite_medsam", tmp_path / "best.pt").quant == trained.quant
+
+
+def test_a_network_says_whether_it_was_taught_quality(trained, tmp_path):
+    for loss, rates in (({}, False), ({"quality": 0.0}, False), ({"quality": 0.5}, True)):
+        trained.history[0]["recipe"]["loss"] = loss
+        save_document(trained_document(trained), tmp_path / "best.pt")
+        assert load_trained(tmp_path / "best.pt").network.rates == rates
+        quantized(trained)
+        save_document(trained_document(trained), tmp_path / "int8.pt")
+        for in_float in (False, True):
+            source = load_source("lite_medsam", tmp_path / "int8.pt", in_float=in_float)
+            assert source.network.rates == rates
 
 
 def test_learned_ranges_come_back(trained, tmp_path):
