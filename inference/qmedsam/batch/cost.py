@@ -110,12 +110,15 @@ def read_works(
         planner: of the run.
         read: returns what a case says of itself, as `read_outline` does.
     """
-    with ThreadPoolExecutor(READERS, thread_name_prefix="work") as pool:
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="work")
+    try:
         return [work_of(outline, planner) for outline in pool.map(read, cases)]
+    finally:
+        pool.shutdown(cancel_futures=True)  # also where a signal ends this
 
 
 def _planned(outline: Outline | None, planner: Planner) -> tuple[Prompts, RegionPlan] | None:
-    if outline is None:
+    if outline is None or outline.dtype != np.uint8:  # of other types messages look at all values
         return None
     try:
         pixels = np.broadcast_to(np.zeros((), outline.dtype), outline.shape)  # takes no memory

@@ -75,6 +75,7 @@ def execute(arguments: argparse.Namespace) -> int:
             model_dir=model_dir and model_dir.absolute(),
             on_error=read_on_error(arguments),
             keeps_earlier=arguments.resume,
+            overwrites=arguments.overwrite,
         )
         with stop_on_signals():
             names = driver.list_names(job)

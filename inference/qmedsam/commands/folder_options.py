@@ -25,7 +25,14 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="keep the label maps that are there, and run the other cases",
+        help="keep the label maps that are there of the same inputs, model and settings, and run "
+        "the other cases",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that no earlier run has left (default: label maps, pictures and a "
+        "report of earlier runs alone)",
     )
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="also write what happened as JSON here"

@@ -16,11 +16,14 @@ from pathlib import Path
 from ..batch.cases import list_cases
 from ..batch.cost import grids_of, planner_of
 from ..batch.report import CaseRecord, describe_model
+from ..batch.results import maker_of
 from ..batch.run import Outputs, ReadAhead, run_batch
 from ..batch.shards import Shard, cases_of_shard
 from ..batch.summary import RunSummary
 from ..errors import UsageError
 from ..exit_status import OF_FOLDERS
+from ..model.manifest import read_manifest
+from ..model.variant import default_model_dir
 from ..options import add_model_options, read_settings
 from ..segmenter import Segmenter
 from ..system.files import make_writable, printable
@@ -148,8 +151,21 @@ def _outputs(arguments: argparse.Namespace) -> Outputs:
         overlay_dir=None if overlay_dir is None else _writable(overlay_dir),
         measures_memory=report is not None,
         on_error=on_error,
+        maker=_maker(arguments),
         keeps_earlier=arguments.resume,
+        overwrites=arguments.overwrite,
     )
+
+
+def _maker(arguments: argparse.Namespace) -> str:
+    """Return what tells the model and its settings from others.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    settings = read_settings(arguments)
+    manifest = read_manifest(arguments.model_dir or default_model_dir(settings.variant))
+    return maker_of(manifest, settings)
 
 
 def _shard(text: str) -> Shard:
