@@ -39,7 +39,7 @@ from .cases import (
     read_outline,
     write_label_map,
 )
-from .overlay import draw_overlay, encode_png
+from .overlay import draw_overlay, encode_png, is_own_picture
 from .report import CaseRecord
 from .results import is_label_map, is_result, mark_of
 
@@ -234,8 +234,13 @@ class CaseRun:
         """Draw the picture of a case whose label map is safe."""
         prompts = drawn.prompts
         try:
+            if target.exists() and not self._outputs.overwrites and not is_own_picture(target):
+                raise OutputError(f"{target} is no picture of an earlier run; --overwrite replaces")
             picture = draw_overlay(drawn.pixels, prompts.boxes, label_map, objects=prompts.objects)
             write_bytes(target, encode_png(picture))
+        except OutputError as error:
+            logger.error("%s: the label map is written, not its picture: %s", self._shown, error)
+            self.record = replace(self.record, error=f"Picture failed: {error}")
         except Exception as error:
             logger.exception("%s: the label map is written, its picture failed", self._shown)
             message = f"Picture failed: {type(error).__name__}: {error}"

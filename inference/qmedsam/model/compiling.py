@@ -147,7 +147,10 @@ class Compiler:
         digests.
         """
         for file in (path, path.with_suffix(".bin")):
-            expected, digest = self._manifest.sha256[file.name], file_sha256(file)
+            try:
+                expected, digest = self._manifest.sha256[file.name], file_sha256(file)
+            except OSError as error:
+                raise ModelError(f"Model file {file} cannot be read: {error}") from error
             if digest != expected:
                 raise ModelError(f"{file} must have SHA-256 {expected}, got {digest}")
 

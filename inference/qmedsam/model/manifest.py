@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ..core.contract import (
     CONTRACT_VERSION,
@@ -14,10 +15,14 @@ from ..core.contract import (
     ENCODER_REST_FILE,
     LITE_MEDSAM_IMAGE_SIZE,
     MANIFEST_FILE,
+    MEDSAM_IMAGE_SIZE,
     Grid,
     grids_up_to,
 )
 from ..errors import ModelError
+
+T = TypeVar("T")
+IMAGE_SIZES = (LITE_MEDSAM_IMAGE_SIZE, MEDSAM_IMAGE_SIZE)
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,13 @@ class Manifest:
         return (self.whole_grid,)
 
 
+def _of_type(document: Any, key: str, kind: type[T]) -> T:
+    value = document[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{key} must be {kind.__name__}, got {value!r:.50}")
+    return value
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as stream:
@@ -77,15 +89,19 @@ def read_manifest(model_dir: Path) -> Manifest:
         document = json.loads(path.read_text(encoding="utf-8"))
         version = document["contract_version"]
         manifest = Manifest(
-            name=str(document["name"]),
-            precision=str(document["precision"]),
-            image_size=int(document["image_size"]),
-            sha256=dict(document["sha256"]),
+            name=_of_type(document, "name", str),
+            precision=_of_type(document, "precision", str),
+            image_size=_of_type(document, "image_size", int),
+            sha256=_of_type(document, "sha256", dict),
         )
     except OSError as error:
         raise ModelError(f"Model folder {model_dir} has no readable {MANIFEST_FILE}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path} is not a manifest: {error!r}") from error
+    if manifest.image_size not in IMAGE_SIZES:
+        raise ModelError(
+            f"{path} must have an image_size of {IMAGE_SIZES}, got {manifest.image_size}"
+        )
     if version != CONTRACT_VERSION:
         raise ModelError(f"{path} must have contract version {CONTRACT_VERSION}, got {version}")
     graphs = {ENCODER_FILE, DECODER_FILE} | ({ENCODER_REST_FILE} & manifest.sha256.keys())

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from qmedsam import ModelError, __version__, segmenter
 from qmedsam.batch import run as batch
@@ -25,6 +26,7 @@ from qmedsam.commands import run as run_command
 from qmedsam.core.planning import Planner
 from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
+from qmedsam.system import memory
 from tests.conftest import HANGS_AFTER_S
 from tests.qmedsam.conftest import FakeCompiledNetwork, write_case
 
@@ -618,3 +620,61 @@ def test_without_resume_label_maps_are_made_anew(folders):
     np.savez_compressed(folders[1] / "a.npz", segs=np.full((40, 60), 9, dtype=np.uint8))
     assert run(folders) == DONE
     assert segs(folders, "a.npz").max() == 1
+
+
+def test_links_that_lead_to_themselves_are_said_before_the_work(folders, tmp_path, caplog):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    loop = tmp_path / "loop" / "in"
+    for options in (["--overlay-dir", str(loop)], ["--report", str(loop / "report.json")]):
+        caplog.clear()
+        assert run(folders, *options) == NOTHING_RAN
+        assert "loop" in caplog.text
+    assert run((folders[0], loop)) == NOTHING_RAN
+    assert run(folders, "--cache-dir", str(loop)) == NOTHING_RAN
+
+
+def test_a_folder_that_would_be_a_case_of_the_next_run_is_refused(folders, caplog):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    assert run((folders[0], folders[0] / "out.npz")) == NOTHING_RAN
+    assert run(folders, "--overlay-dir", str(folders[0] / "out.NPZ")) == NOTHING_RAN
+    assert caplog.text.count("would be taken for a case; name it otherwise") == 2
+    assert [path.name for path in folders[0].iterdir()] == ["a.npz"]
+    assert run((folders[0], folders[0] / "out")) == DONE
+
+
+def test_a_limit_that_leaves_nothing_for_cases_means_nothing_ran(folders, monkeypatch, caplog):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    monkeypatch.setattr(memory, "memory_limit_bytes", lambda: 390 << 20)
+    assert run(folders) == NOTHING_RAN
+    assert "The model takes 500 MB of memory and cases need more beside it, the limit is 390" in (
+        caplog.text
+    )
+
+
+def test_files_of_the_user_are_not_replaced_by_pictures_and_reports(done, tmp_path, caplog):
+    pictures, report = tmp_path / "pictures", tmp_path / "report.json"
+    options = ["--overlay-dir", str(pictures), "--report", str(report)]
+    for _ in range(2):  # the second time over the results of the first
+        assert run(done, *options) == DONE
+    photograph = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
+    (pictures / "a.png").write_bytes(photograph)
+    assert run(done, *options) == SOME_FAILED
+    assert "the label map is written, not its picture" in caplog.text
+    assert (pictures / "a.png").read_bytes() == photograph
+    report.write_text('{"mine": 1}')
+    assert run(done, *options) == NOTHING_RAN
+    assert "report.json is no report of an earlier run; --overwrite replaces it" in caplog.text
+    assert report.read_text() == '{"mine": 1}'
+    assert run(done, *options, "--overwrite") == DONE
+    assert (pictures / "a.png").read_bytes() != photograph
+    assert json.loads(report.read_text())["cases_done"] == 3
+
+
+def test_a_picture_says_what_made_it_and_is_read_all_the_same(done, tmp_path):
+    assert run(done, "--overlay-dir", str(tmp_path)) == DONE
+    content = (tmp_path / "a.png").read_bytes()
+    assert b"tEXtSoftware\0QMedSAM" in content
+    assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) is not None
+    with Image.open(tmp_path / "a.png") as picture:  # which checks the checksums of chunks
+        assert picture.info["Software"] == "QMedSAM"
