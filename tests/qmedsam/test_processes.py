@@ -164,7 +164,8 @@ def test_what_was_killed_goes_on_where_it_was(hold, start, undisturbed, tmp_path
     process.kill()
     finish(process)
     (tmp_path / "out" / ".qmedsam-0123456789abcdef.tmp").write_bytes(b"half")
-    (tmp_path / "out" / "1.npz").write_bytes(b"half")
+    whole = (tmp_path / "out" / "1.npz").read_bytes()
+    (tmp_path / "out" / "1.npz").write_bytes(whole[: len(whole) // 2])
     kept = (tmp_path / "out" / "0.npz").stat()
     report = tmp_path / "report.json"
     assert finish(start("--resume", "--report", str(report)))[0] == 0

@@ -16,6 +16,7 @@ from ..model.manifest import Manifest
 from .case_file import BOXES_KEY, PIXELS_KEY, SEGS_KEY, open_case
 from .cases import read_label_map
 
+LONGEST_BEGINNING = 64  # bytes, with the name of the first member
 PREFIX = b"qmedsam 1 "  # counts the ways in which label maps were made of the same
 
 
@@ -59,9 +60,22 @@ def is_result(path: Path, mark: bytes) -> bool:
 
 
 def is_label_map(path: Path) -> bool:
-    """Say whether a file is a label map, whatever made it."""
+    """Say whether a file is a label map, whatever made it, or what a power cut left of one."""
     try:
         with open_case(path) as opened:
             return opened.has(SEGS_KEY)
     except InvalidCaseError:
+        return _begins_as_label_map(path)
+
+
+def _begins_as_label_map(path: Path) -> bool:
+    """Say whether a file is empty, or begins as an archive whose first member is `segs`."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as stream:
+            beginning = stream.read(LONGEST_BEGINNING)
+    except OSError:
         return False
+    is_archive = beginning.startswith(b"PK\3\4") and f"{SEGS_KEY}.npy".encode() in beginning
+    return is_archive or not beginning

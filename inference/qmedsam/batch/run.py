@@ -259,6 +259,7 @@ class ReadAhead:
         self.outputs = outputs
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
         self._paths = list(paths)
+        self._is_abandoned = False
         self._reading = self._start(0)
 
     def __len__(self) -> int:
@@ -279,8 +280,12 @@ class ReadAhead:
             return None
 
     def close(self) -> None:
-        """Give the thread back."""
-        self._thread.shutdown()
+        """Give the thread back, when it has read what it reads; at once where that is abandoned."""
+        self._thread.shutdown(wait=not self._is_abandoned, cancel_futures=self._is_abandoned)
+
+    def abandon(self) -> None:
+        """Let nobody wait for what is being read: the process ends."""
+        self._is_abandoned = True
 
     def _start(self, index: int) -> Future[CaseRun] | None:
         if index >= len(self._paths):

@@ -10,7 +10,6 @@ import argparse
 import logging
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
 from ..batch.cases import is_case_name, list_cases
@@ -73,9 +72,14 @@ def execute(arguments: argparse.Namespace) -> int:
         paths = _cases(arguments)
         outputs = _outputs(arguments)
         summary = RunSummary(len(paths), None if arguments.quiet else sys.stderr, started=started)
-        # The first case is read while the model is compiled.
-        with closing(ReadAhead(paths, outputs)) as cases:
+        cases = ReadAhead(paths, outputs)  # the first is read while the model is compiled
+        try:
             return _run(arguments, cases, summary)
+        except BaseException:
+            cases.abandon()
+            raise
+        finally:
+            cases.close()
 
 
 def _run(arguments: argparse.Namespace, cases: ReadAhead, summary: RunSummary) -> int:
@@ -102,11 +106,12 @@ def _run(arguments: argparse.Namespace, cases: ReadAhead, summary: RunSummary) -
         )
         run_batch(segmenter, cases, on_case=on_case)
         ignore_stops()
+        network.wait()
     except Stopped as caught:
         stop = caught
+        cases.abandon()
     finally:
         summary.close()
-        network.wait()
     return summary.finish(arguments.report, lambda: describe_model(segmenter), stop=stop)
 
 

@@ -94,7 +94,7 @@ class CompiledNetwork:
                 self._compiled_parts(grid_hw)
         except BaseException:
             for pool in (self._pool, self._store_pool):
-                pool.shutdown(cancel_futures=True)
+                pool.shutdown(wait=False, cancel_futures=True)
             raise
 
     @property

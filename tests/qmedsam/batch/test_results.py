@@ -75,7 +75,14 @@ def test_a_result_is_whole_and_has_the_mark(tmp_path):
 def test_label_maps_are_told_from_other_files(tmp_path):
     write_label_map(tmp_path / "a.npz", LABEL_MAP)
     assert is_label_map(tmp_path / "a.npz")
+    content = (tmp_path / "a.npz").read_bytes()
+    for length in (0, 50, len(content) - 1):
+        (tmp_path / "part.npz").write_bytes(content[:length])
+        assert is_label_map(tmp_path / "part.npz")
     assert not is_label_map(write(tmp_path / "case.npz"))
+    (tmp_path / "part.npz").write_bytes((tmp_path / "case.npz").read_bytes()[:-1])
+    assert not is_label_map(tmp_path / "part.npz")
+    assert not is_label_map(tmp_path)
     (tmp_path / "notes.npz").write_text("notes")
     assert not is_label_map(tmp_path / "notes.npz")
     assert not is_label_map(tmp_path / "none.npz")
