@@ -44,6 +44,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument(
+        "--both",
+        action="store_true",
+        help="of a quantized network, write int8 and float, in folders of these names",
+    )
+    kinds.add_argument(
         "--plain",
         action="store_true",
         help="write the IR as the ONNX files compute, slower, to compare",
@@ -69,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     # Here, as torch and Brevitas take three seconds.
     from training.graphs.check import ExportError
     from training.graphs.inference_graphs import inference_graphs, plain_graphs
-    from training.graphs.model_folder import export_network
+    from training.graphs.model_folder import export_both, export_network
     from training.graphs.onnx_files import silence_exporters
     from training.graphs.qonnx_files import export_qonnx
     from training.loop.state import load_source
@@ -78,7 +83,12 @@ def main(argv: list[str] | None = None) -> int:
     graphs_of = plain_graphs if arguments.plain else inference_graphs
     try:
         source = load_source(arguments.network, path, in_float=arguments.in_float)
-        if arguments.qonnx:
+        if arguments.both:
+            if source.quant is None:
+                raise CheckpointError(f"{path} must be of a quantized network to give both models")
+            in_float = load_source(arguments.network, path, in_float=True)
+            export_both(source, in_float, folder)
+        elif arguments.qonnx:
             export_qonnx(source.network, folder)
         else:
             export_network(source, folder, graphs_of)

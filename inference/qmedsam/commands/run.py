@@ -22,7 +22,7 @@ from ..batch.summary import RunSummary
 from ..errors import UsageError
 from ..exit_status import OF_FOLDERS
 from ..model.manifest import read_manifest
-from ..model.variant import default_model_dir
+from ..model.variant import find_model
 from ..options import add_model_options, read_settings
 from ..segmenter import Segmenter
 from ..system.files import make_writable, printable
@@ -173,7 +173,7 @@ def _maker(arguments: argparse.Namespace) -> str:
         ModelError: there is no such model.
     """
     settings = read_settings(arguments)
-    manifest = read_manifest(arguments.model_dir or default_model_dir(settings.variant))
+    manifest = read_manifest(find_model(arguments.model_dir, settings.variant))
     return maker_of(manifest, settings)
 
 

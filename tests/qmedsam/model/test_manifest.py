@@ -52,6 +52,25 @@ def test_a_value_that_cannot_be_is_named(tmp_path, changes, message):
         read_manifest(write(tmp_path, json.dumps(GOOD | changes)))
 
 
+def test_files_that_a_model_lacks_lie_in_the_folder_that_it_shares(tmp_path):
+    mine, shared = tmp_path / "mine", tmp_path / "shared"
+    mine.mkdir()
+    shared.mkdir()
+    write(mine, json.dumps(GOOD | {"shared": "shared"}))
+    for name in ("decoder.xml", "decoder.bin"):
+        (mine / name).rename(shared / name)
+    found = read_manifest(mine)
+    assert found.path("encoder.xml") == mine / "encoder.xml"
+    assert found.path("decoder.bin") == shared / "decoder.bin"
+    (shared / "decoder.bin").unlink()
+    with pytest.raises(ModelError, match=r"lacks decoder\.bin"):
+        read_manifest(mine)
+    for name in ("../shared", "..", "/tmp"):
+        write(mine, json.dumps(GOOD | {"shared": name}))
+        with pytest.raises(ModelError, match="must name a folder beside it as shared"):
+            read_manifest(mine)
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", "[" * 100_000], ids=["empty", "list", "dict", "deep"]
 )
