@@ -36,6 +36,8 @@ from training.data.sampler import Draw, EpochSampler
 from training.data.views import low_res_frame, planner_of
 from training.data.volumes import DataError, SliceData, VolumeCache
 
+OTHER_SIDES = (0.08, 0.8)  # of boxes that are drawn anywhere, of the longer side of the image
+OTHER_STRETCH = 0.35  # of such a box, natural logarithm: sides of 1 to 2 at most
 OBJECTS_OF_A_PLAN = 16  # of a slice, at most, whose regions are planned together
 
 
@@ -51,6 +53,7 @@ class Sample:
             whole image on its own square, (3, T, T).
         boxes: (N, 4) float32, pixels of the grid, N at least 1.
         masks: (N, h, w) float32, 0 or 1, over all logits of the grid, 256 x 256 of a square.
+        other_boxes: (K, 4) float32, pixels of the grid, drawn anywhere, whatever they hold.
         geometry: `none`, `h`, `v` or `hv` where a whole image was flipped at most, so that what a
             teacher makes of it can be kept; else `free`.
     """
@@ -62,6 +65,7 @@ class Sample:
     teacher_image: NDArray[np.float32]
     boxes: NDArray[np.float32]
     masks: NDArray[np.float32]
+    other_boxes: NDArray[np.float32]
     geometry: str
 
 
@@ -78,6 +82,7 @@ class SliceDataset(Dataset[Sample]):
         objects_per_image: at most so many of the objects on a slice, chosen at random.
         cache_bytes: for decompressed volumes, in each process.
         regions: probability that of a slice one of the regions is shown that serving would choose.
+        other_boxes: how many are drawn anywhere on an image.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class SliceDataset(Dataset[Sample]):
         cache_bytes: int,
         teacher_size: int | None = None,
         regions: float = 0.0,
+        other_boxes: int = 0,
     ) -> None:
         if objects_per_image < 1:
             raise ValueError(f"Objects of an image must be 1 or more, got {objects_per_image}")
@@ -104,6 +110,7 @@ class SliceDataset(Dataset[Sample]):
         self._image_size, self._objects_per_image = image_size, objects_per_image
         self._teacher_size = teacher_size or image_size
         self._regions, self._planner = regions, planner_of("auto", image_size)
+        self._other_boxes = other_boxes
         self._cache = VolumeCache(cache_bytes)
 
     def __getitem__(self, draw: Draw) -> Sample:
@@ -144,6 +151,7 @@ class SliceDataset(Dataset[Sample]):
             teacher_image=teacher_image,
             boxes=boxes[is_kept],
             masks=masks,
+            other_boxes=boxes_anywhere(region.frame.resized_hw, self._other_boxes, generator),
             geometry=FREE if by_region else geometry,
         )
 
@@ -188,6 +196,25 @@ def make_scene(data: SliceData, objects: NDArray[np.intp]) -> Scene:
     file_boxes = boxes_2d(rows) if rows.shape[1] == VOLUME_COLUMNS else rows
     mask_boxes = [_box(data.labels == label) for label in objects]
     return Scene(data.image, data.labels, file_boxes, np.stack(mask_boxes))
+
+
+def boxes_anywhere(
+    hw: tuple[int, int], count: int, generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """Draw (N, 4) boxes inside an image, small ones as often as large ones.
+
+    Args:
+        hw: of the image.
+        count: N.
+        generator: decides.
+    """
+    height, width = hw
+    shortest, longest = np.log(OTHER_SIDES)
+    scale = max(hw) * np.exp(generator.uniform(shortest, longest, count))
+    stretch = np.exp(generator.uniform(-OTHER_STRETCH, OTHER_STRETCH, count))
+    sides = np.minimum(np.stack([scale * stretch, scale / stretch], axis=1), [width, height])
+    corners = generator.uniform(0, 1, (count, 2)) * ([width, height] - sides)
+    return np.concatenate([corners, corners + sides], axis=1).astype(np.float32) - np.float32(0.5)
 
 
 def low_res_masks(

@@ -79,6 +79,7 @@ def make_dataset(
         objects_per_image=recipe.data.objects_per_image,
         cache_bytes=recipe.data.cache_mb << 20,
         regions=recipe.data.regions,
+        other_boxes=recipe.data.other_boxes,
     )
 
 

@@ -85,7 +85,7 @@ def draw_curves(steps: list[dict[str, float]], epochs: list[dict[str, float]]) -
 
 def _draw_losses(axes: Axes, steps: list[dict[str, float]]) -> None:
     for name in LOSS_PARTS:
-        values = [row[name] for row in steps]
+        values = [row.get(name, 0.0) for row in steps]  # of a run of an earlier version
         if not any(values):  # a part that the recipe leaves out
             continue
         smooth = [

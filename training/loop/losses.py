@@ -1,4 +1,4 @@
-"""What training makes smaller: Dice, focal loss and the distance from a teacher's embedding."""
+"""What training makes smaller: Dice, focal loss, and distances from what a teacher makes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # What is kept of a step: the weighted sum, and its parts before they are weighted.
-LOSS_PARTS = ("loss", "dice", "focal", "distillation", "quality")
+LOSS_PARTS = ("loss", "dice", "focal", "distillation", "quality", "imitation")
 SURE = 1e-7  # probability of the wrong class
 DICE_SMOOTHING = 1.0  # pixels; an empty prediction of an empty mask then costs nothing
 
@@ -48,6 +48,31 @@ def embedding_distance(student: Tensor, teacher: Tensor) -> Tensor:
         teacher: of the same shape.
     """
     return (student - teacher).square().mean() / teacher.square().mean()
+
+
+def imitation_loss(student: Tensor, teacher: Tensor, trust: Tensor) -> Tensor:
+    """Return how far masks are from a teacher's, whatever these are of, mean over boxes.
+
+    It is 1 - Dice of the probabilities with their squares below, which is 0 where they are equal.
+
+    Args:
+        student: logits (N, H, W).
+        teacher: logits of the same shape.
+        trust: (N,), 0 to 1, how much each of the teacher's counts.
+    """
+    ours, theirs = student.sigmoid().flatten(1), teacher.sigmoid().flatten(1)
+    common = (ours * theirs).sum(1)
+    total = ours.square().sum(1) + theirs.square().sum(1)
+    return (trust * (1 - (2 * common + DICE_SMOOTHING) / (total + DICE_SMOOTHING))).mean()
+
+
+def stability(logits: Tensor) -> Tensor:
+    """Return the IoU (N,) of what lies above 1 and above -1 in logits (N, H, W); 0 of nothing.
+
+    It is 1 where the border is sharp, as Segment Anything measures it.
+    """
+    inner, outer = ((logits > bound).flatten(1).sum(1) for bound in (1.0, -1.0))
+    return inner / outer.clamp_min(1)
 
 
 def intersection_over_union(logits: Tensor, masks: Tensor) -> Tensor:

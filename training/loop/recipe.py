@@ -52,6 +52,7 @@ class DataSettings(CheckedSettings):
         global_batch: images of a step on all devices, of which each takes as many; a run may then
             go on with another number of devices.
         objects_per_image: most objects of an image that are prompted.
+        other_boxes: drawn anywhere on an image, for `loss.imitation`.
         workers: processes that make samples.
         cache_mb: of decompressed volumes in each of them.
     """
@@ -64,6 +65,7 @@ class DataSettings(CheckedSettings):
     batch_size: PositiveInt = 2
     global_batch: NonNegativeInt = 0
     objects_per_image: PositiveInt = 4
+    other_boxes: NonNegativeInt = 0
     workers: NonNegativeInt = 1
     cache_mb: NonNegativeInt = 256
 
@@ -87,6 +89,8 @@ class LossSettings(CheckedSettings):
 
     Attributes:
         quality: of the IoU that is predicted of each mask; at 0 its head does not learn.
+        imitation: of the teacher's masks of `data.other_boxes`, so that what the teacher knows of
+            other structures than those with a truth is not lost.
         focal_gamma: how much less a pixel counts the surer it is.
     """
 
@@ -94,6 +98,7 @@ class LossSettings(CheckedSettings):
     focal: NonNegativeFloat = 1.0
     distillation: NonNegativeFloat = 1.0
     quality: NonNegativeFloat = 0.0
+    imitation: NonNegativeFloat = 0.0
     focal_gamma: NonNegativeFloat = 2.0
 
 

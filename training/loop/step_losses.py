@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from training.data.dataset import Sample
-from training.loop.losses import dice_loss, embedding_distance, focal_loss, quality_loss
+from training.loop.losses import (
+    dice_loss,
+    embedding_distance,
+    focal_loss,
+    imitation_loss,
+    quality_loss,
+)
 from training.loop.recipe import LossSettings
 from training.loop.teacher import Lesson
 from training.networks.network import PromptableNetwork
@@ -30,7 +37,7 @@ class StepLosses(nn.Module):
         self.network, self.settings, self.encoder_learns = network, settings, encoder_learns
 
     def forward(self, samples: Sequence[Sample], lessons: Sequence[Lesson] | None) -> Tensor:
-        """Return (5,): the loss, and its parts before they are weighted; see `LOSS_PARTS`."""
+        """Return (6,): the loss, and its parts before they are weighted; see `LOSS_PARTS`."""
         device = next(self.network.parameters()).device
         embeddings = self._encode([torch.from_numpy(sample.image) for sample in samples], device)
         parts = torch.stack(
@@ -41,7 +48,13 @@ class StepLosses(nn.Module):
         ).mean(0)
         settings = self.settings
         weights = parts.new_tensor(
-            [settings.dice, settings.focal, settings.distillation, settings.quality]
+            [
+                settings.dice,
+                settings.focal,
+                settings.distillation,
+                settings.quality,
+                settings.imitation,
+            ]
         )
         return torch.cat([(parts * weights).sum()[None], parts])
 
@@ -61,18 +74,21 @@ class StepLosses(nn.Module):
     def _parts(
         self, embedding: Tensor, sample: Sample, lesson: Lesson | None, device: torch.device
     ) -> Tensor:
-        boxes = torch.from_numpy(sample.boxes).to(device)
+        own, imitates = len(sample.boxes), lesson is not None and self.settings.imitation > 0
+        prompts = [sample.boxes, sample.other_boxes] if imitates else [sample.boxes]
+        boxes = torch.from_numpy(np.concatenate(prompts)).to(device)
         masks = torch.from_numpy(sample.masks).to(device)
+        quality = imitation = distillation = torch.zeros((), device=device)
         if self.settings.quality:
             logits, iou = (x.float() for x in self.network.decode_rated(embedding, boxes))
-            quality = quality_loss(iou, logits, masks)
+            quality = quality_loss(iou[:own], logits[:own], masks)
         else:
             logits = self.network.decode(embedding, boxes).float()
-            quality = logits.new_zeros(())
-        dice = dice_loss(logits, masks)
-        focal = focal_loss(logits, masks, self.settings.focal_gamma)
-        distillation = torch.zeros_like(dice)
+        dice = dice_loss(logits[:own], masks)
+        focal = focal_loss(logits[:own], masks, self.settings.focal_gamma)
         if lesson is not None:
             distance = embedding_distance(embedding[0].float(), lesson.embedding)
             distillation = distance * lesson.iou
-        return torch.stack([dice, focal, distillation, quality])
+        if lesson is not None and len(boxes) > own:
+            imitation = imitation_loss(logits[own:], lesson.other_logits, lesson.trust)
+        return torch.stack([dice, focal, distillation, quality, imitation])

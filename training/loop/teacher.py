@@ -19,8 +19,10 @@ from torch import Tensor
 from qmedsam.system.files import write_bytes
 from training.data.augment import FREE
 from training.data.dataset import Sample
-from training.loop.losses import intersection_over_union
+from training.loop.losses import intersection_over_union, stability
 from training.networks.network import PromptableNetwork
+
+LEAST_STABILITY = 0.7  # of a mask that is worth imitating
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +32,14 @@ class Lesson:
     Attributes:
         embedding: (256, h / 4, w / 4), 64 x 64 of a whole image.
         iou: of its masks with the truth, 0 to 1: how much it is worth listening to.
+        other_logits: (K, h, w), of the sample's other boxes.
+        trust: (K,), 0 to 1: how much each of these is worth.
     """
 
     embedding: Tensor
     iou: Tensor
+    other_logits: Tensor
+    trust: Tensor
 
 
 class Teacher:
@@ -78,11 +84,17 @@ class Teacher:
     def _lesson(self, sample: Sample) -> Lesson:
         device = next(self.network.parameters()).device
         embedding = self._embedding(sample).to(device)
+        own = len(sample.boxes)
         # A coordinate names a pixel, whose centre keeps its place in a frame of another size.
-        boxes = (torch.from_numpy(sample.boxes) + 0.5) * self._box_scale - 0.5
+        boxes = torch.from_numpy(np.concatenate([sample.boxes, sample.other_boxes]))
+        boxes = (boxes + 0.5) * self._box_scale - 0.5
         logits = self.network.decode(embedding[None], boxes.to(device))
-        iou = intersection_over_union(logits, torch.from_numpy(sample.masks).to(device)).mean()
-        return Lesson(embedding, iou)
+        masks = torch.from_numpy(sample.masks).to(device)
+        iou = intersection_over_union(logits[:own], masks).mean()
+        other_logits = logits[own:].float()
+        sharpness = stability(other_logits)
+        trust = torch.where(sharpness < LEAST_STABILITY, 0.0, sharpness)
+        return Lesson(embedding, iou, other_logits, trust)
 
     def _embedding(self, sample: Sample) -> Tensor:
         path = self._cache_path(sample)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +17,13 @@ from qmedsam.core.geometry import ModelFrame, mask_to_box
 from qmedsam.core.preprocess import preprocess_image, preprocess_to_frame
 from qmedsam.core.regions import Region
 from training.data.augment import Augmentation
-from training.data.dataset import Batches, SliceDataset, low_res_masks, present_objects
+from training.data.dataset import (
+    Batches,
+    SliceDataset,
+    boxes_anywhere,
+    low_res_masks,
+    present_objects,
+)
 from training.data.index import build_index
 from training.data.sampler import Draw, EpochSampler
 from training.data.views import low_res_frame, planner_of
@@ -299,3 +306,28 @@ def test_a_file_that_lost_its_objects_is_named(root):
 def test_a_sample_needs_room_for_an_object(root):
     with pytest.raises(ValueError, match="1 or more, got 0"):
         make_dataset(root, objects_per_image=0)
+
+
+def test_other_boxes_lie_anywhere_inside_the_image():
+    hw = 96, 256
+    boxes = boxes_anywhere(hw, 500, np.random.default_rng(0))
+    assert (boxes.shape, boxes.dtype) == ((500, 4), np.float32)
+    low, high = boxes[:, :2], boxes[:, 2:]
+    assert (low >= -0.5).all()
+    assert (high <= np.float32([256, 96]) - 0.5 + 1e-3).all()
+    width, height = (high - low).T
+    assert 13 < width.min() < 30
+    assert width.max() > 150
+    assert height.max() == pytest.approx(96, abs=1e-3)
+    assert boxes_anywhere(hw, 0, np.random.default_rng(0)).shape == (0, 4)
+
+
+def test_a_sample_has_as_many_other_boxes_as_are_asked_for(root):
+    for count in (0, 3):
+        made = make_dataset(root, RANDOM, other_boxes=count)[Draw("CT", 1, 0, 5)]
+        assert made.other_boxes.shape == (count, 4)
+    # The rest of it is the same.
+    assert_same(
+        dataclasses.replace(made, other_boxes=np.zeros((0, 4), dtype=np.float32)),
+        make_dataset(root, RANDOM)[Draw("CT", 1, 0, 5)],
+    )

@@ -31,6 +31,7 @@ def losses(step: int) -> dict[str, float]:
         "focal": 0.1 / (step + 1),
         "distillation": 0.7 / (step + 1),
         "quality": 0.2 / (step + 1),
+        "imitation": 0.3 / (step + 1),
         "rate": 1e-4,
     }
 
@@ -180,7 +181,8 @@ def test_the_left_axis_says_of_how_many_steps_it_shows_the_mean():
 def test_a_part_of_the_loss_that_is_left_out_has_no_line():
     steps = [{"step": 0.0, **losses(0), "quality": 0.0}]
     left, _ = draw_curves(steps, [{"epoch": 0.0, "step": 0.0, **SCORES}]).axes
-    assert [line.get_label() for line in left.lines] == ["loss", "dice", "focal", "distillation"]
+    names = ["loss", "dice", "focal", "distillation", "imitation"]
+    assert [line.get_label() for line in left.lines] == names
 
 
 def test_the_right_axis_shows_percents_of_every_modality():

@@ -15,8 +15,10 @@ from training.loop.losses import (
     dice_loss,
     embedding_distance,
     focal_loss,
+    imitation_loss,
     intersection_over_union,
     quality_loss,
+    stability,
 )
 
 pytestmark = pytest.mark.training
@@ -145,3 +147,21 @@ def test_iou_is_the_mean_over_objects_of_what_lies_above_zero():
     assert intersection_over_union(logits, masks).tolist() == pytest.approx([1 / 3, 1, 0])
     predicted = torch.tensor([1 / 3, 0.5, 0.5])
     assert quality_loss(predicted, logits, masks).item() == pytest.approx((0 + 0.25 + 0.25) / 3)
+
+
+def test_imitation_is_nothing_where_masks_are_equal_and_counts_by_trust():
+    logits, _ = masks_and_logits()
+    assert imitation_loss(logits, logits, torch.ones(2)).item() == pytest.approx(0, abs=1e-12)
+    # Two pixels drawn and two others wanted: 1 - (0 + 1) / (2 + 2 + 1).
+    drawn = torch.tensor([[[SURE, SURE], [-SURE, -SURE]]])
+    for trust in (1.0, 0.25):
+        found = imitation_loss(drawn, -drawn, torch.tensor([trust]))
+        assert found.item() == pytest.approx(trust * 0.8)
+
+
+def test_stability_is_the_share_of_a_mask_that_is_sure():
+    sharp = torch.tensor([[[5.0, 2.0], [-3.0, -5.0]]])
+    blurred = torch.tensor([[[5.0, 0.5], [-0.5, -0.9]]])  # one of four
+    nothing = torch.full((1, 2, 2), -4.0)
+    found = stability(torch.cat([sharp, blurred, nothing]))
+    assert found.tolist() == [1.0, 0.25, 0.0]

@@ -53,6 +53,7 @@ NOWHERE_DEFAULT = Recipe(
         batch_size=3,
         global_batch=12,
         objects_per_image=2,
+        other_boxes=4,
         workers=0,
         cache_mb=1,
     ),
@@ -66,7 +67,9 @@ NOWHERE_DEFAULT = Recipe(
         photometric=0.6,
         grey=0.7,
     ),
-    loss=LossSettings(dice=2.0, focal=3.0, distillation=0.0, quality=0.5, focal_gamma=1.0),
+    loss=LossSettings(
+        dice=2.0, focal=3.0, distillation=0.0, quality=0.5, imitation=0.3, focal_gamma=1.0
+    ),
     optimizer=OptimizerSettings(
         name="adamw",
         learning_rate=0.1,

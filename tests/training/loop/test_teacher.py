@@ -60,6 +60,7 @@ def sample(
         teacher_image=np.full((3, teacher_size, teacher_size), level, dtype=np.float32),
         boxes=np.array([[30, 10, 49, 19], [100, 100, 107, 109]], dtype=np.float32),
         masks=masks,
+        other_boxes=np.zeros((0, 4), dtype=np.float32),
         geometry=geometry,
     )
     return dataclasses.replace(whole, **changes)
@@ -214,3 +215,27 @@ def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
     teacher.teach([sample(), sample()])
     assert len(teacher.network.seen) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+class SureOfSome(DrawingNetwork):
+    """Is sure of boxes on the left."""
+
+    def decode(self, image_embedding, boxes):
+        sureness = torch.where(boxes[:, 0] < 128, 5.0, 0.5)
+        return super().decode(image_embedding, boxes) * sureness[:, None, None]
+
+
+def test_other_boxes_are_taught_by_what_the_teacher_is_sure_of():
+    boxes = np.array([[10, 10, 60, 60], [200, 10, 250, 60]], dtype=np.float32)
+    teacher = Teacher(SureOfSome(256), name="float", student_size=256, cache_dir=None)
+    (lesson,) = teacher.teach([sample(other_boxes=boxes)])
+    assert lesson.other_logits.shape == (2, 256, 256)
+    assert (lesson.other_logits[0] > 0).sum() == 51 * 51
+    assert lesson.trust.tolist() == [1.0, 0.0]
+    assert lesson.iou.item() == pytest.approx((1 + 1 / 2) / 2)  # which the others do not change
+
+
+def test_without_other_boxes_none_are_taught():
+    (lesson,) = make_teacher().teach([sample()])
+    assert lesson.other_logits.shape == (0, 256, 256)
+    assert lesson.trust.shape == (0,)
