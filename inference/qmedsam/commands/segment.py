@@ -78,7 +78,9 @@ def _segment(arguments: argparse.Namespace) -> None:
         own = boxed.own_boxes()
     else:
         own, starts = boxed.own_boxes_followed(arguments.slice, arguments.slices)
-    prompts = check_prompts(scan.pixels, scan.boxes_to_pixels(own), written=own)
+    prompts = check_prompts(
+        scan.pixels, scan.boxes_to_pixels(own), written=own, plane_axes=scan.plane_axes
+    )
     _warn(arguments.image, prompts.notes)
     segmenter = Segmenter(arguments.model_dir, read_settings(arguments))
     segmentation = segmenter.pipeline.segment(scan.pixels, prompts, starts=starts)

@@ -1,0 +1,114 @@
+"""The text at the beginning of NRRD and MetaImage, as far as it says where the values are.
+
+The library that reads these files follows a header to any file that it names, and writes to the
+terminal where there are fewer values than a MetaImage says: both is found out before.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+
+from .scan import FormatError
+
+NRRD_MAGIC = b"NRRD00"
+LONGEST_HEADER = 1 << 20  # bytes
+NRRD_END = re.compile(rb"\r?\n\r?\n")
+NRRD_DATA_FILE = re.compile(rb"^\s*data\s*file\s*:(.*)$", re.MULTILINE | re.IGNORECASE)
+META_FIELD = re.compile(rb"^[ \t]*(\w+)[ \t]*[=:](.*)$", re.MULTILINE)
+META_DATA_FILE = "ElementDataFile"  # the last field
+META_IN_THE_FILE = "LOCAL"
+SEVERAL_FILES = "LIST"
+META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
+
+
+def nrrd_data_file(name: str, content: bytes) -> str | None:
+    """Return the name of the file with the values, which lies beside this one; None is this one.
+
+    Raises:
+        FormatError: it is no NRRD, or the values are in several files or elsewhere.
+    """
+    if not content.startswith(NRRD_MAGIC):
+        raise FormatError(f"{name} must be a readable volume, got something else than NRRD")
+    header = NRRD_END.split(content[:LONGEST_HEADER], maxsplit=1)[0]
+    found = NRRD_DATA_FILE.search(header)
+    return None if found is None else _plain(name, _text(found[1]))
+
+
+def meta_data_file(name: str, content: bytes) -> str | None:
+    """Return what `nrrd_data_file` does of a MetaImage.
+
+    Raises:
+        FormatError: it is no MetaImage, or the values are in several files or elsewhere.
+    """
+    last = _last_field(content)
+    if last is None:
+        raise FormatError(f"{name} must be a readable volume, got something else than MetaImage")
+    # Whoever reads the file must not find another name than this.
+    if content.lower().find(META_DATA_FILE.lower().encode()) != last.start(1):
+        raise FormatError(f"{name} must say {META_DATA_FILE} once, as the last of its fields")
+    other = _text(last[2])
+    return None if other.upper() == META_IN_THE_FILE else _plain(name, other)
+
+
+def check_meta_values(name: str, content: bytes, other_bytes: int | None) -> None:
+    """Check that a MetaImage has as many bytes of values as it says.
+
+    Args:
+        name: of the file, for messages.
+        content: of the file.
+        other_bytes: size of the file that has the values; None is this one.
+
+    Raises:
+        FormatError: it has fewer.
+    """
+    last = _last_field(content)
+    assert last is not None  # as there is none without it
+    header, end = content[: last.end()], last.end() + 1
+    fields = {_text(each[1]): _text(each[2]) for each in META_FIELD.finditer(header)}
+    try:
+        is_packed = fields.get("CompressedData", "").upper() == "TRUE"
+        packed = int(fields.get("CompressedDataSize", 0))
+        needed = packed if is_packed else _meta_bytes(fields)
+    except ValueError:
+        return  # a number is none, which the library says
+    available = len(content) - end if other_bytes is None else other_bytes
+    if needed > available:
+        raise FormatError(
+            f"{name} must be a readable volume, got {available} bytes of {needed}: it is cut off"
+        )
+
+
+def _last_field(content: bytes) -> re.Match[bytes] | None:
+    """Return the field with which the header of a MetaImage ends; None if it is no MetaImage."""
+    fields = META_FIELD.finditer(content, 0, min(len(content), LONGEST_HEADER))
+    return next((each for each in fields if _text(each[1]) == META_DATA_FILE), None)
+
+
+def _meta_bytes(fields: dict[str, str]) -> int:
+    """Return how many bytes the values take that are not packed; 0 where it is not said.
+
+    Raises:
+        ValueError: a number is none.
+    """
+    kind = fields.get("ElementType", "").removeprefix("MET_").removesuffix("_ARRAY")
+    size = META_BYTES.get(kind.removeprefix("U"), 0)
+    count = int(fields.get("ElementNumberOfChannels", 1)) * size
+    for side in fields.get("DimSize", "0").split():
+        count *= int(side)
+    return count
+
+
+def _plain(name: str, other: str) -> str:
+    """Return the name of a file beside another one.
+
+    Raises:
+        FormatError: it is a path, or stands for several.
+    """
+    if not other or PurePath(other).name != other or "%" in other or other == SEVERAL_FILES:
+        raise FormatError(f"{name} must have its values in one file beside it, got {other!r}")
+    return other
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", errors="replace").strip()
