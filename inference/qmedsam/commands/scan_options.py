@@ -51,7 +51,7 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
         "--volume",
         type=int,
         metavar="N",
-        help="which one, counted from 0, where NIfTI, NRRD or MetaImage has several",
+        help="which one, counted from 1, where NIfTI, NRRD or MetaImage has several",
     )
     parser.add_argument(
         "--plane",
@@ -93,10 +93,15 @@ def read_boxed_scan(
         plane=arguments.plane,
         volume=arguments.volume,
     )
-    for text in boxed.scan.remarks:
-        logger.warning("%s: %s", arguments.image, text)
+    warn_of(arguments.image, boxed.scan.remarks)
     _check_written([arguments.image, arguments.boxes, *read], written)
     return boxed
+
+
+def warn_of(path: Path, notes: Sequence[str]) -> None:
+    """Warn of what was found out of a file, a line each."""
+    for note in notes:
+        logger.warning("%s: %s", path, note)
 
 
 def _check_written(read: Sequence[Path | None], written: Sequence[Path | None]) -> None:

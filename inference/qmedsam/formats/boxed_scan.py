@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.geometry import Boxes
-from ..core.prompts import IMAGE_COLUMNS, boxes_on_slices
+from ..core.prompts import IMAGE_COLUMNS, Prompts, boxes_on_slices, check_prompts
 from .boxes import NamedBox, read_boxes, stack_boxes
 from .dispatch import open_scan
 from .intensity import IntensityWindow
@@ -43,6 +43,19 @@ class BoxedScan:
         written = len(self.boxes[0].corners)
         rows = stack_boxes(self.boxes, written if written in columns else columns[0])
         return self.scan.as_pixels_have(rows)
+
+    def prompts(self, own: Boxes) -> Prompts:
+        """Check boxes in the file's own coordinates, by which notes name them.
+
+        Raises:
+            InvalidCaseError: they are no boxes of it.
+        """
+        return check_prompts(
+            self.scan.pixels,
+            self.scan.boxes_to_pixels(own),
+            written=own,
+            plane_axes=self.scan.plane_axes,
+        )
 
     def own_boxes_followed(
         self, start: int | None, slices: tuple[int, int] | None

@@ -100,8 +100,8 @@ def read_scan(
         series: number or UID of a DICOM series; None is the only one.
         plane: in which a volume of NIfTI, NRRD or MetaImage is cut into slices, one of `PLANES` of
             `qmedsam.formats.scan`; `auto` is that of acquisition, as far as voxels tell.
-        volume: number, from 0, of the one to take of several in NIfTI, NRRD or MetaImage; None is
-            the only one.
+        volume: number, from 1, of the one to take of NIfTI, NRRD or MetaImage; needed where there
+            are several.
         beside: reads the files that belong to this one; None where there are none.
 
     Raises:

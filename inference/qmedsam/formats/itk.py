@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..core.postprocess import LabelMap
 from .beside import Beside, read_beside
 from .intensity import IntensityWindow
-from .itk_header import check_meta_values, meta_data_file, nrrd_data_file
+from .itk_header import check_meta_header, meta_data_file, nrrd_data_file
 from .nifti import LPS_TO_RAS, encode_nifti, new_header
 from .one_volume import choose_volume
 from .scan import AUTOMATIC_PLANE, FormatError, LabelNotes, check_size
@@ -43,12 +43,13 @@ class ItkScan(VolumeScan):
         content: of the file.
         window: of its values; None is percentiles.
         plane: as of `cut_volume`.
-        volume: which one, of several times, directions or channels; None is the only one.
+        volume: number, from 1, of the time, direction or channel to take; needed where there are
+            several.
         beside: reads the file of the values, where it is another one.
 
     Raises:
-        FormatError: the file cannot be read, holds several volumes and none is chosen, or there is
-            no such plane.
+        SeveralVolumesError: there are several volumes, and none is chosen.
+        FormatError: the file cannot be read, or there is no such volume or plane.
         WindowError: the window does not fit its values.
     """
 
@@ -73,7 +74,7 @@ class ItkScan(VolumeScan):
         if other is not None:
             files[other] = read_beside(name, other, beside)
         if not is_nrrd:
-            check_meta_values(name, content, len(files[other]) if other else None)
+            check_meta_header(name, content, len(files[other]) if other else None)
         try:
             with _in_files(files) as paths:
                 image = _read(name, paths[f"volume{suffix}"], volume, is_nrrd=is_nrrd)
@@ -137,14 +138,14 @@ def _read(name: str, path: Path, volume: int | None, *, is_nrrd: bool) -> Any:
     reader.ReadImageInformation()
     size, channels = reader.GetSize(), reader.GetNumberOfComponents()
     times = int(np.prod(size[AXES:], dtype=np.int64))
-    number = choose_volume(name, volume, count=times * channels, shape=size[:AXES])
+    index = choose_volume(name, volume, count=times * channels, shape=size[:AXES])
     check_size(name, int(np.prod(size[:AXES], dtype=np.int64)) * channels)
     if reader.GetDimension() > AXES:
-        place = np.unravel_index(number // channels, size[AXES:], order="F")
+        place = np.unravel_index(index // channels, size[AXES:], order="F")
         reader.SetExtractSize([*size[:AXES], *([0] * len(place))])
-        reader.SetExtractIndex([*([0] * AXES), *(int(index) for index in place)])
+        reader.SetExtractIndex([*([0] * AXES), *(int(each) for each in place)])
     image = reader.Execute()
-    return image if channels == 1 else sitk.VectorIndexSelectionCast(image, number % channels)
+    return image if channels == 1 else sitk.VectorIndexSelectionCast(image, index % channels)
 
 
 def _reason(error: RuntimeError) -> str:

@@ -1,11 +1,12 @@
 """The text at the beginning of NRRD and MetaImage, as far as it says where the values are.
 
 The library that reads these files follows a header to any file that it names, and writes to the
-terminal where there are fewer values than a MetaImage says: both is found out before.
+terminal where a MetaImage is not whole: both is found out before.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import PurePath
 
@@ -51,8 +52,8 @@ def meta_data_file(name: str, content: bytes) -> str | None:
     return None if other.upper() == META_IN_THE_FILE else _plain(name, other)
 
 
-def check_meta_values(name: str, content: bytes, other_bytes: int | None) -> None:
-    """Check that a MetaImage has as many bytes of values as it says.
+def check_meta_header(name: str, content: bytes, other_bytes: int | None) -> None:
+    """Check that a MetaImage says what its values are, and has as many bytes of them.
 
     Args:
         name: of the file, for messages.
@@ -60,18 +61,25 @@ def check_meta_values(name: str, content: bytes, other_bytes: int | None) -> Non
         other_bytes: size of the file that has the values; None is this one.
 
     Raises:
-        FormatError: it has fewer.
+        FormatError: it does not, or has fewer.
     """
     last = _last_field(content)
     assert last is not None  # as there is none without it
     header, end = content[: last.end()], last.end() + 1
     fields = {_text(each[1]): _text(each[2]) for each in META_FIELD.finditer(header)}
     try:
-        is_packed = fields.get("CompressedData", "").upper() == "TRUE"
+        sides = [int(side) for side in fields["DimSize"].split()]
+        if len(sides) != int(fields["NDims"]) or min(sides) < 1:
+            raise ValueError(f"{fields['DimSize']} for {fields['NDims']} axes")
+        kind = fields["ElementType"].removeprefix("MET_").removesuffix("_ARRAY")
+        size = META_BYTES[kind.removeprefix("U")] * int(fields.get("ElementNumberOfChannels", 1))
         packed = int(fields.get("CompressedDataSize", 0))
-        needed = packed if is_packed else _meta_bytes(fields)
-    except ValueError:
-        return  # a number is none, which the library says
+    except (ValueError, KeyError) as error:
+        raise FormatError(
+            f"{name} must be a readable volume with NDims, DimSize and ElementType, got {error}"
+        ) from error
+    is_packed = fields.get("CompressedData", "").upper() == "TRUE"
+    needed = packed if is_packed else size * math.prod(sides)
     available = len(content) - end if other_bytes is None else other_bytes
     if needed > available:
         raise FormatError(
@@ -83,20 +91,6 @@ def _last_field(content: bytes) -> re.Match[bytes] | None:
     """Return the field with which the header of a MetaImage ends; None if it is no MetaImage."""
     fields = META_FIELD.finditer(content, 0, min(len(content), LONGEST_HEADER))
     return next((each for each in fields if _text(each[1]) == META_DATA_FILE), None)
-
-
-def _meta_bytes(fields: dict[str, str]) -> int:
-    """Return how many bytes the values take that are not packed; 0 where it is not said.
-
-    Raises:
-        ValueError: a number is none.
-    """
-    kind = fields.get("ElementType", "").removeprefix("MET_").removesuffix("_ARRAY")
-    size = META_BYTES.get(kind.removeprefix("U"), 0)
-    count = int(fields.get("ElementNumberOfChannels", 1)) * size
-    for side in fields.get("DimSize", "0").split():
-        count *= int(side)
-    return count
 
 
 def _plain(name: str, other: str) -> str:

@@ -57,12 +57,12 @@ class NiftiScan(VolumeScan):
         content: of the file.
         window: of its values; None is percentiles.
         plane: as of `cut_volume`.
-        volume: which one, of several; None is the only one.
+        volume: number of the one to take, from 1; needed where there are several.
         beside: reads the other file of a pair.
 
     Raises:
-        FormatError: the file cannot be read, holds several volumes and none is chosen, or there is
-            no such plane.
+        SeveralVolumesError: there are several volumes, and none is chosen.
+        FormatError: the file cannot be read, or there is no such volume or plane.
         WindowError: the window does not fit its values.
     """
 
@@ -208,10 +208,10 @@ def _one_volume(name: str, image: Any, volume: int | None) -> NDArray[Any]:
         )
     own, more = (*shape, 1)[:AXES], shape[AXES:]
     count = int(np.prod(more, dtype=np.int64))
-    number = choose_volume(name, volume, count=count, shape=own)
+    index = choose_volume(name, volume, count=count, shape=own)
     if count > 1:
-        place = np.unravel_index(number, more, order="F")
-        return _values(image.dataobj, (..., *(int(index) for index in place)))
+        place = np.unravel_index(index, more, order="F")
+        return _values(image.dataobj, (..., *(int(each) for each in place)))
     return _values(image.dataobj, ...).reshape(own)
 
 

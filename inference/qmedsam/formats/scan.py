@@ -62,6 +62,19 @@ class SeveralSeriesError(FormatError):
         self.choices = tuple(choices)
 
 
+class SeveralVolumesError(FormatError):
+    """There are several volumes in a file, and none was chosen.
+
+    Args:
+        message: for a user of the command.
+        choices: number of each, and what it is.
+    """
+
+    def __init__(self, message: str, choices: Sequence[tuple[int, str]]) -> None:
+        super().__init__(message)
+        self.choices = tuple(choices)
+
+
 def check_size(name: str, count: int) -> None:
     """Check, before they are decoded, that so many values fit in memory.
 
@@ -71,6 +84,11 @@ def check_size(name: str, count: int) -> None:
     most = largest_array_bytes() // VALUE_BYTES
     if count > most:
         raise FormatError(f"{name} must hold {most} values at most for this memory, got {count}")
+
+
+def _unnamed(label: int) -> str:
+    """Return what an object without a name is called."""
+    return f"Object {label}"
 
 
 @dataclass(frozen=True)
@@ -88,11 +106,25 @@ class LabelNotes:
     def name(self, label: int) -> str:
         """Return the name of an object by its label, counted from 1."""
         named = self.names[label - 1] if label <= len(self.names) else ""
-        return named or f"Object {label}"
+        return named or _unnamed(label)
 
     def line(self) -> str:
         """Return how the labels were made, for a short field of a header."""
         return f"qmedsam {__version__}, {self.window}"
+
+    @classmethod
+    def from_json(cls, text: str) -> LabelNotes | None:
+        """Return what `as_json` wrote, where a file has it; None of other text."""
+        try:
+            document = json.loads(text)
+            names = {int(label): str(name) for label, name in document["labels"].items()}
+            window = document["window"]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        if not isinstance(window, str) or sorted(names) != list(range(1, len(names) + 1)):
+            return None
+        in_order = ((label, names[label]) for label in sorted(names))
+        return cls(window, tuple("" if name == _unnamed(i) else name for i, name in in_order))
 
     def as_json(self) -> str:
         """Return all of it."""

@@ -157,8 +157,8 @@ def test_one_of_several_volumes_is_segmented(tmp_path, caplog):
     nibabel.save(several, tmp_path / "a.nii")
     words = ["segment", str(tmp_path / "a.nii"), "--box", "3,4,1,20,25,6"]
     assert main([*words, "-o", str(tmp_path / "b.nii")]) == 2
-    assert "got 2 of 40 x 30 x 8 voxels: choose one with --volume 0 to 1" in caplog.text
-    assert main([*words, "--volume", "1", "-o", str(tmp_path / "b.nii")]) == 0
+    assert "choose with --volume, got 2 of 40 x 30 x 8 voxels: 1 to 2" in caplog.text
+    assert main([*words, "--volume", "2", "-o", str(tmp_path / "b.nii")]) == 0
     assert nibabel.load(tmp_path / "b.nii").shape == VOLUME.shape
 
 

@@ -131,7 +131,7 @@ def test_paths_may_be_text_and_nothing_else(tmp_path, picture):
 
 
 @pytest.mark.parametrize("name", ["picture", "case", "nifti"])
-@pytest.mark.parametrize(("what", "chosen"), [("plane", "coronal"), ("volume", 0), ("series", "1")])
+@pytest.mark.parametrize(("what", "chosen"), [("plane", "coronal"), ("volume", 1), ("series", "1")])
 def test_what_there_is_no_choice_of_cannot_be_chosen(request, name, what, chosen):
     path = request.getfixturevalue(name)
     if name == "nifti" and what != "series":
@@ -143,7 +143,7 @@ def test_what_there_is_no_choice_of_cannot_be_chosen(request, name, what, chosen
 
 def test_slices_of_dicom_stay_as_they_are(tmp_path):
     folder = series(tmp_path / "ct")
-    for choice in ({"plane": "axial"}, {"volume": 0}):
+    for choice in ({"plane": "axial"}, {"volume": 1}):
         with pytest.raises(FormatError, match=r"can be chosen of NIfTI, NRRD and MetaImage alone"):
             open_scan(folder, **choice)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -120,11 +121,9 @@ def test_a_time_or_channel_is_chosen_by_its_number(tmp_path, suffix):
     compose = SimpleITK.Compose([image_of(each) for each in volumes])
     for image in (join, compose):
         SimpleITK.WriteImage(image, str(path))
-        with pytest.raises(
-            FormatError, match="got 3 of 7 x 8 x 5 voxels: choose one with --volume"
-        ):
+        with pytest.raises(FormatError, match="got 3 of 7 x 8 x 5 voxels: 1 to 3"):
             open_scan(path)
-        scan = open_scan(path, SAME, volume=2)
+        scan = open_scan(path, SAME, volume=3)
         np.testing.assert_array_equal(scan.pixels, open_scan_of(tmp_path, volumes[2]).pixels)
         write_labels(scan, np.zeros(scan.label_shape, np.uint8), tmp_path / f"b{suffix}")
         written = SimpleITK.ReadImage(str(tmp_path / f"b{suffix}"))
@@ -194,6 +193,29 @@ def test_a_header_names_its_values_once(tmp_path, line):
     (tmp_path / "a.mha").write_bytes(line.encode() + b"\n" + content)
     with pytest.raises(FormatError, match="must say ElementDataFile once"):
         open_scan(tmp_path / "a.mha")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("DimSize", "7 8"),
+        ("DimSize", "7 8 x"),
+        ("DimSize", "7 8 0"),
+        ("NDims", "9"),
+        ("ElementType", "MET_STRING"),
+        ("ElementType", None),
+        ("NDims", None),
+        ("CompressedDataSize", "all"),
+    ],
+)
+def test_a_header_that_does_not_say_what_its_values_are_is_named(tmp_path, capfd, field, value):
+    path = tmp_path / "a.mha"
+    SimpleITK.WriteImage(image_of(VALUES), str(path), useCompression=True)
+    changed = b"" if value is None else f"{field} = {value}\n".encode()
+    path.write_bytes(re.sub(rb"%s = .*\n" % field.encode(), changed, path.read_bytes(), count=1))
+    with pytest.raises(FormatError, match=r"a\.mha must be a readable volume with NDims, .*, got"):
+        open_scan(path)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd"])

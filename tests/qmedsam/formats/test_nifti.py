@@ -17,7 +17,7 @@ from nibabel.testing import data_path
 from qmedsam.formats.beside import files_beside
 from qmedsam.formats.intensity import IntensityWindow
 from qmedsam.formats.nifti import NiftiScan
-from qmedsam.formats.scan import FormatError
+from qmedsam.formats.scan import FormatError, SeveralVolumesError
 
 SHAPE = (20, 30, 10)  # left, back, up: of the body that is seen
 VALUES = np.random.default_rng(0).integers(1, 250, SHAPE).astype(np.int16)
@@ -122,7 +122,9 @@ def test_a_fourth_axis_of_one_is_left_out_and_of_more_wants_a_choice(tmp_path):
     nibabel.save(nibabel.Nifti1Image(VALUES[..., None], LPS_AFFINE), tmp_path / "one.nii")
     assert read(tmp_path / "one.nii", "percentiles").pixels.shape == SHAPE[::-1]
     nibabel.save(nibabel.Nifti1Image(np.stack([VALUES] * 2, -1), LPS_AFFINE), tmp_path / "two.nii")
-    with pytest.raises(FormatError, match=r"must hold one volume, got 2 of 20 x 30 x 10 voxels: "):
+    with pytest.raises(
+        SeveralVolumesError, match=r"choose with --volume, got 2 of 20 x 30 x 10 voxels: 1 to 2"
+    ):
         read(tmp_path / "two.nii", "percentiles")
 
 
@@ -188,7 +190,7 @@ def test_a_file_of_nibabel_itself_goes_round(tmp_path):
     np.testing.assert_array_equal(written.affine, original.affine)
 
 
-@pytest.mark.parametrize("number", [0, 1, 5])
+@pytest.mark.parametrize("number", [1, 2, 6])
 @pytest.mark.parametrize("slope", [1, 2], ids=["as-stored", "rescaled"])
 def test_a_volume_is_chosen_by_its_number(tmp_path, number, slope):
     """Of 3 times and 2 channels the times run faster, as they are stored."""
@@ -197,16 +199,18 @@ def test_a_volume_is_chosen_by_its_number(tmp_path, number, slope):
     image.header.set_slope_inter(slope, 0)
     nibabel.save(image, tmp_path / "a.nii.gz")
     scan = read(tmp_path / "a.nii.gz", IntensityWindow(127.5, 255), volume=number)
-    expected = volumes[..., number].astype(float) * slope
+    expected = volumes[..., number - 1].astype(float) * slope
     np.testing.assert_array_equal(scan.pixels.T, np.clip(expected, 0, 255))
     write(scan, (scan.pixels > 9).astype(np.uint8), tmp_path / "labels.nii.gz")
     assert nibabel.load(tmp_path / "labels.nii.gz").shape == SHAPE
 
 
-@pytest.mark.parametrize("number", [2, -1, True, "0"])
+@pytest.mark.parametrize("number", [0, 3, -1, True, "1"])
 def test_a_volume_that_is_not_there_is_refused(tmp_path, number):
     nibabel.save(nibabel.Nifti1Image(np.stack([VALUES] * 2, -1), LPS_AFFINE), tmp_path / "a.nii")
-    with pytest.raises(FormatError, match=r"a.nii holds 2 of .*--volume must be 0 to 1, got"):
+    with pytest.raises(
+        FormatError, match=r"a.nii must hold a volume .+, got 1 to 2 of 20 x 30 x 10"
+    ):
         read(tmp_path / "a.nii", volume=number)
 
 
