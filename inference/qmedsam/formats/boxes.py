@@ -58,9 +58,10 @@ def read_boxes(path: Path) -> list[NamedBox]:
     """Read boxes from JSON or CSV.
 
     JSON is a list, or an object with the list as `boxes`; each is a list of numbers, or an object
-    with these as `box` and a `name`, or `label`, which may be null. CSV has a row a box, with commas or semicolons; the name of
-    the object may be the last value. Its first row may name the columns, in any order: x0, y0,
-    perhaps z0, x1, y1, perhaps z1, perhaps name or label; also x_min and so on.
+    with these as `box` and a `name` or `label`, which may be null. CSV has a row a box, with commas
+    or semicolons; the name of the object may be the last value. Its first row may name the columns,
+    in any order: x0, y0, perhaps z0, x1, y1, perhaps z1, perhaps name or label; also x_min and so
+    on.
 
     Raises:
         FormatError: the file cannot be read, or holds something else.

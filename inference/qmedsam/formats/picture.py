@@ -76,9 +76,9 @@ def decode_picture(name: str, content: bytes) -> Raster:
             warnings.catch_warnings(action="ignore"),  # of large ones, which are checked here
             Image.open(io.BytesIO(content), formats=KINDS) as picture,
         ):
-            kind = picture.format or kind
+            kind = f"{picture.format} image"
             check_size(name, picture.width * picture.height * len(picture.getbands()))
-            values = DECODERS[kind](content) if kind in DECODERS else _pillow_values(picture)
+            values = _values(picture, content)
             orientation = _orientation(picture)
             frames = getattr(picture, "n_frames", 1)
     except FormatError:
@@ -88,7 +88,7 @@ def decode_picture(name: str, content: bytes) -> Raster:
     except UnidentifiedImageError as error:
         raise FormatError(f"{name} must be {KINDS_READ}, got something else") from error
     except Exception as error:  # of a file that is broken, any
-        raise FormatError(f"{name} must be a readable {kind} image, got: {error}") from error
+        raise FormatError(f"{name} must be a readable {kind}, got: {error}") from error
     if values.ndim == 3 and values.shape[2] in ALPHA_CHANNELS:
         values = values[..., :3] if values.shape[2] > 3 else values[..., 0]
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] != 3):
@@ -114,8 +114,11 @@ def _orientation(picture: Image.Image) -> int:
         return UPRIGHT
 
 
-def _pillow_values(picture: Image.Image) -> NDArray[Any]:
+def _values(picture: Image.Image, content: bytes) -> NDArray[Any]:
     """Return grey as it is stored, black and white as 0 and 255, and anything else as RGB."""
+    decoder = DECODERS.get(picture.format or "")
+    if decoder is not None:
+        return decoder(content)
     if picture.mode == "1":
         return np.asarray(picture.convert("L"))
     is_kept = picture.mode in VALUES_AS_THEY_ARE

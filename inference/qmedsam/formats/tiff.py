@@ -120,7 +120,7 @@ def _values(page: Any, stored: NDArray[Any]) -> NDArray[Any]:
         colours = np.asarray(page.colormap)
         is_16_bits = colours.max() > np.iinfo(np.uint8).max  # as it should be
         table = (colours >> BYTE_BITS if is_16_bits else colours).astype(np.uint8)
-        return np.moveaxis(table[:, stored], 0, -1)
+        return np.moveaxis(table[:, stored.astype(np.intp)], 0, -1)
     if stored.dtype.kind == "b" or (stored.dtype.kind == "u" and bits < BYTE_BITS):
         spread = stored.astype(np.float32) * 255 / ((1 << bits) - 1)
         stored, bits = np.rint(spread).astype(np.uint8), BYTE_BITS

@@ -100,6 +100,16 @@ def test_a_palette_becomes_its_colours(path):
         np.testing.assert_array_equal(decoded(path), expected)
 
 
+def test_a_palette_of_two_colours_becomes_these(path):
+    colours = (257 * 10, 257 * 200, 257 * 20, 257 * 100, 257 * 30, 0)  # by channel
+    tifffile.imwrite(path, GREY > 9999, photometric="minisblack",
+                     extratags=[(320, "H", 6, colours, True)])  # fmt: skip
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags[262].overwrite(3)
+    expected = np.where((GREY > 9999)[..., None], [200, 100, 0], [10, 20, 30])
+    np.testing.assert_array_equal(decoded(path), expected)
+
+
 @pytest.mark.parametrize("alpha", ["unassalpha", "assocalpha", "unspecified"])
 def test_transparency_is_left_out_and_does_not_blacken(path, alpha):
     stored = np.dstack([COLOURS, np.zeros_like(GREY)])
