@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from ..system.files import write_bytes
 from .beside import Beside, files_beside
 from .dicom import DicomScan
 from .dicom_datasets import MAGIC, MAGIC_AT, is_dicom
-from .intensity import IntensityWindow
+from .intensity import IntensityWindow, WindowError
 from .itk import ItkScan
 from .nifti import NiftiScan
 from .npz import CaseScan
@@ -60,14 +62,9 @@ def open_scan(
     name = str(path)
     try:
         if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.is_file())
-            visible = [file for file in files if not file.name.startswith(".")]
-            contents = {file.name: file.read_bytes() for file in visible}
-            if _are_pictures(contents):
-                _check_choices(name, series=series, plane=plane, volume=volume)
-                return PictureStackScan(name, contents, window)
-            _check_choices(name, plane=plane, volume=volume)
-            return DicomScan(name, list(contents.values()), window, series)
+            with _named(name):
+                _check_choices(name, plane=plane, volume=volume)
+                return _read_folder(path, window, series)
         if not name.lower().endswith(SUFFIXES) and not _begins_as_dicom(path):
             raise FormatError(
                 f"{name} must be DICOM, a folder of it, or end in {', '.join(SUFFIXES)}"
@@ -110,21 +107,22 @@ def read_scan(
         WindowError: the window is none or does not fit its values.
     """
     lower = name.lower()
-    if lower.endswith(VOLUME_SUFFIXES):
-        _check_choices(name, series=series)
-        is_itk = lower.endswith((*ITK_SUFFIXES, *ITK_HEADER_SUFFIXES))
-        kind = ItkScan if is_itk else NiftiScan
-        return kind(name, content, window, plane=plane, volume=volume, beside=beside)
-    _check_choices(name, plane=plane, volume=volume)
-    if lower.endswith(PICTURE_SUFFIXES):
-        _check_choices(name, series=series)
-        return PictureScan(name, content, window)
-    if lower.endswith(DICOM_SUFFIXES) or is_dicom(content):
-        return DicomScan(name, [content], window, series)
-    if lower.endswith(CASE_SUFFIXES):
-        _check_choices(name, series=series)
-        return CaseScan(name, content, window)
-    raise FormatError(f"{name} must end in {', '.join(SUFFIXES)}")
+    with _named(name):
+        if lower.endswith(VOLUME_SUFFIXES):
+            _check_choices(name, series=series)
+            is_itk = lower.endswith((*ITK_SUFFIXES, *ITK_HEADER_SUFFIXES))
+            kind = ItkScan if is_itk else NiftiScan
+            return kind(name, content, window, plane=plane, volume=volume, beside=beside)
+        _check_choices(name, plane=plane, volume=volume)
+        if lower.endswith(PICTURE_SUFFIXES):
+            _check_choices(name, series=series)
+            return PictureScan(name, content, window)
+        if lower.endswith(DICOM_SUFFIXES) or is_dicom(content):
+            return DicomScan(name, [content], window, series)
+        if lower.endswith(CASE_SUFFIXES):
+            _check_choices(name, series=series)
+            return CaseScan(name, content, window)
+        raise FormatError(f"{name} must end in {', '.join(SUFFIXES)}")
 
 
 def check_labels_name(scan: Scan, name: str) -> str:
@@ -231,6 +229,26 @@ def _check_choices(
             raise FormatError(
                 f"A {what} can be chosen of NIfTI, NRRD and MetaImage alone, not of {name}"
             )
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Let a window that does not fit the values say of which file they are."""
+    try:
+        yield
+    except WindowError as error:
+        raise WindowError(f"{name}: {error}") from error
+
+
+def _read_folder(path: Path, window: str | IntensityWindow | None, series: str | None) -> Scan:
+    """Read the DICOM series or the pictures in a folder; hidden files are left out."""
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    visible = [file for file in files if not file.name.startswith(".")]
+    contents = {file.name: file.read_bytes() for file in visible}
+    if not _are_pictures(contents):
+        return DicomScan(str(path), list(contents.values()), window, series)
+    _check_choices(str(path), series=series)
+    return PictureStackScan(str(path), contents, window)
 
 
 def _are_pictures(contents: dict[str, bytes]) -> bool:

@@ -39,14 +39,15 @@ def case(tmp_path):
 @pytest.mark.parametrize("name", ["nifti", "picture", "case"])
 def test_a_window_that_is_none_is_refused(request, name, window):
     path = request.getfixturevalue(name)
-    with pytest.raises(WindowError, match=r"Window must be one of soft-tissue, .* got "):
+    named = rf"{path.name}: Window must be one of soft-tissue, .* got "
+    with pytest.raises(WindowError, match=named):
         open_scan(path, window)
     with pytest.raises(WindowError, match="Window must be one of"):
         open_scan(path).set_window(window)
 
 
 def test_a_window_of_the_file_is_one_of_dicom(nifti):
-    with pytest.raises(WindowError, match="Only DICOM"):
+    with pytest.raises(WindowError, match=r"scan\.nii: Only DICOM"):
         open_scan(nifti, "file")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import itertools
 import json
 import re
@@ -224,6 +225,15 @@ def test_something_else_is_named(suffix, content, capfd):
     with pytest.raises(FormatError, match=rf"a\{suffix} must be a readable volume, got \w"):
         read_scan(f"a{suffix}", content)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_packing_that_is_not_read_is_named(tmp_path):
+    SimpleITK.WriteImage(image_of(VALUES), str(tmp_path / "a.nrrd"))
+    header, values = (tmp_path / "a.nrrd").read_bytes().split(b"\n\n", 1)
+    packed = header.replace(b"encoding: raw", b"encoding: bzip2") + b"\n\n" + bz2.compress(values)
+    (tmp_path / "a.nrrd").write_bytes(packed)
+    with pytest.raises(FormatError, match=r"a\.nrrd must be a readable volume, got .*bzip2"):
+        open_scan(tmp_path / "a.nrrd")
 
 
 def test_values_in_another_file_cannot_be_sent(tmp_path):

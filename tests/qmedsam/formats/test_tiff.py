@@ -138,6 +138,15 @@ def test_jpeg_within_tiff_is_seen_as_by_libtiff(path):
     assert np.abs(decoded(path).astype(int) - by_libtiff).max() <= 1
 
 
+@pytest.mark.parametrize("compression", ["webp", "jpeg2000"])
+def test_other_pictures_within_tiff_are_the_same(path, compression):
+    colours = (COLOURS >> 8).astype(np.uint8)
+    options = {"level": 0} if compression == "jpeg2000" else {"lossless": True}
+    tifffile.imwrite(path, colours, photometric="rgb", compression=compression,
+                     compressionargs=options)  # fmt: skip
+    np.testing.assert_array_equal(decoded(path), colours)
+
+
 def test_the_largest_level_of_a_pyramid_is_taken(path):
     with tifffile.TiffWriter(path) as file:
         file.write(COLOURS, photometric="rgb", tile=(16, 16), subifds=1)
