@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..core.postprocess import LabelMap
 from .beside import Beside, read_beside
 from .intensity import IntensityWindow
-from .itk_header import check_meta_header, meta_data_file, nrrd_data_file
+from .itk_header import check_meta_header, check_nrrd_values, meta_data_file, nrrd_data_file
 from .nifti import LPS_TO_RAS, encode_nifti, new_header
 from .one_volume import choose_volume
 from .scan import AUTOMATIC_PLANE, FormatError, LabelNotes, check_size
@@ -71,20 +71,20 @@ class ItkScan(VolumeScan):
         files = {f"volume{suffix}": content}
         is_nrrd = suffix in NRRD_SUFFIXES
         other = (nrrd_data_file if is_nrrd else meta_data_file)(name, content)
-        if other is not None:
-            files[other] = read_beside(name, other, beside)
-        if not is_nrrd:
-            check_meta_header(name, content, len(files[other]) if other else None)
+        values = None if other is None else read_beside(name, other, beside)
+        (check_nrrd_values if is_nrrd else check_meta_header)(name, content, values)
+        if other is not None and values is not None:
+            files[other] = values
         try:
             with _in_files(files) as paths:
                 image = _read(name, paths[f"volume{suffix}"], volume, is_nrrd=is_nrrd)
             self._dimension = image.GetDimension()
             self._geometry = _Geometry(image)
-            values = sitk.GetArrayFromImage(image).T
-            values = values.reshape((*values.shape, 1)[:AXES])
-            if values.dtype.kind not in "iuf":
-                raise ValueError(f"values of {values.dtype}, which are no integers or floats")
-            super().__init__(values, self._geometry.affine, window=window, plane=plane)
+            voxels = sitk.GetArrayFromImage(image).T
+            voxels = voxels.reshape((*voxels.shape, 1)[:AXES])
+            if voxels.dtype.kind not in "iuf":
+                raise ValueError(f"values of {voxels.dtype}, which are no integers or floats")
+            super().__init__(voxels, self._geometry.affine, window=window, plane=plane)
         except RuntimeError as error:
             raise FormatError(f"{name} must be a readable volume, got {_reason(error)}") from error
         except (ValueError, np.linalg.LinAlgError) as error:

@@ -1,13 +1,15 @@
 """The text at the beginning of NRRD and MetaImage, as far as it says where the values are.
 
-The library that reads these files follows a header to any file that it names, and writes to the
-terminal where a MetaImage is not whole: both is found out before.
+The library that reads these files follows a header to any file that it names, passes over checksums
+of packed values, and writes to the terminal where a MetaImage is not whole. All that is found out
+before.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import zlib
 from pathlib import PurePath
 
 from .scan import FormatError
@@ -16,6 +18,11 @@ NRRD_MAGIC = b"NRRD00"
 LONGEST_HEADER = 1 << 20  # bytes
 NRRD_END = re.compile(rb"\r?\n\r?\n")
 NRRD_DATA_FILE = re.compile(rb"^\s*data\s*file\s*:(.*)$", re.MULTILINE | re.IGNORECASE)
+NRRD_ENCODING = re.compile(rb"^\s*encoding\s*:(.*)$", re.MULTILINE | re.IGNORECASE)
+NRRD_SKIP = re.compile(rb"^\s*(?:line|byte)\s*skip\s*:", re.MULTILINE | re.IGNORECASE)
+NRRD_PACKED = ("gz", "gzip")
+GZIP_WINDOW = 16 + zlib.MAX_WBITS
+INFLATED_AT_ONCE = 1 << 22  # bytes
 META_FIELD = re.compile(rb"^[ \t]*(\w+)[ \t]*[=:](.*)$", re.MULTILINE)
 META_DATA_FILE = "ElementDataFile"  # the last field
 META_IN_THE_FILE = "LOCAL"
@@ -52,16 +59,34 @@ def meta_data_file(name: str, content: bytes) -> str | None:
     return None if other.upper() == META_IN_THE_FILE else _plain(name, other)
 
 
-def check_meta_header(name: str, content: bytes, other_bytes: int | None) -> None:
-    """Check that a MetaImage says what its values are, and has as many bytes of them.
+def check_nrrd_values(name: str, content: bytes, other: bytes | None) -> None:
+    """Check that packed values are whole; the library checks that there are enough of others.
 
     Args:
         name: of the file, for messages.
         content: of the file.
-        other_bytes: size of the file that has the values; None is this one.
+        other: content of the file that has the values; None is this one.
 
     Raises:
-        FormatError: it does not, or has fewer.
+        FormatError: they are not.
+    """
+    header, *rest = NRRD_END.split(content, maxsplit=1)
+    encoding = NRRD_ENCODING.search(header)
+    is_packed = encoding is not None and _text(encoding[1]).lower() in NRRD_PACKED
+    if is_packed and not NRRD_SKIP.search(header):
+        _check_stream(name, (rest or [b""])[0] if other is None else other, GZIP_WINDOW)
+
+
+def check_meta_header(name: str, content: bytes, other: bytes | None) -> None:
+    """Check that a MetaImage says what its values are, and that these are whole.
+
+    Args:
+        name: of the file, for messages.
+        content: of the file.
+        other: content of the file that has the values; None is this one.
+
+    Raises:
+        FormatError: it does not, or they are not.
     """
     last = _last_field(content)
     assert last is not None  # as there is none without it
@@ -80,11 +105,32 @@ def check_meta_header(name: str, content: bytes, other_bytes: int | None) -> Non
         ) from error
     is_packed = fields.get("CompressedData", "").upper() == "TRUE"
     needed = packed if is_packed else size * math.prod(sides)
-    available = len(content) - end if other_bytes is None else other_bytes
-    if needed > available:
+    values = content[end:] if other is None else other
+    if needed > len(values):
         raise FormatError(
-            f"{name} must be a readable volume, got {available} bytes of {needed}: it is cut off"
+            f"{name} must be a readable volume, got {len(values)} bytes of {needed}: it is cut off"
         )
+    if is_packed:
+        _check_stream(name, values, zlib.MAX_WBITS)
+
+
+def _check_stream(name: str, packed: bytes, window_bits: int) -> None:
+    """Check that packed values have an end, and the checksum that it says; none are kept.
+
+    Raises:
+        FormatError: they are broken or cut off.
+    """
+    inflater = zlib.decompressobj(window_bits)
+    try:
+        while packed and not inflater.eof:
+            inflater.decompress(packed, INFLATED_AT_ONCE)
+            packed = inflater.unconsumed_tail
+    except zlib.error as error:
+        raise FormatError(
+            f"{name} must be a readable volume, got broken values: {error}"
+        ) from error
+    if not inflater.eof:
+        raise FormatError(f"{name} must be a readable volume, got packed values that are cut off")
 
 
 def _last_field(content: bytes) -> re.Match[bytes] | None:

@@ -51,6 +51,7 @@ def decode_tiff(name: str, content: bytes) -> Raster:
             page, remarks = _largest_page(name, file)
             _check_kind(name, page)
             check_size(name, page.imagewidth * page.imagelength * page.samplesperpixel)
+            _check_segments(name, page, len(content))
             stored = page.asarray(maxworkers=1)
             orientation = int(np.ravel(page.tags.valueof(ORIENTATION_TAG, UPRIGHT))[0])
             return Raster(_values(page, stored), orientation, remarks)
@@ -102,6 +103,24 @@ def _check_kind(name: str, page: Any) -> None:
     if extra < 0 or extra > 1 or (extra == 1 and not has_alpha):
         raise FormatError(
             f"{name} must have one channel, or those of RGB, got {page.samplesperpixel}"
+        )
+
+
+def _check_segments(name: str, page: Any, size: int) -> None:
+    """Check that all strips or tiles are there; tifffile puts zeros in place of missing ones.
+
+    Raises:
+        FormatError: some are not in the file, which has `size` bytes.
+    """
+    if page.is_contiguous:  # of which tifffile checks that it is whole
+        return
+    expected = int(np.prod(page.chunked, dtype=np.int64))
+    places = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    found = sum(offset > 0 and 0 < count <= size - offset for offset, count in places[:expected])
+    if found < expected:
+        raise FormatError(
+            f"{name} must be a readable TIFF image, got {found} of {expected} strips or tiles: "
+            "others are cut off or left out"
         )
 
 

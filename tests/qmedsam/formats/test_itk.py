@@ -165,6 +165,22 @@ def test_a_file_that_is_cut_off_is_named_in_one_line(tmp_path, capfd, suffix, is
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mhd", ".nhdr"])
+@pytest.mark.parametrize("place", [-4, -40, -150], ids=["checksum", "end", "middle"])
+def test_packed_values_that_are_broken_are_not_taken_for_others(tmp_path, capfd, suffix, place):
+    path = tmp_path / f"a{suffix}"
+    SimpleITK.WriteImage(image_of(VALUES), str(path), useCompression=True)
+    broken = max(tmp_path.iterdir(), key=lambda each: each.suffix in (".raw", ".zraw", ".gz"))
+    content = bytearray(broken.read_bytes())
+    content[place - 4 if suffix in (".nrrd", ".nhdr") else place] ^= 255
+    broken.write_bytes(content)
+    with pytest.raises(
+        FormatError, match=rf"a\{suffix} must be a readable volume, got broken valu"
+    ):
+        open_scan(path)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     ("suffix", "line"),
     [

@@ -16,6 +16,7 @@ from qmedsam.formats.tiff import decode_tiff
 COLOURS = np.random.default_rng(0).integers(0, 65536, (24, 40, 3), dtype=np.uint16)
 GREY = np.ascontiguousarray(COLOURS[..., 0])
 COMPRESSIONS = [None, "zlib", "lzw", "packbits", "lzma", "zstd"]
+LOSSY = ["jpeg", "webp", "jpeg2000"]
 
 
 @pytest.fixture
@@ -228,12 +229,24 @@ def test_what_is_neither_grey_nor_colour_is_refused(path, values, options, messa
         decoded(path)
 
 
-@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("compression", [*COMPRESSIONS, *LOSSY])
 @pytest.mark.parametrize("tile", [None, (16, 16)], ids=["strips", "tiles"])
-def test_a_file_that_is_cut_off_is_refused(path, compression, tile):
-    tifffile.imwrite(path, COLOURS, photometric="rgb", compression=compression, tile=tile)
-    path.write_bytes(path.read_bytes()[:-900])
-    with pytest.raises(FormatError, match=r"a\.tif must be a readable TIFF image"):
+@pytest.mark.parametrize("missing", [900, 20])
+def test_a_file_that_is_cut_off_is_refused(path, compression, tile, missing):
+    colours = (COLOURS >> 8).astype(np.uint8) if compression in LOSSY else COLOURS
+    tifffile.imwrite(path, colours, photometric="rgb", compression=compression, tile=tile)
+    path.write_bytes(path.read_bytes()[:-missing])
+    with pytest.raises(FormatError, match=r"a\.tif must be a readable TIFF image, got"):
+        decoded(path)
+
+
+@pytest.mark.parametrize("tag", [324, 325], ids=["offset", "size"])
+def test_a_tile_that_is_left_out_is_not_taken_for_black(path, tag):
+    tifffile.imwrite(path, GREY, tile=(16, 16), compression="zlib")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        values = list(file.pages[0].tags[tag].value)
+        file.pages[0].tags[tag].overwrite([*values[:-1], 0])
+    with pytest.raises(FormatError, match="got 5 of 6 strips or tiles: others are cut off or left"):
         decoded(path)
 
 
