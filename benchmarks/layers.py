@@ -20,7 +20,7 @@ from benchmarks.harness.command import Command
 from benchmarks.harness.options import add_count, add_precision
 from benchmarks.harness.record import RESULTS_DIR, write_record
 from qmedsam.core.contract import BOXES_NAME, CROPS_NAME, DECODER_FILE, EMBEDDING_SIZE
-from qmedsam.model.manifest import encoder_paths
+from qmedsam.model.manifest import encoder_paths, read_manifest
 from qmedsam.model.variant import default_model_dir
 
 WARM_UPS = 3
@@ -93,10 +93,11 @@ def layer_milliseconds(path: Path, precision: str, runs: int) -> dict[str, float
 def model_milliseconds(model_dir: Path, precision: str, runs: int) -> dict[str, dict[str, float]]:
     """Return the milliseconds of encoder and decoder, for one box, by kind of layer."""
     encoder: dict[str, float] = defaultdict(float)
-    for path in encoder_paths(model_dir):
+    manifest = read_manifest(model_dir)
+    for path in encoder_paths(manifest):
         for kind, value in layer_milliseconds(path, precision, runs).items():
             encoder[kind] += value
-    decoder = layer_milliseconds(model_dir / DECODER_FILE, precision, runs)
+    decoder = layer_milliseconds(manifest.path(DECODER_FILE), precision, runs)
     return {"encoder": dict(encoder), "decoder": decoder}
 
 
@@ -124,10 +125,10 @@ def multiply_accumulates(model: openvino.Model) -> int:
 
 def model_multiply_accumulates(model_dir: Path) -> dict[str, int]:
     """Return those of encoder and decoder for one image, and one box on the whole embedding."""
-    core = openvino.Core()
-    decoder = core.read_model(model_dir / DECODER_FILE)
+    core, manifest = openvino.Core(), read_manifest(model_dir)
+    decoder = core.read_model(manifest.path(DECODER_FILE))
     decoder.reshape({BOXES_NAME: [1, 4], CROPS_NAME: [1, EMBEDDING_SIZE, EMBEDDING_SIZE]})
-    encoder = (core.read_model(path) for path in encoder_paths(model_dir))
+    encoder = (core.read_model(path) for path in encoder_paths(manifest))
     return {
         "encoder": sum(map(multiply_accumulates, encoder)),
         "decoder": multiply_accumulates(decoder),

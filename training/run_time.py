@@ -15,9 +15,10 @@ from pathlib import Path
 import openvino  # type: ignore[import-untyped]
 from tabulate import tabulate
 
+from qmedsam import ModelError
 from qmedsam.core.contract import DECODER_FILE
 from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
-from qmedsam.model.manifest import encoder_paths
+from qmedsam.model.manifest import encoder_paths, read_manifest
 
 QUANTIZED_OPS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"}
 OP_NODES = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
@@ -136,10 +137,12 @@ def main(argv: list[str] | None = None) -> int:
     """Print a table for encoder and decoder; 1 when a quantized op runs in float."""
     arguments = build_parser().parse_args(argv)
     all_as_meant = True
-    for path in (*encoder_paths(arguments.model_dir), arguments.model_dir / DECODER_FILE):
-        if not path.is_file():
-            print(f"{path} must be an exported model, is missing", file=sys.stderr)
-            return NOTHING_RAN
+    try:
+        manifest = read_manifest(arguments.model_dir)
+    except ModelError as error:
+        print(error, file=sys.stderr)
+        return NOTHING_RAN
+    for path in (*encoder_paths(manifest), manifest.path(DECODER_FILE)):
         ops = run_time_ops(openvino.Core().read_model(path), arguments.precision)
         print(f"## {path}\n\n{ops_table(ops)}\n")
         all_as_meant = all_as_meant and all(item.is_as_meant for item in ops)

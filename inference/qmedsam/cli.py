@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 COMMANDS = ("run", "segment", "convert", "serve", "cluster")
 WITHOUT_NAME = "run"
+NO_THREAD = "can't start new thread"  # in the words of Python
 DESCRIPTION = "Segment what is in boxes, in images and volumes, on an ordinary processor."
 EPILOG = f"""\
 Without a command, options are those of {WITHOUT_NAME}: qmedsam -i cases -o masks.
@@ -75,6 +76,14 @@ def main(argv: list[str] | None = None) -> int:
     except Stopped as stop:
         logger.error("Stopped by %s before the first case", stop)
         return stop.status
+    except MemoryError as error:
+        logger.error("Memory is not enough: %s", str(error) or "no more is given")
+        return exit_status.NOTHING_RAN
+    except RuntimeError as error:
+        if str(error) != NO_THREAD:
+            raise
+        logger.error("No thread can be started: the limit on processes is reached (ulimit -u)")
+        return exit_status.NOTHING_RAN
 
 
 def build_parser(name: str = WITHOUT_NAME) -> argparse.ArgumentParser:

@@ -28,8 +28,8 @@ class Settings:
     """How a `Segmenter` runs its model.
 
     Attributes:
-        variant: which of the models that ship; `auto` is int8 where the processor has VNNI, else
-            float. It has no say in a model of one's own.
+        variant: which of two models, those that ship or yours; `auto` is int8 where the processor
+            has VNNI, else float. Of a single model nothing else can be asked for.
         precision: of the layers that are not in int8; `auto` is what the processor runs fastest.
         threads: for the network; 0 lets the runtime choose.
         box_batch_size: most boxes in one decoder call; None derives it from the memory limit.

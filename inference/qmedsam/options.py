@@ -14,16 +14,18 @@ CACHE_VARIABLE = "QMEDSAM_CACHE_DIR"
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add which model is run, and how."""
-    model = parser.add_mutually_exclusive_group()
-    model.add_argument(
+    parser.add_argument(
         "--variant",
         choices=VARIANTS,
         default=Settings.variant,
-        help="which of the models that ship; auto is int8 where the processor has VNNI, else float "
-        "(default: %(default)s)",
+        help="which of two models; auto is int8 where the processor has VNNI, else float (default: "
+        "%(default)s)",
     )
-    model.add_argument(
-        "--model-dir", type=Path, metavar="DIR", help="an exported model instead of those that ship"
+    parser.add_argument(
+        "--model-dir",
+        type=Path,
+        metavar="DIR",
+        help="an exported model, or a folder with both, instead of those that ship",
     )
     parser.add_argument(
         "--cache-dir",

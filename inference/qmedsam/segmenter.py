@@ -21,7 +21,7 @@ from .core.postprocess import LabelMap
 from .core.prompts import check_pixels, label_map_shape
 from .core.segmentation import RatedLabelMap
 from .model.network import CompiledNetwork
-from .model.variant import INT8, default_model_dir, has_vnni
+from .model.variant import INT8, find_model, has_vnni
 from .session import Session, checked, rated
 from .system.closing import ClosedAtTheEnd
 from .system.memory import automatic_box_batch_size
@@ -37,14 +37,15 @@ class Segmenter(ClosedAtTheEnd):
     As a context manager it waits at its end until what was compiled is in the cache.
 
     Args:
-        model_dir: folder of an exported model; None takes one that ships, as the settings say.
+        model_dir: folder of an exported model, or of an int8 and a float one; None takes those that
+            ship. Which of two is run, the settings say.
         settings: how to run it.
         grids: of the encoder that are made ready at once; others when they are first needed.
 
     Attributes:
         settings: as given.
         model_dir: of the model that runs.
-        variant: which of the models that ship, `int8` or `float`; None with one of your own.
+        variant: which of two models, `int8` or `float`; None of one alone.
         network: the compiled model: its manifest, precision and threads.
         pipeline: runs it on prompts that are checked already, and takes the time.
 
@@ -67,11 +68,9 @@ class Segmenter(ClosedAtTheEnd):
         grids: Sequence[Grid] = (),
     ) -> None:
         self.settings = settings or Settings()
-        self.variant: str | None = None
-        if model_dir is None:
-            model_dir = default_model_dir(self.settings.variant)
-            self.variant = model_dir.name
-        self.model_dir = Path(model_dir)
+        given = None if model_dir is None else Path(model_dir)
+        self.model_dir = find_model(given, self.settings.variant)
+        self.variant = None if self.model_dir == given else self.model_dir.name
         self.network = CompiledNetwork(self.model_dir, self.settings, grids=grids)
         if self.network.manifest.precision == INT8 and not has_vnni():
             logger.warning(

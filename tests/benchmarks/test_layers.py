@@ -18,7 +18,7 @@ from qmedsam.core.contract import BOXES_NAME, CROPS_NAME, DECODER_FILE, embeddin
 from qmedsam.core.crops import SIDES
 from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 from qmedsam.model.grids import encoder_on_grid
-from qmedsam.model.manifest import encoder_paths
+from qmedsam.model.manifest import encoder_paths, read_manifest
 from qmedsam.model.positions import open_pixels
 from qmedsam.model.variant import default_model_dir
 
@@ -117,7 +117,7 @@ def test_a_case_takes_as_many_in_int8_as_in_float():
 @pytest.mark.parametrize("grid_hw", GRIDS, ids=str)
 def test_what_encoding_costs_is_what_the_graphs_multiply(grid_hw):
     work = 0
-    for path in encoder_paths(default_model_dir("float")):
+    for path in encoder_paths(read_manifest(default_model_dir("float"))):
         graph = openvino.Core().read_model(path)
         if grid_hw != (256, 256):
             encoder_on_grid(graph, grid_hw)

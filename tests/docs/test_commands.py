@@ -45,7 +45,7 @@ KINDS = {
     r"make ": MADE,
     r"pip install ": INSTALLED,
     r"docker (build|save|load) |\. \.venv/bin/activate|sbatch |kubectl ": ELSEWHERE,
-    r"ray (start|get-auth-token) |export ": ELSEWHERE,
+    r"ray (start|get-auth-token) |export |qonnx-inference-cost ": ELSEWHERE,
 }
 # Where commands are run that a test here cannot run, and in which words.
 RUN_ELSEWHERE = {
@@ -58,6 +58,10 @@ RUN_ELSEWHERE = {
     "ray get-auth-token": ("docs/threat-model.md", "ray get-auth-token --generate"),
     "export": ("docs/threat-model.md", "`RAY_AUTH_MODE=token`"),
     "ray start": ("tests/qmedsam/commands/test_cluster.py", "cluster.add_node("),  # does the same
+    "qonnx-inference-cost": (
+        "tests/training/graphs/test_qonnx_files.py",
+        "import inference_cost",  # which the command runs
+    ),
     "kubectl": ("tests/deploy/test_kubernetes.py", '"kubernetes-job.yaml"'),
 }
 # What else `make` runs that CI does not: on files of its own alone, or tried where it says.

@@ -164,7 +164,8 @@ def test_what_was_killed_goes_on_where_it_was(hold, start, undisturbed, tmp_path
     process.kill()
     finish(process)
     (tmp_path / "out" / ".qmedsam-0123456789abcdef.tmp").write_bytes(b"half")
-    (tmp_path / "out" / "1.npz").write_bytes(b"half")
+    whole = (tmp_path / "out" / "1.npz").read_bytes()
+    (tmp_path / "out" / "1.npz").write_bytes(whole[: len(whole) // 2])
     kept = (tmp_path / "out" / "0.npz").stat()
     report = tmp_path / "report.json"
     assert finish(start("--resume", "--report", str(report)))[0] == 0
@@ -237,6 +238,54 @@ def test_a_second_signal_ends_the_process_at_once():
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=HANGS_AFTER_S)
     assert run.returncode == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_imports_ends_the_process_in_a_line(number):
+    code = (
+        "import os, runpy, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        f"        if name == 'qmedsam.cli': os.kill(os.getpid(), {int(number)})\n"
+        "sys.meta_path.insert(0, Interrupting)\n"
+        "runpy.run_module('qmedsam', run_name='__main__')\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "inference", capture_output=True, text=True
+    )
+    assert run.returncode == 128 + number
+    assert run.stderr == f"ERROR: Stopped by {number.name} before the first case\n"
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    """As under nohup."""
+    code = (
+        "import os, signal\n"
+        "from qmedsam.system.signals import stop_on_signals\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "with stop_on_signals():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN\n"
+        "    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL\n"
+        "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_where_no_thread_can_be_started_that_is_said(tmp_path):
+    code = (
+        "import sys, threading\n"
+        "from qmedsam import cli\n"
+        'def refuse(self): raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = refuse\n"
+        f"sys.exit(cli.main(['-i', {str(EXAMPLES)!r}, '-o', {str(tmp_path / 'out')!r}]))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "inference", capture_output=True, text=True
+    )
+    assert run.returncode == 2
+    assert "No thread can be started: the limit on processes is reached" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 def test_the_examples_need_no_network_no_home_and_no_working_folder(tmp_path):

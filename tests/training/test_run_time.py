@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ import openvino
 from onnx import TensorProto, helper, numpy_helper
 from openvino import opset15 as ops
 
-from qmedsam.core.contract import DECODER_FILE, ENCODER_FILE
+from qmedsam.core.contract import CONTRACT_VERSION, DECODER_FILE, ENCODER_FILE, MANIFEST_FILE
 from training.graphs import model_folder
 from training.graphs.check import ExportError
 from training.graphs.lowering import read_lowered
@@ -213,6 +215,10 @@ def saved(folder, scale):
     openvino.save_model(graph, folder / ENCODER_FILE, compress_to_fp16=False)
     graph = read_lowered(linear_and_product(folder / "decoder.onnx"))
     openvino.save_model(graph, folder / DECODER_FILE, compress_to_fp16=False)
+    digests = {path.name: "any" for path in folder.iterdir()}
+    manifest = {"name": "small", "precision": "int8", "image_size": 256, "sha256": digests}
+    document = json.dumps({"contract_version": CONTRACT_VERSION, **manifest})
+    (folder / MANIFEST_FILE).write_text(document)
     return str(folder)
 
 
@@ -227,7 +233,7 @@ def test_the_command_lists_encoder_and_decoder_and_tells_a_float_product(tmp_pat
 
 def test_the_command_asks_for_an_exported_model(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
-    assert "encoder.xml must be an exported model, is missing" in capsys.readouterr().err
+    assert f"Model folder {tmp_path} has no readable manifest.json" in capsys.readouterr().err
 
 
 def test_an_export_in_8_bits_returns_its_quantized_products(tmp_path):

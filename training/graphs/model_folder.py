@@ -39,6 +39,7 @@ from training.run_time import Op, run_time_ops
 
 logger = logging.getLogger(__name__)
 
+SHARED_DIR = "shared"
 GraphsOf = Callable[[PromptableNetwork, Path, Mapping[str, bool]], dict[str, openvino.Model]]
 
 
@@ -94,6 +95,51 @@ def export_network(
         put_in_place(folder, output_dir)
 
 
+def export_both(quantized: Source, in_float: Source, output_dir: Path) -> None:
+    """Write a network in int8 and in float, in folders of these names, equal files once.
+
+    Args:
+        quantized: to export.
+        in_float: the same weights.
+        output_dir: gets `int8`, `float` and, for the files that both have, `shared`.
+
+    Raises:
+        ExportError: as of `export_network`.
+    """
+    sources = {"int8": quantized, "float": in_float}
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output_dir) as name:
+        scratch = Path(name)
+        for variant, source in sources.items():
+            export_network(source, scratch / variant)
+        _share([scratch / variant for variant in sources], scratch / SHARED_DIR)
+        for variant in sources:
+            (output_dir / variant / MANIFEST_FILE).unlink(missing_ok=True)
+        for folder in (SHARED_DIR, *sources):
+            (output_dir / folder).mkdir(exist_ok=True)
+            put_in_place(scratch / folder, output_dir / folder)
+
+
+def _share(folders: Sequence[Path], shared: Path) -> None:
+    """Move graphs that are equal in all folders to one beside them, which their manifests name."""
+    shared.mkdir()
+    paths = [folder / MANIFEST_FILE for folder in folders]
+    documents = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    first, *others = (document["sha256"] for document in documents)
+    for graph in [name for name in first if name.endswith(".xml")]:
+        files = (graph, str(Path(graph).with_suffix(".bin")))
+        if not all(other.get(file) == first[file] for other in others for file in files):
+            continue
+        for file in files:
+            os.replace(folders[0] / file, shared / file)
+            for folder in folders[1:]:
+                (folder / file).unlink()
+        for document in documents:
+            document["shared"] = shared.name
+    for path, document in zip(paths, documents, strict=True):
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
 def _write_ir(graph: openvino.Model, path: Path, *, is_quantized: bool) -> list[Op]:
     """Write a graph as IR, and return its quantized ops as they run.
 
@@ -131,8 +177,9 @@ def put_in_place(folder: Path, output_dir: Path) -> None:
     The old manifest goes first and the new one comes last, so that no mixture of two has one.
     """
     (output_dir / MANIFEST_FILE).unlink(missing_ok=True)
-    for name in (ENCODER_REST_FILE, Path(ENCODER_REST_FILE).with_suffix(".bin")):
-        (output_dir / name).unlink(missing_ok=True)  # the new encoder may be in one part
+    for graph in (ENCODER_FILE, ENCODER_REST_FILE, DECODER_FILE):
+        for name in (graph, Path(graph).with_suffix(".bin")):
+            (output_dir / name).unlink(missing_ok=True)  # the new model may lack it
     for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
         os.replace(path, output_dir / path.name)
 

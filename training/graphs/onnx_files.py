@@ -150,6 +150,12 @@ def export_onnx(
             warnings.filterwarnings("ignore", message=".*shares the same shape constraints")
             torch.onnx.export(graph, arguments, path, **options)
     model = onnx.load(path)
+    clean_up(model)
+    onnx.save(model, path)
+
+
+def clean_up(model: onnx.ModelProto) -> None:
+    """Take out of an exported model, in place, what is no part of the network, and check it."""
     for node in model.graph.node:  # stack traces and file names of this machine
         del node.metadata_props[:]
     # Brevitas lists constants among the inputs too, where a runtime may not fold them.
@@ -158,4 +164,3 @@ def export_onnx(
     del model.graph.input[:]
     model.graph.input.extend(true_inputs)
     onnx.checker.check_model(model)
-    onnx.save(model, path)

@@ -23,6 +23,7 @@ from ..system.deflate import deflate
 LONGEST_HEADER = 1 << 16  # bytes
 LARGEST_DIRECTORY = 1 << 20  # bytes; 10,000 members and more
 LARGEST_END = (1 << 16) + 22 + 76  # bytes of comment, end of the directory and what precedes it
+MOST_INFLATION = 1032  # times, by deflate
 RAW_DEFLATE = -15  # without a header, as in a zip archive
 SKIP_BYTES = 1 << 18
 LEVEL = 1  # ISA-L's higher ones take longer; zlib's take longer and save little on label maps
@@ -75,13 +76,23 @@ def check_directory(stream: IO[bytes]) -> None:
 
 
 def read_header(stream: IO[bytes], archive: zipfile.ZipFile, member: str) -> ArrayHeader:
-    """Read the header of an array, and no more of the member than that; see `read_array`."""
+    """Read the header of an array, and no more of the member than that; see `read_array`.
+
+    Raises:
+        ValueError: the member cannot hold what its header says; and as of `read_array`.
+    """
     info = archive.getinfo(member)
     if _is_read_by_zipfile(info):
         with archive.open(info) as opened:
-            return _header(opened.read(LONGEST_HEADER))
-    packed = _packed(stream, info, LONGEST_HEADER)
-    return _header(deflate.decompressobj(RAW_DEFLATE).decompress(packed, LONGEST_HEADER))
+            header = _header(opened.read(LONGEST_HEADER))
+    else:
+        packed = _packed(stream, info, LONGEST_HEADER)
+        head = deflate.decompressobj(RAW_DEFLATE).decompress(packed, LONGEST_HEADER)
+        header = _header(head)
+    told = header.bytes_read + math.prod(header.shape) * header.dtype.itemsize
+    if told > min(info.file_size, MOST_INFLATION * info.compress_size + LONGEST_HEADER):
+        raise ValueError(f"Its header says {told} bytes, and there are not as many in the file")
+    return header
 
 
 def read_array(
@@ -120,7 +131,7 @@ def read_slice(stream: IO[bytes], archive: zipfile.ZipFile, member: str, z: int)
     What is behind the slice is not read, so that damage there is not noticed.
 
     Raises:
-        ValueError: there is less in it than its header says; and as of `read_array`.
+        ValueError: the member cannot hold what its header says; and as of `read_array`.
     """
     header = read_header(stream, archive, member)
     if header.is_fortran:
@@ -130,13 +141,17 @@ def read_slice(stream: IO[bytes], archive: zipfile.ZipFile, member: str, z: int)
     with archive.open(member) as opened:
         _skip(opened, header.bytes_read + z * size)
         content = opened.read(size)
-    if len(content) < size:
-        raise ValueError(f"It must have {header.shape[0] * size} bytes of values, got fewer")
     return np.frombuffer(content, header.dtype).reshape(header.shape[1:])
 
 
-def archive_of(member: str, array: NDArray[Any]) -> bytes:
-    """Return a .npz archive with one array in it; `member` includes `.npy`."""
+def archive_of(member: str, array: NDArray[Any], comment: bytes = b"") -> bytes:
+    """Return a .npz archive with one array in it.
+
+    Args:
+        member: name of the array in it, `.npy` included.
+        array: to write.
+        comment: of the archive, which readers of arrays pass over; 65,535 bytes at most.
+    """
     array = np.asarray(array, order="C")
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
@@ -146,6 +161,8 @@ def archive_of(member: str, array: NDArray[Any]) -> bytes:
         whole = io.BytesIO()
         arrays: Any = {member.removesuffix(".npy"): array}
         np.savez_compressed(whole, **arrays)
+        with zipfile.ZipFile(whole, "a") as archive:
+            archive.comment = comment
         return whole.getvalue()
     compressor = deflate.compressobj(LEVEL, zlib.DEFLATED, RAW_DEFLATE)
     packed = [compressor.compress(header), compressor.compress(values), compressor.flush()]
@@ -155,8 +172,8 @@ def archive_of(member: str, array: NDArray[Any]) -> bytes:
     local = LOCAL_HEADER.pack(b"PK\3\4", *common, 0) + name
     central = CENTRAL_HEADER.pack(b"PK\1\2", 20, *common, 0, 0, 0, 0, 0, 0) + name
     start = len(local) + sum(map(len, packed))
-    end = END_OF_DIRECTORY.pack(b"PK\5\6", 0, 0, 1, 1, len(central), start, 0)
-    return b"".join([local, *packed, central, end])
+    end = END_OF_DIRECTORY.pack(b"PK\5\6", 0, 0, 1, 1, len(central), start, len(comment))
+    return b"".join([local, *packed, central, end, comment])
 
 
 def _header(content: bytes) -> ArrayHeader:

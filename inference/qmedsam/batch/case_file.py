@@ -59,6 +59,22 @@ class CaseFile:
         """Whether there is an array of that name."""
         return f"{key}.npy" in self._archive.NameToInfo
 
+    @property
+    def comment(self) -> bytes:
+        """The comment of the archive."""
+        return self._archive.comment
+
+    def checksums(self, *keys: str) -> str:
+        """Return what tells the content of arrays from that of others, without reading it.
+
+        Args:
+            keys: their names; one that there is not is told as such.
+        """
+        found = (self._archive.NameToInfo.get(f"{key}.npy") for key in keys)
+        return " ".join(
+            "none" if one is None else f"{one.CRC:08x}-{one.file_size}" for one in found
+        )
+
     def header(self, key: str) -> ArrayHeader:
         """Read what an array says of itself before its values.
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.postprocess import LabelMap
-from ..core.prompts import label_map_shape
+from ..core.prompts import LONGEST_SIDE, label_map_shape
 from ..errors import InvalidCaseError
 from ..system.files import write_bytes
 from ..system.memory import largest_array_bytes, largest_label_map_bytes
@@ -148,7 +148,7 @@ def read_label_map_shape(path: Path) -> tuple[int, ...] | None:
     """Return the shape that the label map of a case must have, from the headers of its members.
 
     The case may be wrong in any other way; None where its headers do not tell, or tell of more
-    than fits in memory.
+    than is in the file, fits in memory or is segmented.
     """
     try:
         with open_case(path) as opened:
@@ -160,24 +160,20 @@ def read_label_map_shape(path: Path) -> tuple[int, ...] | None:
     except InvalidCaseError:
         return None
     found = label_map_shape(shape, columns[0] if columns else None)
-    return found if found and 0 < math.prod(found) <= largest_label_map_bytes() else None
+    if not found or max(found) > LONGEST_SIDE:
+        return None
+    return found if 0 < math.prod(found) <= largest_label_map_bytes() else None
 
 
-def is_label_map_of(path: Path, case: Path) -> bool:
-    """Say whether a file holds a whole label map of a case, and one that is not empty.
+def write_label_map(path: Path, label_map: LabelMap, mark: bytes = b"") -> None:
+    """Write a label map as the member `segs` of a compressed archive.
 
-    One that is empty may stand in place of a case that failed.
+    Args:
+        path: of the file.
+        label_map: to write.
+        mark: what it was made of (`batch.results`), as the archive's comment.
     """
-    try:
-        label_map = read_label_map(path)
-    except InvalidCaseError:
-        return False
-    return bool(label_map.any()) and label_map.shape == read_label_map_shape(case)
-
-
-def write_label_map(path: Path, label_map: LabelMap) -> None:
-    """Write a label map as the member `segs` of a compressed archive."""
-    write_bytes(path, archive_of(f"{SEGS_KEY}.npy", label_map))
+    write_bytes(path, archive_of(f"{SEGS_KEY}.npy", label_map, mark))
 
 
 def _case(opened: CaseFile) -> Case:

@@ -26,7 +26,7 @@ from ..core.regions import RegionPlan
 from ..core.work import encoder_gmacs
 from ..errors import InvalidCaseError
 from ..model.manifest import read_manifest
-from ..model.variant import default_model_dir
+from ..model.variant import find_model
 from .cases import Outline
 
 # Measured by `python -m benchmarks cluster`, with one thread; docs/scaling.md has the table.
@@ -63,7 +63,7 @@ def planner_of(settings: Settings, model_dir: Path | None) -> Planner:
     Raises:
         ModelError: there is no such model.
     """
-    manifest = read_manifest(model_dir or default_model_dir(settings.variant))
+    manifest = read_manifest(find_model(model_dir, settings.variant))
     follows = follows_masks(settings.volume_prompt)
     return Planner(settings.regions, manifest.whole_grid, manifest.grids, follows=follows)
 
@@ -110,12 +110,15 @@ def read_works(
         planner: of the run.
         read: returns what a case says of itself, as `read_outline` does.
     """
-    with ThreadPoolExecutor(READERS, thread_name_prefix="work") as pool:
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="work")
+    try:
         return [work_of(outline, planner) for outline in pool.map(read, cases)]
+    finally:
+        pool.shutdown(cancel_futures=True)  # also where a signal ends this
 
 
 def _planned(outline: Outline | None, planner: Planner) -> tuple[Prompts, RegionPlan] | None:
-    if outline is None:
+    if outline is None or outline.dtype != np.uint8:  # of other types messages look at all values
         return None
     try:
         pixels = np.broadcast_to(np.zeros((), outline.dtype), outline.shape)  # takes no memory

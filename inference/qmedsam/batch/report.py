@@ -9,11 +9,13 @@ import json
 import platform
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from ..segmenter import Segmenter
 from ..version import __version__
 
+BEGINNING = b'{\n  "versions": {\n    "qmedsam": "'
 PACKAGES = ("openvino", "numpy", "opencv-python-headless", "isal")
 
 
@@ -124,6 +126,15 @@ def render_report(
         "cases": [asdict(_rounded(record)) for record in records],
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+def is_own_report(path: Path) -> bool:
+    """Say whether a file is a report that `render_report` made."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(BEGINNING)) == BEGINNING
+    except OSError:
+        return False
 
 
 def _installed(package: str) -> str:

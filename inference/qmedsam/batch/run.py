@@ -34,14 +34,14 @@ from .cases import (
     CASE_SUFFIX,
     Case,
     Outline,
-    is_label_map_of,
     read_case,
     read_label_map_shape,
     read_outline,
     write_label_map,
 )
-from .overlay import draw_overlay, encode_png
+from .overlay import draw_overlay, encode_png, is_own_picture
 from .report import CaseRecord
+from .results import is_label_map, is_result, mark_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,15 +57,19 @@ class Outputs:
             process begins anew too, so that this is off unless it is asked for.
         on_error: `empty` leaves a label map of background for a case that failed, where the shape
             of its pixels can be read; `skip` leaves none.
+        maker: model and settings, as of `results.maker_of`; label maps are marked with it.
         keeps_earlier: a whole label map that is there already is kept, and its case not run again,
-            whatever made it.
+            where it is of the same inputs, model and settings.
+        overwrites: files that are no label maps are replaced, too.
     """
 
     output_dir: Path
     overlay_dir: Path | None = None
     measures_memory: bool = False
     on_error: OnError = "skip"
+    maker: str = ""
     keeps_earlier: bool = False
+    overwrites: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,16 +96,18 @@ class CaseRun:
         self.record = CaseRecord(path.name)
         self._stopwatch = Stopwatch()
         self._case: Case | None = None
+        self._mark = b""
         self._segmentation: Segmentation | None = None
         self._drawn: _Prompted | None = None  # kept where a picture is wanted
 
     def read(self) -> CaseRun:
         """Read the file, unless there is nothing to do."""
-        if self._outputs.keeps_earlier and self._is_done():
-            self.record = replace(self.record, is_kept=True)
-            return self
         with self._attempt(), self._stopwatch.step("read"):
-            self._case = read_case(self.path)
+            self._mark = mark_of(self.path, self._outputs.maker)
+            if self._outputs.keeps_earlier and self._is_done():
+                self.record = replace(self.record, is_kept=True)
+            else:
+                self._case = read_case(self.path)
         return self
 
     def segment(self, segmenter: Segmenter) -> None:
@@ -140,13 +146,15 @@ class CaseRun:
         self._segmentation = self._drawn = None
         if segmentation is not None:
             with self._attempt(), self._stopwatch.step("write"):
-                self._write(segmentation.label_map)
+                self._write(segmentation.label_map, self._mark)
                 self.record = replace(self.record, is_empty=segmentation.is_empty)
             picture = self._picture()
-            if self.record.error is None and drawn is not None and picture is not None:
+            if self.record.error is not None:
+                self._discard_earlier()
+            elif drawn is not None and picture is not None:
                 self._draw(drawn, segmentation.label_map, picture)
-        elif self.record.error is not None and self._outputs.on_error == "empty":
-            self._write_empty()
+        elif self.record.error is not None and not self._stands_empty():
+            self._discard_earlier()
         peak = self.record.peak_memory_bytes or peak_memory_bytes()
         return replace(self.record, seconds=self._stopwatch.seconds, peak_memory_bytes=peak)
 
@@ -158,32 +166,52 @@ class CaseRun:
     def _is_done(self) -> bool:
         picture = self._picture()
         is_drawn = picture is None or os.path.exists(picture)
-        return is_drawn and is_label_map_of(self._target, self.path)
+        return is_drawn and is_result(self._target, self._mark)
 
     def _picture(self) -> Path | None:
         folder = self._outputs.overlay_dir
-        return (
-            None if folder is None else folder / f"{self.path.name.removesuffix(CASE_SUFFIX)}.png"
-        )
+        return None if folder is None else folder / picture_name(self.path.name)
 
-    def _write(self, label_map: LabelMap) -> None:
+    def _write(self, label_map: LabelMap, mark: bytes = b"") -> None:
+        # Of a link no more is replaced than the link.
+        is_kept = os.path.exists(self._target) and not os.path.islink(self._target)
+        if is_kept and not self._outputs.overwrites and not is_label_map(self._target):
+            raise OutputError(
+                f"{printable(self._target)} must be a label map to be replaced, and is something "
+                "else; --overwrite replaces it"
+            )
         try:
-            write_label_map(self._target, label_map)
+            write_label_map(self._target, label_map, mark)
         except OSError as error:
             raise OutputError(f"Label map cannot be written: {error}") from error
 
-    def _write_empty(self) -> None:
-        """Leave a label map of background, so that whoever counts label maps finds one."""
-        shape = read_label_map_shape(self.path)
+    def _stands_empty(self) -> bool:
+        """Leave a label map of background where one is wanted; say whether there is one now.
+
+        It has no mark, so that a run that keeps what is done does the case again.
+        """
+        shape = read_label_map_shape(self.path) if self._outputs.on_error == "empty" else None
         if shape is None:
-            return
+            return False
         try:
             self._write(np.zeros(shape, dtype=np.uint8))
         except (OutputError, MemoryError) as error:
             logger.error("%s: no empty label map either: %s", self._shown, error)
-            return
+            return False
         logger.warning("%s: an empty label map is written in its place", self._shown)
         self.record = replace(self.record, is_empty=True)
+        return True
+
+    def _discard_earlier(self) -> None:
+        """Remove the label map that an earlier run left of a case that has failed now."""
+        if not is_label_map(self._target):
+            return
+        try:
+            self._target.unlink()
+        except OSError as error:
+            logger.error("%s: its label map of an earlier run stays: %s", self._shown, error)
+            return
+        logger.warning("%s: its label map of an earlier run is removed", self._shown)
 
     @contextmanager
     def _attempt(self) -> Iterator[None]:
@@ -206,8 +234,13 @@ class CaseRun:
         """Draw the picture of a case whose label map is safe."""
         prompts = drawn.prompts
         try:
+            if target.exists() and not self._outputs.overwrites and not is_own_picture(target):
+                raise OutputError(f"{target} is no picture of an earlier run; --overwrite replaces")
             picture = draw_overlay(drawn.pixels, prompts.boxes, label_map, objects=prompts.objects)
             write_bytes(target, encode_png(picture))
+        except OutputError as error:
+            logger.error("%s: the label map is written, not its picture: %s", self._shown, error)
+            self.record = replace(self.record, error=f"Picture failed: {error}")
         except Exception as error:
             logger.exception("%s: the label map is written, its picture failed", self._shown)
             message = f"Picture failed: {type(error).__name__}: {error}"
@@ -226,6 +259,7 @@ class ReadAhead:
         self.outputs = outputs
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
         self._paths = list(paths)
+        self._is_abandoned = False
         self._reading = self._start(0)
 
     def __len__(self) -> int:
@@ -246,8 +280,12 @@ class ReadAhead:
             return None
 
     def close(self) -> None:
-        """Give the thread back."""
-        self._thread.shutdown()
+        """Give the thread back, when it has read what it reads; at once where that is abandoned."""
+        self._thread.shutdown(wait=not self._is_abandoned, cancel_futures=self._is_abandoned)
+
+    def abandon(self) -> None:
+        """Let nobody wait for what is being read: the process ends."""
+        self._is_abandoned = True
 
     def _start(self, index: int) -> Future[CaseRun] | None:
         if index >= len(self._paths):
@@ -287,6 +325,15 @@ def run_batch(
             writing = thread.submit(finish, run)
         if writing is not None:
             writing.result()
+
+
+def picture_name(case_name: str) -> str:
+    """Return the name of the picture of a case, which no other case's picture has.
+
+    Letters of the ending keep their case: `a.npz` becomes `a.png`, `a.NPZ` becomes `a.PNG`.
+    """
+    stem, ending = case_name[: -len(CASE_SUFFIX)], case_name[-len(CASE_SUFFIX) :]
+    return stem + ending.translate(str.maketrans("npzNPZ", "pngPNG"))
 
 
 def _listed(quality: NDArray[np.float32]) -> tuple[float | None, ...]:

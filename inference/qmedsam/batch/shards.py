@@ -62,7 +62,8 @@ def assign(costs: Sequence[float], count: int) -> list[int]:
     Returns:
         The shard of each case.
     """
-    loads = [(0.0, index) for index in range(count)]
+    # The first cases go to a shard each, and shards beyond their number have none.
+    loads = [(0.0, index) for index in range(min(count, len(costs)))]
     places = [0] * len(costs)
     for case in sorted(range(len(costs)), key=lambda case: (-costs[case], case)):
         load, index = heapq.heappop(loads)

@@ -17,8 +17,9 @@ from typing import Any
 from fsspec import filesystem
 from fsspec.core import url_to_fs
 
+from ..batch.case_file import READ_ERRORS, SEGS_KEY, open_case_stream
 from ..batch.cases import Outline, is_case_name, list_cases, read_outline, read_outline_of
-from ..errors import InferenceError
+from ..errors import InferenceError, InvalidCaseError
 from ..system.files import TEMPORARY_NAME, make_writable, remove_leftovers
 
 LOCAL = ("file", "local")
@@ -126,6 +127,26 @@ class Storage:
         file_system.put_file(str(source), temporary)
         file_system.mv(temporary, target)
 
+    def holds_label_map(self, name: str) -> bool | None:
+        """Say whether a file is a label map; None where there is none of that name."""
+        file_system, path = self._opened()
+        if not file_system.exists(f"{path}/{name}"):
+            return None
+        try:
+            with (
+                file_system.open(f"{path}/{name}", "rb", block_size=BLOCK_BYTES) as stream,
+                open_case_stream(stream) as opened,
+            ):
+                return opened.has(SEGS_KEY)
+        except (InvalidCaseError, *READ_ERRORS):
+            return False
+
+    def discard(self, name: str) -> None:
+        """Remove the label map of a name, if there is one."""
+        if self.holds_label_map(name):
+            file_system, path = self._opened()
+            file_system.rm_file(f"{path}/{name}")
+
     def _opened(self) -> tuple[Any, str]:
         if "://" not in self.url:
             return filesystem("file"), str(Path(self.url).absolute())
@@ -148,7 +169,12 @@ def absolute_storage(text: str) -> Storage:
 
 @contextmanager
 def staged(
-    inputs: Storage, outputs: Storage, name: str, *, keeps_earlier: bool = False
+    inputs: Storage,
+    outputs: Storage,
+    name: str,
+    *,
+    keeps_earlier: bool = False,
+    overwrites: bool = False,
 ) -> Iterator[tuple[Path, Path]]:
     """Give a case as a file here, and the folder for its label map, which is put back at the end.
 
@@ -157,6 +183,10 @@ def staged(
         outputs: gets the label map.
         name: of the case.
         keeps_earlier: a label map that is there already is given as well.
+        overwrites: a file that is no label map is replaced, too.
+
+    Raises:
+        StorageError: there is such a file.
     """
     if inputs.folder is not None and outputs.folder is not None:
         yield inputs.folder / name, outputs.folder
@@ -171,7 +201,15 @@ def staged(
             outputs.fetch(name, label_map)
         before = _stamp(label_map)
         yield case, output_dir
-        if _stamp(label_map) not in (None, before):
+        after = _stamp(label_map)
+        if after is None:  # the case has failed, and what an earlier run left of it is not its own
+            outputs.discard(name)
+        elif after != before:
+            if not overwrites and outputs.holds_label_map(name) is False:
+                raise StorageError(
+                    f"{outputs.url}/{name} must be a label map to be replaced, and is something "
+                    "else; --overwrite replaces it"
+                )
             outputs.put(label_map)
 
 

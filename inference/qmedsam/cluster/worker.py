@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 
 from ..batch.report import CaseRecord, describe_model
+from ..batch.results import maker_of
 from ..batch.run import CaseRun, Outputs
 from ..config import OnError, Settings
 from ..errors import ModelError
@@ -32,6 +33,7 @@ class Job:
         model_dir: None is one of those that ship.
         on_error: as of `Outputs`.
         keeps_earlier: as of `Outputs`.
+        overwrites: as of `Outputs`.
     """
 
     inputs: Storage
@@ -40,6 +42,7 @@ class Job:
     model_dir: Path | None = None
     on_error: OnError = "skip"
     keeps_earlier: bool = False
+    overwrites: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,19 @@ class Worker:
         job = self._job
         record = CaseRecord(name)
         try:
-            with staged(job.inputs, job.outputs, name, keeps_earlier=job.keeps_earlier) as (
-                case,
-                output_dir,
-            ):
+            with staged(
+                job.inputs,
+                job.outputs,
+                name,
+                keeps_earlier=job.keeps_earlier,
+                overwrites=job.overwrites,
+            ) as (case, output_dir):
                 outputs = Outputs(
-                    output_dir, on_error=job.on_error, keeps_earlier=job.keeps_earlier
+                    output_dir,
+                    on_error=job.on_error,
+                    maker=maker_of(self._segmenter.network.manifest, job.settings),
+                    keeps_earlier=job.keeps_earlier,
+                    overwrites=job.overwrites,
                 )
                 run = CaseRun(case, outputs)
                 run.read().segment(self._segmenter)

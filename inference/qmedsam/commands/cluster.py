@@ -15,7 +15,7 @@ from ..options import add_model_options, at_least, read_settings
 from ..system.files import make_writable
 from ..system.signals import stop_on_signals
 from .extras import needs_extra
-from .folder_options import add_case_options, read_on_error
+from .folder_options import add_case_options, check_report, read_on_error
 
 HELP = "segment every case of a folder on the machines of a Ray cluster"
 EXAMPLES = """\
@@ -75,11 +75,13 @@ def execute(arguments: argparse.Namespace) -> int:
             model_dir=model_dir and model_dir.absolute(),
             on_error=read_on_error(arguments),
             keeps_earlier=arguments.resume,
+            overwrites=arguments.overwrite,
         )
         with stop_on_signals():
             names = driver.list_names(job)
             if arguments.report is not None:
                 make_writable(arguments.report.parent)
+                check_report(arguments.report, overwrites=arguments.overwrite)
             return driver.run_on_cluster(
                 job,
                 names,

@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from ..batch.report import is_own_report
 from ..config import ON_ERROR, OnError
 from ..errors import UsageError
 
@@ -25,11 +26,30 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="keep the label maps that are there, and run the other cases",
+        help="keep the label maps that are there of the same inputs, model and settings, and run "
+        "the other cases",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that no earlier run has left (default: label maps, pictures and a "
+        "report of earlier runs alone)",
     )
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="also write what happened as JSON here"
     )
+
+
+def check_report(path: Path, *, overwrites: bool) -> None:
+    """Check that a report may be written where it is wanted.
+
+    Raises:
+        UsageError: there is a folder, or a file that no earlier run has left.
+    """
+    if path.is_dir():
+        raise UsageError(f"Report {path} must be a file, got a folder")
+    if path.exists() and not overwrites and not is_own_report(path):
+        raise UsageError(f"Report {path} is no report of an earlier run; --overwrite replaces it")
 
 
 def read_on_error(arguments: argparse.Namespace) -> OnError:

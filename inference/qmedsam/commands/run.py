@@ -10,22 +10,25 @@ import argparse
 import logging
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
-from ..batch.cases import list_cases
+from ..batch.cases import is_case_name, list_cases
 from ..batch.cost import grids_of, planner_of
 from ..batch.report import CaseRecord, describe_model
+from ..batch.results import maker_of
 from ..batch.run import Outputs, ReadAhead, run_batch
 from ..batch.shards import Shard, cases_of_shard
 from ..batch.summary import RunSummary
 from ..errors import UsageError
 from ..exit_status import OF_FOLDERS
+from ..model.manifest import read_manifest
+from ..model.variant import find_model
 from ..options import add_model_options, read_settings
 from ..segmenter import Segmenter
 from ..system.files import make_writable, printable
+from ..system.memory import check_memory
 from ..system.signals import Stopped, ignore_stops, stop_on_signals
-from .folder_options import add_case_options, read_on_error
+from .folder_options import add_case_options, check_report, read_on_error
 
 logger = logging.getLogger(__name__)
 
@@ -65,12 +68,18 @@ def execute(arguments: argparse.Namespace) -> int:
     """Segment all cases and report."""
     started = time.perf_counter()
     with stop_on_signals():
+        check_memory()
         paths = _cases(arguments)
         outputs = _outputs(arguments)
         summary = RunSummary(len(paths), None if arguments.quiet else sys.stderr, started=started)
-        # The first case is read while the model is compiled.
-        with closing(ReadAhead(paths, outputs)) as cases:
+        cases = ReadAhead(paths, outputs)  # the first is read while the model is compiled
+        try:
             return _run(arguments, cases, summary)
+        except BaseException:
+            cases.abandon()
+            raise
+        finally:
+            cases.close()
 
 
 def _run(arguments: argparse.Namespace, cases: ReadAhead, summary: RunSummary) -> int:
@@ -97,11 +106,12 @@ def _run(arguments: argparse.Namespace, cases: ReadAhead, summary: RunSummary) -
         )
         run_batch(segmenter, cases, on_case=on_case)
         ignore_stops()
+        network.wait()
     except Stopped as caught:
         stop = caught
+        cases.abandon()
     finally:
         summary.close()
-        network.wait()
     return summary.finish(arguments.report, lambda: describe_model(segmenter), stop=stop)
 
 
@@ -133,23 +143,45 @@ def _cases(arguments: argparse.Namespace) -> list[Path]:
 def _outputs(arguments: argparse.Namespace) -> Outputs:
     report, overlay_dir = arguments.report, arguments.overlay_dir
     on_error = read_on_error(arguments)
+    inputs, label_maps = _resolved(arguments.input_dir), _resolved(arguments.output_dir)
     for folder in (overlay_dir, None if report is None else report.parent, arguments.cache_dir):
-        if folder is not None and folder.resolve() in (
-            arguments.input_dir.resolve(),
-            arguments.output_dir.resolve(),
-        ):
+        if folder is not None and _resolved(folder) in (inputs, label_maps):
             raise UsageError(f"Folder {folder} is kept for cases or label maps alone")
+    for folder in (arguments.output_dir, overlay_dir):
+        if folder is None or _resolved(folder).parent != inputs:
+            continue
+        if is_case_name(_resolved(folder).name):
+            raise UsageError(f"Folder {folder} would be taken for a case; name it otherwise")
     if report is not None:
         _writable(report.parent)
-        if report.is_dir():
-            raise UsageError(f"Report {report} must be a file, got a folder")
+        check_report(report, overwrites=arguments.overwrite)
     return Outputs(
         output_dir=_writable(arguments.output_dir),
         overlay_dir=None if overlay_dir is None else _writable(overlay_dir),
         measures_memory=report is not None,
         on_error=on_error,
+        maker=_maker(arguments),
         keeps_earlier=arguments.resume,
+        overwrites=arguments.overwrite,
     )
+
+
+def _maker(arguments: argparse.Namespace) -> str:
+    """Return what tells the model and its settings from others.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    settings = read_settings(arguments)
+    manifest = read_manifest(find_model(arguments.model_dir, settings.variant))
+    return maker_of(manifest, settings)
+
+
+def _resolved(folder: Path) -> Path:
+    try:
+        return folder.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError of links that lead to themselves
+        raise UsageError(f"Folder {folder} cannot be used: {error}") from error
 
 
 def _shard(text: str) -> Shard:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
 from ..formats.boxes import NamedBox, parse_box
 from ..formats.intensity import WINDOW_NAMES, parse_window
 from ..formats.scan import AUTOMATIC_PLANE, PLANES, FormatError
 from ..formats.suffixes import SUFFIXES
 from .extras import needs_extra
+from .outputs import check_outputs
 
 if TYPE_CHECKING:
     from ..formats.boxed_scan import BoxedScan
@@ -66,6 +66,12 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
         help=f"how values become 8 bits: {', '.join(WINDOW_NAMES)}, or level and width "
         "(default: percentiles, soft-tissue for CT in DICOM, pictures of 8 bits as they are)",
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that no earlier run has left; what is read is never replaced (default: "
+        "labels and pictures of earlier runs alone)",
+    )
 
 
 def read_boxed_scan(
@@ -83,6 +89,8 @@ def read_boxed_scan(
     """
     with needs_extra(EXTRA):  # not at the top, for the help is there without it
         from ..formats.boxed_scan import open_boxed_scan
+    inputs = [arguments.image, arguments.boxes, *read]
+    check_outputs(written, inputs, overwrites=arguments.overwrite)
     window = None if arguments.window is None else parse_window(arguments.window)
     boxed = open_boxed_scan(
         arguments.image,
@@ -94,7 +102,6 @@ def read_boxed_scan(
         volume=arguments.volume,
     )
     warn_of(arguments.image, boxed.scan.remarks)
-    _check_written([arguments.image, arguments.boxes, *read], written)
     return boxed
 
 
@@ -102,18 +109,6 @@ def warn_of(path: Path, notes: Sequence[str]) -> None:
     """Warn of what was found out of a file, a line each."""
     for note in notes:
         logger.warning("%s: %s", path, note)
-
-
-def _check_written(read: Sequence[Path | None], written: Sequence[Path | None]) -> None:
-    """Check that nothing is written over what is read.
-
-    Raises:
-        UsageError: it would be.
-    """
-    kept = {path.resolve() for path in read if path is not None}
-    for path in written:
-        if path is not None and path.resolve() in kept:
-            raise UsageError(f"{path} would be written over what is read")
 
 
 def _box(text: str) -> NamedBox:

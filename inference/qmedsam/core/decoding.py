@@ -151,22 +151,24 @@ class ObjectDecoder:
         return None if box is None else grown_box(box, one.region.frame.scale, original_hw)
 
     def _decode(self, stop: Stop, encoded: EncodedImage, boxes: Boxes) -> Iterator[DecodedObject]:
-        """Yield the objects of a stop, in any order, by their boxes."""
+        """Yield the objects of a stop, in any order; equal boxes are decoded once."""
         region, visit = stop.region, stop.visit
-        prompts = region.boxes_to_model(boxes)
+        alike: dict[bytes, list[int]] = {}
+        for row, box in enumerate(boxes):
+            alike.setdefault(box.tobytes(), []).append(row)
+        rows_of = list(alike.values())
+        prompts = region.boxes_to_model(boxes[[rows[0] for rows in rows_of]])
         crops = [self._crop_of(prompt, encoded.grid_hw, self._stride) for prompt in prompts]
-        for rows in box_batches(crops, self._box_batch_size):
-            decoded = self._turns.decode(encoded, prompts[rows], [crops[r] for r in rows])
-            for place, row in enumerate(rows):
-                yield DecodedObject(
-                    visit.z,
-                    visit.objects[row],
-                    decoded.low_res_logits[place],
-                    crops[row],
-                    region,
-                    boxes[row],
-                    None if decoded.quality is None else float(decoded.quality[place]),
-                )
+        for batch in box_batches(crops, self._box_batch_size):
+            decoded = self._turns.decode(encoded, prompts[batch], [crops[i] for i in batch])
+            for place, i in enumerate(batch):
+                quality = None if decoded.quality is None else float(decoded.quality[place])
+                logits = decoded.low_res_logits[place]
+                for row in rows_of[i]:
+                    index = visit.objects[row]
+                    yield DecodedObject(
+                        visit.z, index, logits, crops[i], region, boxes[row], quality
+                    )
 
 
 def _boxes(visit: Visit, *, followed: dict[tuple[int, int], Box], schedule: Schedule) -> Boxes:

@@ -66,7 +66,6 @@ class Compiler:
     """Compiles the graphs of one model; several threads may at once.
 
     Args:
-        model_dir: folder of the model.
         manifest: of the model.
         settings: precision, threads and cache folder.
 
@@ -74,8 +73,7 @@ class Compiler:
         ModelError: this processor cannot run the model as asked.
     """
 
-    def __init__(self, model_dir: Path, manifest: Manifest, settings: Settings) -> None:
-        self._model_dir = model_dir
+    def __init__(self, manifest: Manifest, settings: Settings) -> None:
         self._manifest = manifest
         self._core = openvino.Core()
         self._config = _compile_config(self._core, settings)
@@ -128,7 +126,7 @@ class Compiler:
         return Compiled(model, positions, is_new=False)
 
     def _compiled(self, graph: GraphFile) -> Compiled:
-        path = self._model_dir / graph.file
+        path = self._manifest.path(graph.file)
         self._verify(path)
         positions: Positions = {}
         try:
@@ -147,7 +145,10 @@ class Compiler:
         digests.
         """
         for file in (path, path.with_suffix(".bin")):
-            expected, digest = self._manifest.sha256[file.name], file_sha256(file)
+            try:
+                expected, digest = self._manifest.sha256[file.name], file_sha256(file)
+            except OSError as error:
+                raise ModelError(f"Model file {file} cannot be read: {error}") from error
             if digest != expected:
                 raise ModelError(f"{file} must have SHA-256 {expected}, got {digest}")
 

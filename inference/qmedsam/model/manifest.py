@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ..core.contract import (
     CONTRACT_VERSION,
@@ -14,10 +15,14 @@ from ..core.contract import (
     ENCODER_REST_FILE,
     LITE_MEDSAM_IMAGE_SIZE,
     MANIFEST_FILE,
+    MEDSAM_IMAGE_SIZE,
     Grid,
     grids_up_to,
 )
 from ..errors import ModelError
+
+T = TypeVar("T")
+IMAGE_SIZES = (LITE_MEDSAM_IMAGE_SIZE, MEDSAM_IMAGE_SIZE)
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,17 @@ class Manifest:
         precision: in which the weights are stored.
         image_size: side of the model frame in pixels.
         sha256: digest of each file by its name.
+        folder: of the model.
+        shared: name of the folder beside it that has the files which it lacks, being those of
+            another model, too; empty where it has all.
     """
 
     name: str
     precision: str
     image_size: int
     sha256: dict[str, str]
+    folder: Path = Path()
+    shared: str = ""
 
     @property
     def whole_grid(self) -> Grid:
@@ -52,6 +62,20 @@ class Manifest:
             return grids_up_to(self.image_size)
         return (self.whole_grid,)
 
+    def path(self, name: str) -> Path:
+        """Return where a file of the model lies."""
+        own = self.folder / name
+        if own.is_file() or not self.shared:
+            return own
+        return self.folder.parent / self.shared / name
+
+
+def _of_type(document: Any, key: str, kind: type[T]) -> T:
+    value = document[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{key} must be {kind.__name__}, got {value!r:.50}")
+    return value
+
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
@@ -59,10 +83,10 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def encoder_paths(model_dir: Path) -> list[Path]:
+def encoder_paths(manifest: Manifest) -> list[Path]:
     """Return the IR of an exported encoder, which is in one file or cut in two."""
-    rest = model_dir / ENCODER_REST_FILE
-    return [model_dir / ENCODER_FILE, *([rest] if rest.is_file() else [])]
+    files = (ENCODER_FILE, ENCODER_REST_FILE)
+    return [manifest.path(file) for file in files if file in manifest.sha256]
 
 
 def read_manifest(model_dir: Path) -> Manifest:
@@ -77,15 +101,23 @@ def read_manifest(model_dir: Path) -> Manifest:
         document = json.loads(path.read_text(encoding="utf-8"))
         version = document["contract_version"]
         manifest = Manifest(
-            name=str(document["name"]),
-            precision=str(document["precision"]),
-            image_size=int(document["image_size"]),
-            sha256=dict(document["sha256"]),
+            name=_of_type(document, "name", str),
+            precision=_of_type(document, "precision", str),
+            image_size=_of_type(document, "image_size", int),
+            sha256=_of_type(document, "sha256", dict),
+            folder=model_dir,
+            shared=_of_type({"shared": "", **document}, "shared", str),
         )
     except OSError as error:
         raise ModelError(f"Model folder {model_dir} has no readable {MANIFEST_FILE}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path} is not a manifest: {error!r}") from error
+    if manifest.image_size not in IMAGE_SIZES:
+        raise ModelError(
+            f"{path} must have an image_size of {IMAGE_SIZES}, got {manifest.image_size}"
+        )
+    if "/" in manifest.shared or manifest.shared == "..":
+        raise ModelError(f"{path} must name a folder beside it as shared, got {manifest.shared!r}")
     if version != CONTRACT_VERSION:
         raise ModelError(f"{path} must have contract version {CONTRACT_VERSION}, got {version}")
     graphs = {ENCODER_FILE, DECODER_FILE} | ({ENCODER_REST_FILE} & manifest.sha256.keys())
@@ -93,7 +125,7 @@ def read_manifest(model_dir: Path) -> Manifest:
     unnamed = sorted(needed - manifest.sha256.keys())
     if unnamed:
         raise ModelError(f"{path} must have the SHA-256 of {', '.join(unnamed)}")
-    missing = sorted(name for name in manifest.sha256 if not (model_dir / name).is_file())
+    missing = sorted(name for name in manifest.sha256 if not manifest.path(name).is_file())
     if missing:
         raise ModelError(f"Model folder {model_dir} lacks {', '.join(missing)}")
     return manifest

@@ -71,7 +71,7 @@ class CompiledNetwork:
         whole_grid = self.manifest.whole_grid
         self._most_encoders = automatic_encoders()
         self._grids = (whole_grid,) if settings.regions == "whole" else self.manifest.grids
-        self._compiler = Compiler(model_dir, self.manifest, settings)
+        self._compiler = Compiler(self.manifest, settings)
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
         self._store_pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._lock = threading.Lock()  # held by whoever begins to compile
@@ -94,7 +94,7 @@ class CompiledNetwork:
                 self._compiled_parts(grid_hw)
         except BaseException:
             for pool in (self._pool, self._store_pool):
-                pool.shutdown(cancel_futures=True)
+                pool.shutdown(wait=False, cancel_futures=True)
             raise
 
     @property

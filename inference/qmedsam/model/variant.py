@@ -38,11 +38,43 @@ def default_model_dir(variant: Variant = "auto") -> Path:
     Raises:
         ModelError: the installation has no such model.
     """
-    chosen = choose_variant(variant)
     package = Path(__file__).resolve().parents[1]
-    for name in (chosen, "float") if variant == "auto" else (chosen,):
-        for root in (package, package.parents[1]):
-            folder = root / "models" / name
-            if folder.is_dir():
-                return folder
-    raise ModelError(f"No {chosen} model ships with this installation of {package}")
+    for root in (package, package.parents[1]):
+        if folder := _variant_in(root / "models", variant):
+            return folder
+    raise ModelError(
+        f"No {choose_variant(variant)} model ships with this installation of {package}"
+    )
+
+
+def find_model(model_dir: Path | None, variant: Variant = "auto") -> Path:
+    """Return the folder of the model to run.
+
+    Args:
+        model_dir: of one model, or of several in folders that are named like variants; None takes
+            those that ship.
+        variant: which of several.
+
+    Raises:
+        ModelError: there is no such model, or one alone of which a variant is asked for.
+    """
+    if model_dir is None:
+        return default_model_dir(variant)
+    if not any((model_dir / name).is_dir() for name in ("int8", "float")):
+        if variant != "auto":
+            raise ModelError(
+                f"Model folder {model_dir} is of one model, and must have folders int8 and float "
+                f"to choose {variant} of"
+            )
+        return model_dir
+    folder = _variant_in(model_dir, variant)
+    if folder is None:
+        raise ModelError(f"Model folder {model_dir} must have a folder {choose_variant(variant)}")
+    return folder
+
+
+def _variant_in(folder: Path, variant: Variant) -> Path | None:
+    """Return the folder of a variant; of `auto` the float model's where it is the only one."""
+    chosen = choose_variant(variant)
+    names = (chosen, "float") if variant == "auto" else (chosen,)
+    return next((folder / name for name in names if (folder / name).is_dir()), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 
+from ..errors import ModelError
 from . import cgroups
 
 # What the float model takes in f32 with one box in a batch, the case itself left out.
@@ -31,6 +32,20 @@ def memory_limit_bytes() -> int:
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = cgroups.read_limits("memory", "memory.max", "memory.limit_in_bytes")
     return min([physical, *(int(text) for text in limits if text.isdigit())])
+
+
+def check_memory() -> None:
+    """Check that the memory limit leaves room for cases beside the model.
+
+    Raises:
+        ModelError: it does not.
+    """
+    limit = memory_limit_bytes()
+    if _beside_the_model_bytes() == 0:
+        raise ModelError(
+            f"The model takes {BASE_BYTES >> 20} MB of memory and cases need more beside it, the "
+            f"limit is {limit >> 20} MB"
+        )
 
 
 def largest_array_bytes() -> int:

@@ -41,12 +41,14 @@ def stop_on_signals() -> Iterator[None]:
 def first_stop_handled(handle: Callable[[int], None]) -> Iterator[None]:
     """Give the first of the signals to a function, in the main thread; the second ends the process.
 
+    One that the process was started to ignore, as by nohup, stays ignored.
+
     Args:
         handle: takes the number of the signal.
     """
 
     def take(number: int, frame: FrameType | None) -> None:
-        for each in STOP_SIGNALS:
+        for each in earlier:
             signal.signal(each, end)
         handle(number)
 
@@ -57,7 +59,10 @@ def first_stop_handled(handle: Callable[[int], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # which alone may handle them
         yield
         return
-    earlier = {each: signal.signal(each, take) for each in STOP_SIGNALS}
+    taken = [each for each in STOP_SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+    earlier = {each: signal.getsignal(each) for each in taken}
+    for each in taken:
+        signal.signal(each, take)
     try:
         yield
     finally:

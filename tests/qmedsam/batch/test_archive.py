@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from qmedsam.batch import archive
-from qmedsam.batch.archive import archive_of, read_array, read_slice
+from qmedsam.batch.archive import archive_of, read_array, read_header, read_slice
 from qmedsam.system.deflate import DeflateError
 
 ARRAYS = {
@@ -149,6 +149,31 @@ def test_a_slice_that_is_cut_off_is_not_made_up():
     with zipfile.ZipFile(content, "w") as opened:
         opened.writestr("a.npy", header.getvalue() + bytes(20))  # of 24
     with zipfile.ZipFile(content) as opened:
-        assert read_slice(content, opened, "a.npy", 1).shape == (2, 4)
-        with pytest.raises(ValueError, match="must have 24 bytes of values, got fewer"):
-            read_slice(content, opened, "a.npy", 2)
+        for z in range(3):
+            with pytest.raises(ValueError, match="Its header says 152 bytes, and there are not as"):
+                read_slice(content, opened, "a.npy", z)
+
+
+def test_a_header_that_promises_more_than_the_file_holds_is_refused(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f8", "fortran_order": False, "shape": (1_000_000, 1_000_000)}
+    )
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w", method) as opened:
+            opened.writestr("a.npy", header.getvalue())
+        with (
+            zipfile.ZipFile(content) as opened,
+            pytest.raises(ValueError, match="Its header says 8000000000128 bytes"),
+        ):
+            read_header(content, opened, "a.npy")
+
+
+def test_a_comment_is_passed_over_and_the_same_bytes_come_each_time():
+    array = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    content = archive_of("segs.npy", array, b"made of this")
+    assert content == archive_of("segs.npy", array, b"made of this")
+    with zipfile.ZipFile(io.BytesIO(content)) as opened:
+        assert opened.comment == b"made of this"
+    assert np.array_equal(np.load(io.BytesIO(content))["segs"], array)

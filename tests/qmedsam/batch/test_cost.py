@@ -116,6 +116,13 @@ def test_the_work_is_what_a_run_does(pixels, boxes, regions):
     assert work.decodes == pytest.approx(decoded)
 
 
+def test_no_value_is_looked_at_of_what_only_says_how_large_it_is():
+    # Whose lowest value would be looked for among a million million.
+    endless = outline((1_000_000, 1_000_000), [[1, 2, 3, 4]], np.dtype(np.float64))
+    assert work_of(endless, WHOLE) == Work()
+    assert grids_of(endless, WHOLE) == []
+
+
 def test_works_come_in_the_order_of_their_cases(tmp_path):
     paths = []
     for depth in (3, 1, 2):

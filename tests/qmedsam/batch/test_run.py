@@ -92,8 +92,8 @@ def test_a_label_map_that_cannot_be_written_fails_its_case_alone(folders, caplog
     (folders.outputs.output_dir / "2.npz").mkdir()
     records = run_all(folders, FakeSegmenter())
     assert [record.error is None for record in records] == [True, False, True]
-    assert records[1].error.startswith("Label map cannot be written: [Errno 21] Is a directory")
-    assert "2.npz: Label map cannot be written" in caplog.text
+    assert records[1].error.endswith("is something else; --overwrite replaces it")
+    assert "2.npz must be a label map to be replaced" in caplog.text
     assert sorted(path.name for path in folders.outputs.output_dir.iterdir()) == [
         "1.npz",
         "2.npz",

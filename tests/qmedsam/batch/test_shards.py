@@ -99,3 +99,8 @@ def test_no_load_exceeds_graham_bound(costs, count):
     loads = np.bincount(places, weights=costs, minlength=count) if costs else np.zeros(count)
     fair = max(sum(costs) / count, max(costs, default=0))
     assert loads.max() <= (2 - 1 / count) * fair * (1 + 1e-9)
+
+
+def test_there_may_be_far_more_shards_than_cases():
+    assert assign([3.0, 5.0], 10**12) == [1, 0]
+    assert assign([], 10**12) == []

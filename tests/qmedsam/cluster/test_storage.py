@@ -13,6 +13,8 @@ from qmedsam.cli import main
 from qmedsam.cluster.storage import BLOCK_BYTES, Storage, StorageError, staged
 from qmedsam.cluster.worker import Job, Worker
 from qmedsam.config import Settings
+from qmedsam.model.manifest import read_manifest
+from qmedsam.model.variant import default_model_dir
 from tests.conftest import EXAMPLES
 
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.npz"))
@@ -101,7 +103,8 @@ def test_a_folder_that_cannot_be_read_is_named(url):
         Storage(url).names()
 
 
-def test_a_worker_fetches_cases_and_puts_label_maps_back(worker, tmp_path):
+def test_a_worker_fetches_cases_and_puts_label_maps_back(worker, tmp_path, fake_model, monkeypatch):
+    monkeypatch.setattr(fake_model, "manifest", read_manifest(default_model_dir()))
     started = worker()
     for name in NAMES:
         assert started.run(name).error is None
@@ -126,6 +129,29 @@ def test_an_invalid_case_is_reported_and_leaves_nothing(worker):
     memory.pipe("/cases/bad.npz", b"no archive")
     assert "must be a .npz archive" in worker().run("bad.npz").error
     assert not memory.exists("/masks/bad.npz")
+
+
+@pytest.mark.parametrize("keeps_earlier", [False, True])
+def test_a_case_that_fails_leaves_no_label_map_of_before(worker, keeps_earlier):
+    memory = fsspec.filesystem("memory")
+    assert worker().run(NAMES[0]).error is None
+    before = memory.cat(f"/masks/{NAMES[0]}")
+    memory.pipe(f"/cases/{NAMES[0]}", b"PK")
+    assert worker(keeps_earlier=keeps_earlier).run(NAMES[0]).error is not None
+    assert not memory.exists(f"/masks/{NAMES[0]}")
+    memory.pipe(f"/masks/{NAMES[0]}", before.replace(b"segs", b"sags"))
+    worker(keeps_earlier=keeps_earlier).run(NAMES[0])
+    assert memory.exists(f"/masks/{NAMES[0]}")  # that is none, and somebody else's
+
+
+def test_what_is_no_label_map_is_replaced_only_if_that_is_asked_for(worker):
+    memory = fsspec.filesystem("memory")
+    memory.pipe(f"/masks/{NAMES[0]}", b"notes")
+    error = worker().run(NAMES[0]).error
+    assert "must be a label map to be replaced, and is something else; --overwrite" in error
+    assert memory.cat(f"/masks/{NAMES[0]}") == b"notes"
+    assert worker(overwrites=True).run(NAMES[0]).error is None
+    assert memory.cat(f"/masks/{NAMES[0]}") != b"notes"
 
 
 def test_a_case_that_is_gone_is_reported(worker):

@@ -9,11 +9,13 @@ import logging
 import os
 import signal
 import threading
+import zipfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from qmedsam import ModelError, __version__, segmenter
 from qmedsam.batch import run as batch
@@ -24,6 +26,7 @@ from qmedsam.commands import run as run_command
 from qmedsam.core.planning import Planner
 from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
+from qmedsam.system import memory
 from tests.conftest import HANGS_AFTER_S
 from tests.qmedsam.conftest import FakeCompiledNetwork, write_case
 
@@ -273,7 +276,7 @@ def test_a_label_under_a_later_one_is_warned_of_and_noted(folders, tmp_path, cap
 
 
 def test_a_label_map_that_is_not_written_is_not_empty(folders, tmp_path, monkeypatch):
-    def fail(path, label_map):
+    def fail(path, label_map, mark=b""):
         raise OSError("no space left")
 
     write_case(folders[0] / "case.npz", (40, 60), np.zeros((0, 4)))
@@ -472,7 +475,7 @@ def test_an_environment_that_says_neither_is_refused(folders, monkeypatch, caplo
 def test_an_empty_label_map_that_cannot_be_written_is_said(folders, monkeypatch, caplog):
     write_case(folders[0] / "bad.npz", (40, 60, 3), [[1, 2, 30, np.nan]])
 
-    def fail(path, label_map):
+    def fail(path, label_map, mark=b""):
         raise OSError("no space left")
 
     monkeypatch.setattr(batch, "write_label_map", fail)
@@ -483,31 +486,102 @@ def test_an_empty_label_map_that_cannot_be_written_is_said(folders, monkeypatch,
     )
 
 
-def test_label_maps_that_are_there_are_kept_if_they_are_whole(folders, tmp_path):
-    for name in ("a", "b", "c", "d", "e"):
-        write_case(folders[0] / f"{name}.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    kept = np.full((40, 60), 9, dtype=np.uint8)
-    folders[1].mkdir()
-    np.savez_compressed(folders[1] / "a.npz", segs=kept)
-    np.savez_compressed(folders[1] / "b.npz", segs=kept[1:])
-    np.savez_compressed(folders[1] / "c.npz", segs=kept.astype(np.float32))
-    (folders[1] / "d.npz").write_bytes((folders[1] / "a.npz").read_bytes()[:-1])
-    np.savez_compressed(folders[1] / "e.npz", segs=0 * kept)  # perhaps of a case that failed
+def put_in_place_of(path: Path, **members) -> None:
+    """Write other arrays into an archive, whose comment stays."""
+    with zipfile.ZipFile(path) as archive:
+        comment = archive.comment
+    np.savez_compressed(path, **members)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = comment
+
+
+def kept_cases(folders, tmp_path, *options) -> list[str]:
+    """Run with --resume; return the names of the cases whose label maps were kept."""
     report = tmp_path / "report.json"
-    assert run(folders, "--resume", "--report", str(report)) == DONE
-    assert [segs(folders, f"{name}.npz").max() for name in "abcde"] == [9, 1, 1, 1, 1]
-    document = json.loads(report.read_text())
-    assert [case["is_kept"] for case in document["cases"]] == [True] + [False] * 4
-    assert (document["cases_done"], document["cases_kept"]) == (5, 1)
+    assert run(folders, "--resume", "--report", str(report), *options) in (DONE, SOME_FAILED)
+    return [case["name"] for case in json.loads(report.read_text())["cases"] if case["is_kept"]]
 
 
-def test_a_label_map_without_its_picture_is_made_again(folders, tmp_path):
-    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    folders[1].mkdir()
-    np.savez_compressed(folders[1] / "a.npz", segs=np.full((40, 60), 9, dtype=np.uint8))
-    assert run(folders, "--resume", "--overlay-dir", str(tmp_path / "pictures")) == DONE
-    assert segs(folders, "a.npz").max() == 1
-    assert (tmp_path / "pictures" / "a.png").is_file()
+@pytest.fixture
+def done(folders):
+    """Three cases, and the label maps of an earlier run."""
+    for name in "abc":
+        write_case(folders[0] / f"{name}.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    assert run(folders) == DONE
+    return folders
+
+
+def test_label_maps_of_the_same_inputs_model_and_settings_are_kept(done, tmp_path):
+    before = {path.name: path.read_bytes() for path in done[1].iterdir()}
+    assert kept_cases(done, tmp_path) == ["a.npz", "b.npz", "c.npz"]
+    assert kept_cases(done, tmp_path, "--threads", "1") == ["a.npz", "b.npz", "c.npz"]
+    assert {path.name: path.read_bytes() for path in done[1].iterdir()} == before
+    assert kept_cases(done, tmp_path, "--volume-prompt", "hybrid") == []
+    assert kept_cases(done, tmp_path) == []  # which are those of hybrid now
+
+
+def test_label_maps_of_other_inputs_are_not_kept(done, tmp_path):
+    write_case(done[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20], [5, 5, 9, 9], [7, 30, 9, 35]])
+    write_case(done[0] / "b.npz", (40, 60), [[1, 2, 30, 20]])
+    assert kept_cases(done, tmp_path) == ["c.npz"]
+    assert segs(done, "a.npz").max() == 3
+
+
+def test_label_maps_that_are_not_whole_or_of_others_are_not_kept(done, tmp_path):
+    found = segs(done, "a.npz")
+    put_in_place_of(done[1] / "a.npz", segs=found.astype(np.float32))
+    (done[1] / "b.npz").write_bytes((done[1] / "b.npz").read_bytes()[:-1])
+    np.savez_compressed(done[1] / "c.npz", segs=np.full_like(found, 200))  # somebody else's
+    assert kept_cases(done, tmp_path) == []
+    assert [segs(done, f"{name}.npz").max() for name in "abc"] == [1, 1, 1]
+
+
+def test_a_label_map_in_which_nothing_was_found_is_kept(folders, tmp_path, blind_to_small_boxes):
+    write_case(folders[0] / "a.npz", (400, 600, 3), [[1, 2, 9, 9]])
+    write_case(folders[0] / "bad.npz", (40, 60, 3), [[np.nan, 2, 9, 9]])
+    assert run(folders, "--on-error", "empty") == SOME_FAILED
+    assert kept_cases(folders, tmp_path, "--on-error", "empty") == ["a.npz"]
+
+
+@pytest.mark.parametrize("options", [[], ["--resume"], ["--on-error", "empty"]], ids=str)
+def test_a_case_that_fails_leaves_no_label_map_of_before(done, caplog, options):
+    write_case(done[0] / "a.npz", (40, 60, 3), [[1, np.nan, 30, 20]])
+    (done[0] / "b.npz").write_bytes(b"PK")
+    assert run(done, *options) == SOME_FAILED
+    left = {"a.npz", "c.npz"} if "empty" in options else {"c.npz"}
+    assert {path.name for path in done[1].iterdir()} == left
+    assert "b.npz: its label map of an earlier run is removed" in caplog.text
+    if "empty" in options:
+        assert not segs(done, "a.npz").any()
+
+
+def test_what_is_no_label_map_is_replaced_only_if_that_is_asked_for(done, caplog):
+    (done[1] / "a.npz").write_bytes((done[0] / "a.npz").read_bytes())  # a copy of the case
+    (done[1] / "b.npz").write_text("notes")
+    assert run(done) == SOME_FAILED
+    assert "a.npz must be a label map to be replaced, and is something else" in caplog.text
+    assert (done[1] / "a.npz").read_bytes() == (done[0] / "a.npz").read_bytes()
+    assert (done[1] / "b.npz").read_text() == "notes"
+    assert run(done, "--overwrite") == DONE
+    assert segs(done, "a.npz").max() == segs(done, "b.npz").max() == 1
+
+
+def test_a_label_map_without_its_picture_is_made_again(done, tmp_path):
+    pictures = ("--overlay-dir", str(tmp_path / "pictures"))
+    assert kept_cases(done, tmp_path, *pictures) == []
+    assert kept_cases(done, tmp_path, *pictures) == ["a.npz", "b.npz", "c.npz"]
+    (tmp_path / "pictures" / "a.png").unlink()
+    assert kept_cases(done, tmp_path, *pictures) == ["b.npz", "c.npz"]
+
+
+def test_cases_whose_names_differ_in_their_endings_have_a_picture_each(folders, tmp_path):
+    names = ["A.npz", "A.NPZ", "A.NPZ.npz", f"{'b' * 251}.npz"]
+    for name in names:
+        write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+        (folders[0] / "case.npz").rename(folders[0] / name)
+    assert run(folders, "--overlay-dir", str(tmp_path / "pictures")) == DONE
+    drawn = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert drawn == {"A.png", "A.PNG", "A.NPZ.png", f"{'b' * 251}.png"}
 
 
 def test_a_file_that_cannot_be_asked_for_fails_alone(folders, monkeypatch, caplog):
@@ -546,3 +620,61 @@ def test_without_resume_label_maps_are_made_anew(folders):
     np.savez_compressed(folders[1] / "a.npz", segs=np.full((40, 60), 9, dtype=np.uint8))
     assert run(folders) == DONE
     assert segs(folders, "a.npz").max() == 1
+
+
+def test_links_that_lead_to_themselves_are_said_before_the_work(folders, tmp_path, caplog):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    loop = tmp_path / "loop" / "in"
+    for options in (["--overlay-dir", str(loop)], ["--report", str(loop / "report.json")]):
+        caplog.clear()
+        assert run(folders, *options) == NOTHING_RAN
+        assert "loop" in caplog.text
+    assert run((folders[0], loop)) == NOTHING_RAN
+    assert run(folders, "--cache-dir", str(loop)) == NOTHING_RAN
+
+
+def test_a_folder_that_would_be_a_case_of_the_next_run_is_refused(folders, caplog):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    assert run((folders[0], folders[0] / "out.npz")) == NOTHING_RAN
+    assert run(folders, "--overlay-dir", str(folders[0] / "out.NPZ")) == NOTHING_RAN
+    assert caplog.text.count("would be taken for a case; name it otherwise") == 2
+    assert [path.name for path in folders[0].iterdir()] == ["a.npz"]
+    assert run((folders[0], folders[0] / "out")) == DONE
+
+
+def test_a_limit_that_leaves_nothing_for_cases_means_nothing_ran(folders, monkeypatch, caplog):
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    monkeypatch.setattr(memory, "memory_limit_bytes", lambda: 390 << 20)
+    assert run(folders) == NOTHING_RAN
+    assert "The model takes 500 MB of memory and cases need more beside it, the limit is 390" in (
+        caplog.text
+    )
+
+
+def test_files_of_the_user_are_not_replaced_by_pictures_and_reports(done, tmp_path, caplog):
+    pictures, report = tmp_path / "pictures", tmp_path / "report.json"
+    options = ["--overlay-dir", str(pictures), "--report", str(report)]
+    for _ in range(2):  # the second time over the results of the first
+        assert run(done, *options) == DONE
+    photograph = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
+    (pictures / "a.png").write_bytes(photograph)
+    assert run(done, *options) == SOME_FAILED
+    assert "the label map is written, not its picture" in caplog.text
+    assert (pictures / "a.png").read_bytes() == photograph
+    report.write_text('{"mine": 1}')
+    assert run(done, *options) == NOTHING_RAN
+    assert "report.json is no report of an earlier run; --overwrite replaces it" in caplog.text
+    assert report.read_text() == '{"mine": 1}'
+    assert run(done, *options, "--overwrite") == DONE
+    assert (pictures / "a.png").read_bytes() != photograph
+    assert json.loads(report.read_text())["cases_done"] == 3
+
+
+def test_a_picture_says_what_made_it_and_is_read_all_the_same(done, tmp_path):
+    assert run(done, "--overlay-dir", str(tmp_path)) == DONE
+    content = (tmp_path / "a.png").read_bytes()
+    assert b"tEXtSoftware\0QMedSAM" in content
+    assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) is not None
+    with Image.open(tmp_path / "a.png") as picture:  # which checks the checksums of chunks
+        assert picture.info["Software"] == "QMedSAM"

@@ -234,3 +234,14 @@ def test_what_goes_wrong_in_the_encoder_is_raised(fake_network, monkeypatch):
         segment_slices(
             fake_network, random_volume(3), [[1, 1, 9, 9]], [Visit(0, (0,)), Visit(1, (0,))]
         )
+
+
+def test_equal_boxes_are_decoded_once(fake_network):
+    boxes = np.float32([[10, 10, 60, 50], [70, 20, 90, 90], [10, 10, 60, 50], [10, 10, 60, 50]])
+    found = list(decode_slices(fake_network, random_volume(1), boxes, image_visits(range(4))))
+    assert sum(len(batch) for batch in fake_network.decoded) == 2
+    assert sorted(one.index for one in found) == [0, 1, 2, 3]
+    masks = {one.index: one.patch for one in found}
+    for index in (2, 3):
+        np.testing.assert_array_equal(masks[index].mask, masks[0].mask)
+        assert (masks[index].top, masks[index].left) == (masks[0].top, masks[0].left)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
 
@@ -92,3 +93,61 @@ def test_processors_of_one_name_and_other_instructions_have_other_keys(monkeypat
         monkeypatch.setattr(model_cache, "processor_flags", lambda flags=flags: frozenset(flags))
         keys.add(cache_key(**MODEL))
     assert len(keys) == 2
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """The folder of a cache with one model, in a folder of this user."""
+    folder = tmp_path / "cache" / "key"
+    cache = ModelCache(folder)
+    assert cache.is_writable()
+    cache.store("encoder", b"one")
+    return folder
+
+
+def open_to_all(path):
+    path.chmod(path.stat().st_mode | 0o022)
+
+
+@pytest.mark.parametrize(
+    "place", ["cache", "cache/key", "cache/key/encoder.blob"], ids=["root", "folder", "file"]
+)
+def test_what_others_may_write_is_not_run_and_said_once(filled, tmp_path, caplog, place):
+    open_to_all(tmp_path / place)
+    cache = ModelCache(filled)
+    assert cache.load("encoder") is None
+    assert cache.load("encoder") is None
+    assert caplog.text.count("are not used: others may write") == 1
+    assert str(tmp_path / place) in caplog.text
+
+
+def test_nothing_is_stored_where_others_may_write(filled):
+    open_to_all(filled.parent)
+    assert not ModelCache(filled).is_writable()
+
+
+def test_what_belongs_to_another_user_is_not_run(filled, monkeypatch):
+    monkeypatch.setattr(model_cache.os, "geteuid", lambda: 12345)
+    is_root = filled.stat().st_uid == 0  # whose files anybody may trust
+    assert ModelCache(filled).load("encoder") == (b"one" if is_root else None)
+    for path in (filled.parent, filled, filled / "encoder.blob"):
+        if is_root:
+            os.chown(path, 54321, -1)
+    assert ModelCache(filled).load("encoder") is None
+
+
+def test_a_folder_with_the_sticky_bit_may_hold_it(filled):
+    filled.parent.chmod(0o1777)
+    assert ModelCache(filled).load("encoder") == b"one"
+
+
+def test_what_is_stored_is_writable_by_this_user_alone(tmp_path):
+    before = os.umask(0o002)
+    try:
+        cache = ModelCache(tmp_path / "key")
+        assert cache.is_writable()
+        cache.store("encoder", b"one")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "key", tmp_path / "key" / "encoder.blob"):
+        assert not path.stat().st_mode & 0o022

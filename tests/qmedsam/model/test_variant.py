@@ -10,7 +10,7 @@ import pytest
 from qmedsam import ModelError, Segmenter, Settings
 from qmedsam.cli import main
 from qmedsam.model import variant as variant_module
-from qmedsam.model.variant import choose_variant, default_model_dir, has_vnni
+from qmedsam.model.variant import choose_variant, default_model_dir, find_model, has_vnni
 from tests.conftest import ROOT
 
 PLACE = "inference/qmedsam/model/variant.py"  # in a checkout
@@ -87,7 +87,41 @@ def test_the_report_says_which_model_ran(monkeypatch, tmp_path, vnni, options, e
     assert (model["variant"], model["weights"]) == expected
 
 
-def test_a_variant_of_a_model_of_ones_own_is_refused(capsys):
-    with pytest.raises(SystemExit, match="2"):
-        main(["-i", "in", "-o", "out", "--variant", "int8", "--model-dir", "mine"])
-    assert "not allowed with argument" in capsys.readouterr().err
+@pytest.fixture
+def both(tmp_path):
+    """A folder of two models."""
+    for name in ("int8", "float"):
+        (tmp_path / "both" / name).mkdir(parents=True)
+    return tmp_path / "both"
+
+
+@pytest.mark.parametrize(
+    ("vnni", "variant", "expected"),
+    [(True, "auto", "int8"), (False, "auto", "float"), (False, "int8", "int8")],
+)
+def test_of_a_folder_with_both_models_one_is_chosen(both, monkeypatch, vnni, variant, expected):
+    monkeypatch.setattr(variant_module, "has_vnni", lambda: vnni)
+    assert find_model(both, variant) == both / expected
+
+
+def test_where_one_of_both_is_missing_auto_takes_float(both, monkeypatch):
+    monkeypatch.setattr(variant_module, "has_vnni", lambda: True)
+    (both / "int8").rmdir()
+    assert find_model(both) == both / "float"
+    with pytest.raises(ModelError, match="both must have a folder int8"):
+        find_model(both, "int8")
+
+
+def test_of_one_model_no_variant_can_be_chosen(tmp_path):
+    assert find_model(tmp_path) == tmp_path
+    with pytest.raises(ModelError, match="is of one model, and must have folders int8 and float"):
+        find_model(tmp_path, "int8")
+
+
+def test_a_variant_of_one_model_is_refused_by_the_command(tmp_path, caplog):
+    for name in ("in", "mine"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "in" / "a.npz").write_bytes(b"")
+    command = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--variant", "int8"]
+    assert main([*command, "--model-dir", str(tmp_path / "mine")]) == 2
+    assert "is of one model" in caplog.text

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from qmedsam.errors import ModelError
 from qmedsam.system import cgroups, memory
 
 GIB = 1 << 30
@@ -86,6 +87,14 @@ def test_how_many_encoders_stay_ready_follows_the_memory_limit(monkeypatch, limi
 def test_what_a_case_may_hold_follows_the_memory_limit(monkeypatch, limit, fits):
     monkeypatch.setattr(memory, "memory_limit_bytes", lambda: limit)
     assert np.prod(fits) <= memory.largest_array_bytes() < limit / 4
+
+
+def test_a_limit_that_leaves_nothing_beside_the_model_is_said(monkeypatch):
+    monkeypatch.setattr(memory, "memory_limit_bytes", lambda: 400 << 20)
+    with pytest.raises(ModelError, match=r"takes 500 MB of memory .* the limit is 400 MB"):
+        memory.check_memory()
+    monkeypatch.setattr(memory, "memory_limit_bytes", lambda: 501 << 20)
+    memory.check_memory()
 
 
 @pytest.mark.parametrize("limit", [GIB, 3 * GIB // 2, 2 * GIB, 3 * GIB, 8 * GIB])

@@ -134,7 +134,7 @@ def int8_ops(path: Path, grid_hw) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("grid_hw", [(64, 64), (128, 192)], ids=str)
 def test_all_ops_that_ship_in_int8_run_in_it_on_a_grid(grid_hw):
-    paths = encoder_paths(default_model_dir("int8"))
+    paths = encoder_paths(read_manifest(default_model_dir("int8")))
     found = [int8_ops(path, grid_hw) for path in paths]
     assert found == [int8_ops(path, (256, 256)) for path in paths]
     assert sum(map(len, found)) == 109

@@ -14,7 +14,12 @@ import onnx  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
 from openvino.tools.ovc import convert_model  # noqa: E402
 
-from qmedsam.core.contract import DECODER_FILE, ENCODER_FILE, MANIFEST_FILE  # noqa: E402
+from qmedsam.core.contract import (  # noqa: E402
+    CONTRACT_VERSION,
+    DECODER_FILE,
+    ENCODER_FILE,
+    MANIFEST_FILE,
+)
 from qmedsam.model.manifest import file_sha256, read_manifest  # noqa: E402
 from training.graphs import check as export_check  # noqa: E402
 from training.graphs import model_folder  # noqa: E402
@@ -201,3 +206,40 @@ def test_the_manifest_tells_how_a_quantized_model_came_to_be(source, earlier_mod
     digests = manifest["sha256"] | manifest["onnx_sha256"]
     assert all(file_sha256(earlier_model / name) == digest for name, digest in digests.items())
     assert {path.name for path in earlier_model.iterdir()} == {*digests, MANIFEST_FILE}
+
+
+def model_of(folder, **files):
+    """A folder with files and a manifest of them."""
+    folder.mkdir()
+    for name, content in files.items():
+        for kind in ("xml", "bin"):
+            (folder / f"{name}.{kind}").write_text(content + kind)
+    digests = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
+    manifest = {"name": "any", "precision": "f32", "image_size": 256, "sha256": digests}
+    document = {"contract_version": CONTRACT_VERSION, **manifest}
+    (folder / MANIFEST_FILE).write_text(json.dumps(document))
+    return folder
+
+
+def test_graphs_that_two_models_have_alike_are_kept_once(tmp_path):
+    folders = [
+        model_of(tmp_path / "int8", encoder="a", decoder="same", encoder_rest="c"),
+        model_of(tmp_path / "float", encoder="b", decoder="same", encoder_rest="d"),
+    ]
+    model_folder._share(folders, tmp_path / "shared")
+    assert {path.name for path in (tmp_path / "shared").iterdir()} == {"decoder.xml", "decoder.bin"}
+    for folder in folders:
+        manifest = read_manifest(folder)  # which finds all of its files
+        assert manifest.path("decoder.xml").parent.name == "shared"
+        assert manifest.path("encoder.xml").parent == folder
+        assert len(list(folder.iterdir())) == 5
+
+
+def test_models_that_have_nothing_alike_share_nothing(tmp_path):
+    folders = [
+        model_of(tmp_path / "int8", encoder="a", decoder="one"),
+        model_of(tmp_path / "float", encoder="b", decoder="two"),
+    ]
+    model_folder._share(folders, tmp_path / "shared")
+    assert list((tmp_path / "shared").iterdir()) == []
+    assert [read_manifest(folder).shared for folder in folders] == ["", ""]

@@ -1,0 +1,95 @@
+"""Where a command may write: over nothing that it reads, nor over what no earlier run has left."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..batch.case_file import open_case
+from ..batch.cases import INFO_KEY
+from ..batch.results import is_label_map
+from ..errors import InvalidCaseError, UsageError
+from ..formats.suffixes import DICOM_SUFFIXES, PICTURE_SUFFIXES
+
+# What stands in the beginning of each file of labels and each picture that this program wrote.
+MARKS = (b'"made_by": "qmedsam', b"Software\0QMedSAM", b"QMedSAM Service")
+LONGEST_BEGINNING = 1 << 16  # bytes
+
+
+def check_outputs(
+    written: Sequence[Path | None], read: Sequence[Path | None], *, overwrites: bool
+) -> None:
+    """Check where a command writes.
+
+    Args:
+        written: files that it writes; None is none.
+        read: files that it reads, and folders.
+        overwrites: whether other files of the user may be replaced.
+
+    Raises:
+        UsageError: a file would be written over one that is read, over another one that is written,
+            or over one that is no earlier result.
+    """
+    outputs = [path for path in written if path is not None]
+    inputs = [path for path in read if path is not None]
+    for place, path in enumerate(outputs):
+        if any(_is_same(path, other) for other in outputs[:place]):
+            raise UsageError(f"{path} would be written twice; name another file")
+        for source in inputs:
+            if _is_same(path, source) or _is_member(path, source):
+                raise UsageError(f"{path} would be written over what is read")
+        if path.is_dir():
+            raise UsageError(f"{path} must be a file to write, got a folder")
+        if path.exists() and not overwrites and not is_own(path):
+            raise UsageError(f"{path} is no result of an earlier run; --overwrite replaces it")
+
+
+def is_own(path: Path) -> bool:
+    """Say whether a file is one that this program wrote: labels, a picture or a case."""
+    if is_label_map(path) or _is_converted_case(path):
+        return True
+    try:
+        with path.open("rb") as stream:
+            beginning = stream.read(LONGEST_BEGINNING)
+        if beginning.startswith(b"\x1f\x8b"):
+            with gzip.open(path) as packed:
+                beginning = packed.read(LONGEST_BEGINNING)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return any(mark in beginning for mark in MARKS)
+
+
+def _is_converted_case(path: Path) -> bool:
+    try:
+        with open_case(path) as opened:
+            return opened.has(INFO_KEY) and MARKS[0].decode() in str(opened.array(INFO_KEY))
+    except InvalidCaseError:
+        return False
+
+
+def _is_member(path: Path, folder: Path) -> bool:
+    """Say whether a file is one of a folder that is read, or would be."""
+    if not folder.is_dir() or not _resolved(path).is_relative_to(_resolved(folder)):
+        return False
+    name = path.name.lower()
+    is_picture_of_pictures = name.endswith(PICTURE_SUFFIXES) and any(
+        other.name.lower().endswith(PICTURE_SUFFIXES) for other in folder.iterdir()
+    )
+    return path.exists() or name.endswith(DICOM_SUFFIXES) or is_picture_of_pictures
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)  # which knows hard links, too
+    except OSError:  # one is not there yet
+        return _resolved(one) == _resolved(other)
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError of links that lead to themselves
+        raise UsageError(f"{path} cannot be used: {error}") from error
