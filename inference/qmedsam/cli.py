@@ -144,4 +144,8 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
 def _set_up_logging(arguments: argparse.Namespace) -> None:
     level = logging.INFO if getattr(arguments, "verbose", False) else logging.WARNING
     level = logging.ERROR if getattr(arguments, "quiet", False) else level
-    logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    # What libraries log and warn of is for their developers; users get a sentence of the package.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(logging.Filter(__name__.partition(".")[0]))
+    logging.basicConfig(level=level, format="%(levelname)s: %(message)s", handlers=[handler])
+    logging.captureWarnings(True)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..exit_status import DONE, OF_FILES
+from ..formats.scan import LabelNotes
 from .extras import needs_extra
-from .scan_options import EXTRA, add_scan_options, read_boxed_scan
+from .scan_options import EXTRA, add_scan_options, read_boxed_scan, warn_of
+
+if TYPE_CHECKING:
+    from ..formats.boxed_scan import BoxedScan
 
 HELP = (
     "convert an image with boxes to a case (.npz) and back, or a label map (.npz) to the format "
@@ -16,9 +21,10 @@ HELP = (
 )
 EXAMPLES = """\
   qmedsam convert brain.nii.gz --boxes boxes.csv -o cases/brain.npz
-  qmedsam convert brain.nii.gz --labels masks/brain.npz -o labels.nii.gz
+  qmedsam convert brain.nii.gz --labels masks/brain.npz --case cases/brain.npz -o labels.nii.gz
   qmedsam convert cases/brain.npz --write-boxes boxes.json -o brain.nii.gz"""
 EXIT_STATUS = OF_FILES
+UNKNOWN_WINDOW = "window unknown"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +37,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="label map of the image's case, to be written in the geometry of the image",
     )
     parser.add_argument(
+        "--case",
+        type=Path,
+        metavar="NPZ",
+        help="with --labels: the case, of which the window and the names are kept",
+    )
+    parser.add_argument(
         "--write-boxes", type=Path, metavar="JSON", help="where the boxes of a case go"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
@@ -39,17 +51,58 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Convert the file."""
     with needs_extra(EXTRA):  # not at the top, for the help is there without it
-        from ..formats.conversion import write_boxed_case, write_case_as_file, write_case_labels
+        from ..formats.conversion import (
+            read_case_notes,
+            write_boxed_case,
+            write_case_as_file,
+            write_case_labels,
+        )
         from ..formats.npz import CaseScan
     output, labels, write_boxes = arguments.output, arguments.labels, arguments.write_boxes
     try:
-        boxed = read_boxed_scan(arguments, read=[labels], written=[output, write_boxes])
+        boxed = read_boxed_scan(
+            arguments, read=[labels, arguments.case], written=[output, write_boxes]
+        )
+        is_case = labels is None and isinstance(boxed.scan, CaseScan)
+        _check_options(arguments, is_case=is_case)
         if labels is not None:
-            write_case_labels(boxed.scan, labels, output, boxed.notes)
+            kept = read_case_notes(labels)
+            if kept is None and arguments.case is not None:
+                kept = read_case_notes(arguments.case)
+            notes = _notes(arguments, boxed, kept)
+            write_case_labels(boxed.scan, labels, output, notes)
         elif isinstance(boxed.scan, CaseScan):
-            write_case_as_file(boxed.scan, output, boxes_file=write_boxes)
+            notes_of_case = read_case_notes(arguments.image)
+            write_case_as_file(boxed.scan, output, boxes_file=write_boxes, notes=notes_of_case)
         else:
-            write_boxed_case(boxed, output)
+            warn_of(arguments.image, write_boxed_case(boxed, output))
     except OSError as error:
         raise UsageError(str(error)) from error
     return DONE
+
+
+def _check_options(arguments: argparse.Namespace, *, is_case: bool) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        UsageError: there are some.
+    """
+    if arguments.case is not None and arguments.labels is None:
+        raise UsageError("--case goes with --labels")
+    if arguments.write_boxes is not None and not is_case:
+        raise UsageError("--write-boxes goes with a case that is converted, and nothing else")
+    if is_case and (arguments.box or arguments.boxes is not None):
+        raise UsageError("A case has its own boxes: --box and --boxes do not go with it")
+
+
+def _notes(arguments: argparse.Namespace, boxed: BoxedScan, kept: LabelNotes | None) -> LabelNotes:
+    """Return what goes with labels: what the options say, else what was kept, as far as it was."""
+    names = boxed.notes.names or (kept.names if kept else ())
+    if arguments.window is not None:
+        return LabelNotes(boxed.notes.window, names)
+    if kept is None:
+        warn_of(
+            arguments.labels,
+            ["It does not say the window and the names of its case; give --case, or --window"],
+        )
+    return LabelNotes(kept.window if kept else UNKNOWN_WINDOW, names)

@@ -12,7 +12,7 @@ from ..batch.case_file import open_case
 from ..batch.cases import INFO_KEY
 from ..batch.results import is_label_map
 from ..errors import InvalidCaseError, UsageError
-from ..formats.suffixes import DICOM_SUFFIXES
+from ..formats.suffixes import DICOM_SUFFIXES, PICTURE_SUFFIXES
 
 # What stands in the beginning of each file of labels and each picture that this program wrote.
 MARKS = (b'"made_by": "qmedsam', b"Software\0QMedSAM", b"QMedSAM Service")
@@ -74,7 +74,11 @@ def _is_member(path: Path, folder: Path) -> bool:
     """Say whether a file is one of a folder that is read, or would be."""
     if not folder.is_dir() or not _resolved(path).is_relative_to(_resolved(folder)):
         return False
-    return path.exists() or path.name.lower().endswith(DICOM_SUFFIXES)
+    name = path.name.lower()
+    is_picture_of_pictures = name.endswith(PICTURE_SUFFIXES) and any(
+        other.name.lower().endswith(PICTURE_SUFFIXES) for other in folder.iterdir()
+    )
+    return path.exists() or name.endswith(DICOM_SUFFIXES) or is_picture_of_pictures
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..formats.boxes import NamedBox, parse_box
 from ..formats.intensity import WINDOW_NAMES, parse_window
-from ..formats.scan import FormatError
+from ..formats.scan import AUTOMATIC_PLANE, PLANES, FormatError
 from ..formats.suffixes import SUFFIXES
 from .extras import needs_extra
 from .outputs import check_outputs
@@ -28,7 +28,8 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "image",
         type=Path,
-        help=f"file that ends in {', '.join(SUFFIXES)}, or folder of a DICOM series",
+        help=f"file that ends in {', '.join(SUFFIXES)}, or folder of a DICOM series or of "
+        "pictures, a slice each",
     )
     parser.add_argument(
         "--box",
@@ -45,6 +46,19 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
         "--series",
         metavar="NUMBER|UID",
         help="which one, where a folder of DICOM files has several series",
+    )
+    parser.add_argument(
+        "--volume",
+        type=int,
+        metavar="N",
+        help="which one, counted from 1, where NIfTI, NRRD or MetaImage has several",
+    )
+    parser.add_argument(
+        "--plane",
+        choices=(AUTOMATIC_PLANE, *PLANES),
+        default=AUTOMATIC_PLANE,
+        help="in which NIfTI, NRRD and MetaImage are cut into slices; auto is that of acquisition, "
+        "as far as voxels tell (default: auto)",
     )
     parser.add_argument(
         "--window",
@@ -84,10 +98,17 @@ def read_boxed_scan(
         boxes_file=arguments.boxes,
         window=window,
         series=arguments.series,
+        plane=arguments.plane,
+        volume=arguments.volume,
     )
-    for text in boxed.scan.remarks:
-        logger.warning("%s: %s", arguments.image, text)
+    warn_of(arguments.image, boxed.scan.remarks)
     return boxed
+
+
+def warn_of(path: Path, notes: Sequence[str]) -> None:
+    """Warn of what was found out of a file, a line each."""
+    for note in notes:
+        logger.warning("%s: %s", path, note)
 
 
 def _box(text: str) -> NamedBox:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 from ..batch.overlay import draw_overlay, encode_png
-from ..core.prompts import check_prompts
 from ..errors import UsageError
 from ..exit_status import DONE, OF_FILES
 from ..options import add_model_options, read_settings
 from ..segmenter import Segmenter
 from ..system.files import write_bytes
 from .extras import needs_extra
-from .scan_options import EXTRA, add_scan_options, read_boxed_scan
-
-logger = logging.getLogger(__name__)
+from .scan_options import EXTRA, add_scan_options, read_boxed_scan, warn_of
 
 HELP = "segment the boxes in one image or volume: NIfTI, DICOM, a picture, or a case"
 EXAMPLES = """\
@@ -78,11 +73,11 @@ def _segment(arguments: argparse.Namespace) -> None:
         own = boxed.own_boxes()
     else:
         own, starts = boxed.own_boxes_followed(arguments.slice, arguments.slices)
-    prompts = check_prompts(scan.pixels, scan.boxes_to_pixels(own), written=own)
-    _warn(arguments.image, prompts.notes)
+    prompts = boxed.prompts(own)
+    warn_of(arguments.image, prompts.notes)
     segmenter = Segmenter(arguments.model_dir, read_settings(arguments))
     segmentation = segmenter.pipeline.segment(scan.pixels, prompts, starts=starts)
-    _warn(arguments.image, segmentation.notes)
+    warn_of(arguments.image, segmentation.notes)
     label_map = segmentation.label_map
     write_labels(scan, label_map, output, boxed.notes)
     if preview is not None:
@@ -90,11 +85,6 @@ def _segment(arguments: argparse.Namespace) -> None:
         picture = draw_overlay(scan.pixels, prompts.boxes, label_map, objects=prompts.objects)
         write_bytes(preview, encode_png(picture))
     segmenter.network.wait()
-
-
-def _warn(path: Path, notes: Sequence[str]) -> None:
-    for note in notes:
-        logger.warning("%s: %s", path, note)
 
 
 def _slices(text: str) -> tuple[int, int]:

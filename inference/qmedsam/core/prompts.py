@@ -65,6 +65,7 @@ def check_prompts(
     boxes: NDArray[np.generic],
     *,
     written: NDArray[np.generic] | None = None,
+    plane_axes: tuple[int, int] = (0, 1),
 ) -> Prompts:
     """Check pixels and boxes and bring the boxes into one form.
 
@@ -73,6 +74,7 @@ def check_prompts(
         boxes: (N, 4) with an image, (N, 6) with a volume, any integer or float type; one box may
             come as (4,) or (6,), no box as an array of size 0.
         written: the boxes as a user wrote them, for the notes; None where they are `boxes`.
+        plane_axes: the axes of what was written that lie in the slices.
 
     Returns:
         The boxes: swapped where a maximum came first, z rounded, clipped to the border. A box
@@ -90,7 +92,7 @@ def check_prompts(
     broken = np.any(~np.isfinite(rows), axis=1)
     if broken.any():
         raise InvalidCaseError(f"Boxes must be finite, got {named_boxes(shown, broken)}")
-    corners = _corner_boxes(shown, pixels.shape)
+    corners = _corner_boxes(shown, pixels.shape, plane_axes)
     half = rows.shape[1] // 2
     low, high = rows[:, :half], rows[:, half:]
     ordered = np.concatenate([np.minimum(low, high), np.maximum(low, high)], axis=1)
@@ -103,7 +105,7 @@ def check_prompts(
     extent = described_extent(pixels.shape, is_volume=is_volume)
     kinds = {
         CORNER: corners,
-        PUT_IN_ORDER: np.any(low > high, axis=1),
+        PUT_IN_ORDER: np.any(shown[:, :half] > shown[:, half:], axis=1),
         ROUNDED: np.any(rounded != ordered, axis=1),
         OUTSIDE % extent: outside,
         CLIPPED % extent: np.any(clipped != named, axis=1) & ~outside,
@@ -240,7 +242,9 @@ def _check_match(pixels: NDArray[np.uint8], is_volume: bool) -> None:
         )
 
 
-def _corner_boxes(written: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _corner_boxes(
+    written: NDArray[np.float64], shape: tuple[int, ...], plane_axes: tuple[int, int]
+) -> NDArray[np.bool_]:
     """Say which boxes, (0, 0, 1, 1), are of 2 x 2 pixels but read like normalised ones.
 
     Raises:
@@ -248,7 +252,8 @@ def _corner_boxes(written: NDArray[np.float64], shape: tuple[int, ...]) -> NDArr
             are whole numbers.
     """
     half = written.shape[1] // 2
-    flat = written[:, [0, 1, half, half + 1]]
+    first, second = plane_axes
+    flat = written[:, [first, second, half + first, half + second]]
     width, height = _extent(shape, half)[:2]
     if max(width, height) <= CORNER_SIDE or not np.all((flat >= 0) & (flat <= 1)):
         return np.zeros(len(written), dtype=np.bool_)

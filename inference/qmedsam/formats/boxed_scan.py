@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.geometry import Boxes
-from ..core.prompts import IMAGE_COLUMNS, VOLUME_COLUMNS, boxes_on_slices
+from ..core.prompts import IMAGE_COLUMNS, Prompts, boxes_on_slices, check_prompts
 from .boxes import NamedBox, read_boxes, stack_boxes
 from .dispatch import open_scan
 from .intensity import IntensityWindow
@@ -34,11 +34,28 @@ class BoxedScan:
         """Return the boxes of an image (N, 4) or a volume (N, 6) in the file's own coordinates.
 
         Raises:
-            FormatError: there are none, or they have another number of coordinates.
+            FormatError: there are none, they have another number of coordinates, or are not on the
+                only slice of a volume.
         """
         if not self.boxes:
             raise FormatError("There must be a box; give --box or --boxes")
-        return stack_boxes(self.boxes, VOLUME_COLUMNS if self.scan.is_volume else IMAGE_COLUMNS)
+        columns = self.scan.box_columns
+        written = len(self.boxes[0].corners)
+        rows = stack_boxes(self.boxes, written if written in columns else columns[0])
+        return self.scan.as_pixels_have(rows)
+
+    def prompts(self, own: Boxes) -> Prompts:
+        """Check boxes in the file's own coordinates, by which notes name them.
+
+        Raises:
+            InvalidCaseError: they are no boxes of it.
+        """
+        return check_prompts(
+            self.scan.pixels,
+            self.scan.boxes_to_pixels(own),
+            written=own,
+            plane_axes=self.scan.plane_axes,
+        )
 
     def own_boxes_followed(
         self, start: int | None, slices: tuple[int, int] | None
@@ -63,8 +80,8 @@ class BoxedScan:
         starts = self.scan.boxes_to_pixels(on_slice)[:, [2, 5]]
         if (starts[:, 0] != starts[:, 1]).any():
             raise FormatError(
-                "The file's third axis does not run through its axial slices: give boxes of six "
-                "coordinates"
+                "The file's third axis does not run through its slices as they are cut: give boxes "
+                "of six coordinates, or another --plane"
             )
         depth = len(self.scan.pixels)
         if slices[1] >= depth:
@@ -79,6 +96,8 @@ def open_boxed_scan(
     boxes_file: Path | None,
     window: str | IntensityWindow | None,
     series: str | None,
+    plane: str,
+    volume: int | None,
 ) -> BoxedScan:
     """Read an image or volume, and its boxes.
 
@@ -88,11 +107,13 @@ def open_boxed_scan(
         boxes_file: has the others; None has none.
         window: as of `read_scan`.
         series: as of `open_scan`.
+        plane: as of `read_scan`.
+        volume: as of `read_scan`.
 
     Raises:
         FormatError: a file cannot be read.
         WindowError: the window does not fit its values.
     """
-    scan = open_scan(path, window, series)
+    scan = open_scan(path, window, series, plane=plane, volume=volume)
     found = (*boxes, *(read_boxes(boxes_file) if boxes_file else ()))
     return BoxedScan(scan, found, scan.notes_of([box.name for box in found]))

@@ -15,9 +15,9 @@ from ..core.geometry import Boxes
 from ..core.prompts import IMAGE_COLUMNS, VOLUME_COLUMNS
 from .scan import FormatError
 
-NAME = "name"
+NAME, LABEL = "name", "label"  # two words for one thing
 ORDERS = (["x0", "y0", "x1", "y1"], ["x0", "y0", "z0", "x1", "y1", "z1"])
-COLUMN_NAMES = {NAME: NAME, "label": NAME} | {
+COLUMN_NAMES = {NAME: NAME, LABEL: NAME} | {
     written: f"{axis}{end}"
     for axis in "xyz"
     for end, word in enumerate(("min", "max"))
@@ -58,9 +58,10 @@ def read_boxes(path: Path) -> list[NamedBox]:
     """Read boxes from JSON or CSV.
 
     JSON is a list, or an object with the list as `boxes`; each is a list of numbers, or an object
-    with these as `box` and a `name`. CSV has a row a box, with commas or semicolons; the name of
-    the object may be the last value. Its first row may name the columns, in any order: x0, y0,
-    perhaps z0, x1, y1, perhaps z1, perhaps name; also x_min and so on.
+    with these as `box` and a `name` or `label`, which may be null. CSV has a row a box, with commas
+    or semicolons; the name of the object may be the last value. Its first row may name the columns,
+    in any order: x0, y0, perhaps z0, x1, y1, perhaps z1, perhaps name or label; also x_min and so
+    on.
 
     Raises:
         FormatError: the file cannot be read, or holds something else.
@@ -97,10 +98,23 @@ def stack_boxes(boxes: Sequence[NamedBox], columns: int) -> Boxes:
 def _of_json(row: Any) -> NamedBox:
     name = ""
     if isinstance(row, dict):
-        row, name = row["box"], str(row.get("name", ""))
+        row, name = row["box"], _name_of_json(row)
     if not isinstance(row, list) or not all(type(value) in (int, float) for value in row):
         raise TypeError(f"{row!r} is no list of numbers")
     return NamedBox(tuple(float(value) for value in row), name)
+
+
+def _name_of_json(row: dict[str, Any]) -> str:
+    """Return the name of an object; null is none.
+
+    Raises:
+        TypeError: it is neither text nor a whole number.
+    """
+    name = row.get(NAME)
+    name = row.get(LABEL) if name is None else name
+    if name is not None and type(name) not in (str, int):
+        raise TypeError(f"{name!r} is no name")
+    return "" if name is None else str(name).strip()
 
 
 def _of_csv(path: Path, text: str) -> list[NamedBox]:

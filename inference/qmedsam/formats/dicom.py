@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from nibabel import nifti1 as nibabel_nifti1
 from numpy.typing import NDArray
 
 from ..core.postprocess import LabelMap
@@ -26,7 +25,7 @@ from .dicom_datasets import (
     window_of,
 )
 from .intensity import AS_IT_IS, OF_FILE, PERCENTILES, IntensityWindow, Limits
-from .nifti import LPS_TO_RAS, encode_nifti
+from .nifti import LPS_TO_RAS, encode_nifti, new_header
 from .picture import encode_label_png
 from .scan import FormatError, LabelNotes, Scan
 from .suffixes import NIFTI_SUFFIXES
@@ -36,7 +35,6 @@ INVERTED = "MONOCHROME1"  # low values are bright
 SAME_DIRECTION = 1e-3  # of the cosines of orientations
 EVEN_SPACING = 0.02  # of the distance of slices
 LONGEST_LABEL = 64  # characters of DICOM's LO
-nifti1: Any = nibabel_nifti1
 
 
 class DicomScan(Scan):
@@ -83,7 +81,7 @@ class DicomScan(Scan):
         self._is_inverted = first.get("PhotometricInterpretation") == INVERTED
         remarks = (self._uneven,) if self._uneven else ()
         super().__init__(values, window, is_volume=is_volume, remarks=remarks)
-        as_nifti = NIFTI_SUFFIXES if is_volume and self._planes else ()
+        as_nifti = NIFTI_SUFFIXES if self._planes else ()
         self.label_suffixes = (".dcm", *as_nifti, *(() if is_volume else (".png",)))
 
     def _resolved(self, window: str | IntensityWindow) -> str | IntensityWindow:
@@ -109,9 +107,8 @@ class DicomScan(Scan):
         if suffix == ".png":
             return encode_label_png(label_map, notes)
         if suffix in NIFTI_SUFFIXES:
-            header: Any = nifti1.Nifti1Header()
-            header.set_xyzt_units("mm")
-            return encode_nifti(label_map.T, self._affine(), header, suffix, notes)
+            slices = label_map if self.is_volume else label_map[None]
+            return encode_nifti(slices.T, self._affine(), new_header(), suffix, notes)
         return self._encode_seg(label_map, notes)
 
     def _affine(self) -> NDArray[np.float64]:
@@ -130,7 +127,11 @@ class DicomScan(Scan):
         affine = np.eye(4)
         affine[:3, 0] = first.along_row * between_columns
         affine[:3, 1] = first.along_column * between_rows
-        affine[:3, 2] = (last.position - first.position) / (len(self._planes) - 1)
+        if len(self._planes) > 1:
+            affine[:3, 2] = (last.position - first.position) / (len(self._planes) - 1)
+        else:
+            thickness = float(self._datasets[0].get("SliceThickness") or 1)
+            affine[:3, 2] = np.cross(first.along_row, first.along_column) * thickness
         affine[:3, 3] = first.position
         return LPS_TO_RAS @ affine
 

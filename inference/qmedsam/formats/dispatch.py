@@ -2,48 +2,91 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from ..batch.case_file import SEGS_KEY
 from ..batch.cases import CASE_SUFFIX, archive_with_info
 from ..core.postprocess import LabelMap
 from ..system.files import write_bytes
+from .beside import Beside, files_beside
 from .dicom import DicomScan
 from .dicom_datasets import MAGIC, MAGIC_AT, is_dicom
-from .intensity import IntensityWindow
+from .intensity import IntensityWindow, WindowError
+from .itk import ItkScan
 from .nifti import NiftiScan
 from .npz import CaseScan
 from .picture import PictureScan
-from .scan import FormatError, LabelNotes, Scan
-from .suffixes import CASE_SUFFIXES, DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, SUFFIXES
+from .picture_stack import PictureStackScan
+from .scan import AUTOMATIC_PLANE, FormatError, LabelNotes, Scan
+from .suffixes import (
+    CASE_SUFFIXES,
+    DICOM_SUFFIXES,
+    ITK_HEADER_SUFFIXES,
+    ITK_SUFFIXES,
+    PICTURE_SUFFIXES,
+    SUFFIXES,
+    VOLUME_SUFFIXES,
+)
+
+Name = str | os.PathLike[str]
 
 
 def open_scan(
-    path: Path, window: str | IntensityWindow | None = None, series: str | None = None
+    path: Name,
+    window: str | IntensityWindow | None = None,
+    series: str | None = None,
+    *,
+    plane: str = AUTOMATIC_PLANE,
+    volume: int | None = None,
 ) -> Scan:
-    """Read an image or volume from a file or the folder of a DICOM series; see `read_scan`.
+    """Read an image or volume from a file or from the folder of a series; see `read_scan`.
 
     Args:
-        path: of the file or folder.
+        path: of the file, or of a folder of DICOM files or of pictures, a slice each.
         window: as of `read_scan`.
-        series: number or UID of the series in a folder; needed where there are several.
+        series: number or UID of the DICOM series to take; needed where there are several.
+        plane: as of `read_scan`.
+        volume: as of `read_scan`.
+
+    Raises:
+        TypeError: the path is none.
+        FormatError, WindowError: as of `read_scan`.
     """
+    path = _as_path(path)
+    name = str(path)
     try:
         if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.is_file())
-            visible = [file for file in files if not file.name.startswith(".")]
-            contents = [file.read_bytes() for file in visible]
-            return DicomScan(str(path), contents, window, series)
-        if not path.name.lower().endswith(SUFFIXES) and not _begins_as_dicom(path):
+            with _named(name):
+                _check_choices(name, plane=plane, volume=volume)
+                return _read_folder(path, window, series)
+        if not name.lower().endswith(SUFFIXES) and not _begins_as_dicom(path):
             raise FormatError(
-                f"{path} must be DICOM, a folder of it, or end in {', '.join(SUFFIXES)}"
+                f"{name} must be DICOM, a folder of it, or end in {', '.join(SUFFIXES)}"
             )
-        return read_scan(str(path), path.read_bytes(), window)
+        content, beside = path.read_bytes(), files_beside(path)
     except OSError as error:
-        raise FormatError(f"{path} cannot be read: {error}") from error
+        raise FormatError(f"{name} cannot be read: {error}") from error
+    return read_scan(
+        name, content, window, series=series, plane=plane, volume=volume, beside=beside
+    )
 
 
-def read_scan(name: str, content: bytes, window: str | IntensityWindow | None = None) -> Scan:
+def read_scan(
+    name: str,
+    content: bytes,
+    window: str | IntensityWindow | None = None,
+    *,
+    series: str | None = None,
+    plane: str = AUTOMATIC_PLANE,
+    volume: int | None = None,
+    beside: Beside | None = None,
+) -> Scan:
     """Read an image or volume from the content of a file.
 
     Args:
@@ -51,21 +94,35 @@ def read_scan(name: str, content: bytes, window: str | IntensityWindow | None = 
         content: of the file.
         window: of its values; None is what suits the format: percentiles, soft tissue for CT in
             DICOM, and pictures of 8 bits as they are.
+        series: number or UID of a DICOM series; None is the only one.
+        plane: in which a volume of NIfTI, NRRD or MetaImage is cut into slices, one of `PLANES` of
+            `qmedsam.formats.scan`; `auto` is that of acquisition, as far as voxels tell.
+        volume: number, from 1, of the one to take of NIfTI, NRRD or MetaImage; needed where there
+            are several.
+        beside: reads the files that belong to this one; None where there are none.
 
     Raises:
-        FormatError: the name ends otherwise, or the file cannot be read.
-        WindowError: the window does not fit its values.
+        FormatError: the name ends otherwise, the file cannot be read, or has no such series, plane
+            or volume.
+        WindowError: the window is none or does not fit its values.
     """
     lower = name.lower()
-    if lower.endswith(NIFTI_SUFFIXES):
-        return NiftiScan(name, content, window)
-    if lower.endswith(PICTURE_SUFFIXES):
-        return PictureScan(name, content, window)
-    if lower.endswith(DICOM_SUFFIXES) or is_dicom(content):
-        return DicomScan(name, [content], window)
-    if lower.endswith(CASE_SUFFIXES):
-        return CaseScan(name, content, window)
-    raise FormatError(f"{name} must end in {', '.join(SUFFIXES)}")
+    with _named(name):
+        if lower.endswith(VOLUME_SUFFIXES):
+            _check_choices(name, series=series)
+            is_itk = lower.endswith((*ITK_SUFFIXES, *ITK_HEADER_SUFFIXES))
+            kind = ItkScan if is_itk else NiftiScan
+            return kind(name, content, window, plane=plane, volume=volume, beside=beside)
+        _check_choices(name, plane=plane, volume=volume)
+        if lower.endswith(PICTURE_SUFFIXES):
+            _check_choices(name, series=series)
+            return PictureScan(name, content, window)
+        if lower.endswith(DICOM_SUFFIXES) or is_dicom(content):
+            return DicomScan(name, [content], window, series)
+        if lower.endswith(CASE_SUFFIXES):
+            _check_choices(name, series=series)
+            return CaseScan(name, content, window)
+        raise FormatError(f"{name} must end in {', '.join(SUFFIXES)}")
 
 
 def check_labels_name(scan: Scan, name: str) -> str:
@@ -81,38 +138,123 @@ def check_labels_name(scan: Scan, name: str) -> str:
     return suffix
 
 
-def encode_labels(scan: Scan, label_map: LabelMap, name: str, notes: LabelNotes) -> bytes:
+def encode_labels(scan: Scan, label_map: ArrayLike, name: str, notes: LabelNotes) -> bytes:
     """Return the file of a label map in the geometry of a scan, or as the challenge's `.npz`.
 
     Args:
         scan: of which it is.
-        label_map: of the scan's `label_shape`.
+        label_map: of the scan's `label_shape`, integers from 0 to 65,535 or booleans.
         name: of the file, whose end says which format.
         notes: to go with it.
 
     Raises:
-        FormatError: the name does not fit the scan, or the labels cannot be encoded.
+        FormatError: the name or the label map does not fit the scan, or the labels cannot be
+            encoded.
     """
     suffix = check_labels_name(scan, name)
+    label_map = _checked_labels(scan, label_map)
     if suffix == CASE_SUFFIX:
         return archive_with_info({SEGS_KEY: label_map}, notes.as_json())
     return scan.encode(label_map, suffix, notes)
 
 
 def write_labels(
-    scan: Scan, label_map: LabelMap, path: Path, notes: LabelNotes | None = None
+    scan: Scan, label_map: ArrayLike, path: Name, notes: LabelNotes | None = None
 ) -> None:
     """Write what `encode_labels` returns; without notes, those of the scan's window.
 
     Raises:
-        FormatError: the name does not fit the scan, or the file cannot be written.
+        TypeError: the path is none.
+        FormatError: the name or the label map does not fit the scan, or the file cannot be
+            written.
     """
+    path = _as_path(path)
     content = encode_labels(scan, label_map, str(path), notes or scan.notes_of(()))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)
     except OSError as error:
         raise FormatError(f"{path} cannot be written: {error}") from error
+
+
+def _as_path(path: Name) -> Path:
+    """Return a path.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"Path must be a str or pathlib.Path, got {type(path).__name__}")
+    return Path(path)
+
+
+def _checked_labels(scan: Scan, labels: ArrayLike) -> LabelMap:
+    """Return labels in the fewest bytes that hold them.
+
+    Raises:
+        FormatError: they are not of the scan's shape, or no labels.
+    """
+    label_map = np.asarray(labels)
+    if label_map.shape != scan.label_shape:
+        raise FormatError(
+            f"Label map must have the image's shape {scan.label_shape}, got {label_map.shape}"
+        )
+    if label_map.dtype in (np.uint8, np.uint16):
+        return label_map
+    most = np.iinfo(np.uint16).max
+    if label_map.dtype.kind not in "biu":
+        raise FormatError(f"Label map must have integers, got {label_map.dtype}")
+    low, high = int(label_map.min(initial=0)), int(label_map.max(initial=0))
+    if low < 0 or high > most:
+        raise FormatError(f"Labels must be 0 to {most}, got {low} to {high}")
+    return label_map.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16)
+
+
+def _check_choices(
+    name: str,
+    *,
+    series: str | None = None,
+    plane: str = AUTOMATIC_PLANE,
+    volume: int | None = None,
+) -> None:
+    """Refuse to choose what there is no choice of.
+
+    Raises:
+        FormatError: something is chosen.
+    """
+    if series is not None:
+        raise FormatError(f"A series can be chosen of DICOM alone, not of {name}")
+    for chosen, what in ((plane != AUTOMATIC_PLANE, "plane"), (volume is not None, "volume")):
+        if chosen:
+            raise FormatError(
+                f"A {what} can be chosen of NIfTI, NRRD and MetaImage alone, not of {name}"
+            )
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Let a window that does not fit the values say of which file they are."""
+    try:
+        yield
+    except WindowError as error:
+        raise WindowError(f"{name}: {error}") from error
+
+
+def _read_folder(path: Path, window: str | IntensityWindow | None, series: str | None) -> Scan:
+    """Read the DICOM series or the pictures in a folder; hidden files are left out."""
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    visible = [file for file in files if not file.name.startswith(".")]
+    contents = {file.name: file.read_bytes() for file in visible}
+    if not _are_pictures(contents):
+        return DicomScan(str(path), list(contents.values()), window, series)
+    _check_choices(str(path), series=series)
+    return PictureStackScan(str(path), contents, window)
+
+
+def _are_pictures(contents: dict[str, bytes]) -> bool:
+    """Say whether a folder has pictures, and no DICOM beside which they may lie."""
+    has_pictures = any(name.lower().endswith(PICTURE_SUFFIXES) for name in contents)
+    return has_pictures and not any(is_dicom(content) for content in contents.values())
 
 
 def _begins_as_dicom(path: Path) -> bool:

@@ -1,9 +1,4 @@
-"""NIfTI, by nibabel: any orientation in, the same orientation out.
-
-The model sees slices as a radiologist does: axial, rows from front to back, columns from the
-patient's right to left. Of an oblique affine axes go by where they mostly point; no value is
-interpolated.
-"""
+"""NIfTI, one file or a pair, by nibabel: any orientation in, the same orientation out."""
 
 from __future__ import annotations
 
@@ -14,26 +9,30 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from nibabel import orientations as nibabel_orientations
 from nibabel.filebasedimages import ImageFileError
-from nibabel.nifti1 import Nifti1Extension
-from nibabel.nifti2 import Nifti2Header
+from nibabel.fileholders import FileHolder
+from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.nifti1 import Nifti1Extension, Nifti1Pair
+from nibabel.nifti2 import Nifti2Header, Nifti2Pair
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from ..core.geometry import Boxes
 from ..core.postprocess import LabelMap
 from ..system.memory import largest_array_bytes
-from .intensity import PERCENTILES, IntensityWindow
-from .scan import FormatError, LabelNotes, Scan
-from .suffixes import NIFTI_SUFFIXES
+from .beside import Beside, read_beside
+from .intensity import IntensityWindow
+from .one_volume import choose_volume
+from .scan import AUTOMATIC_PLANE, VALUE_BYTES, FormatError, LabelNotes
+from .suffixes import NIFTI_PAIR_SUFFIXES, NIFTI_SUFFIXES
+from .volume import VolumeScan
 
-orientations: Any = nibabel_orientations
-SEEN = orientations.axcodes2ornt(("L", "P", "S"))  # x to the left, y to the back, z upwards
 OWN_NOTE = b'"made_by": "qmedsam'  # in an extension that this wrote
 LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])  # x and y of DICOM and of cases run against NIfTI's
 HEADER_2_BYTES = 540  # of version 2; of version 1 it is 348
+MAGICS = {True: (b"ni2\0", 4), False: (b"ni1\0", 344)}  # of a pair, by version, and where
+LARGEST_SCALE = 1e20  # of slope and intercept, with which float32 holds all values
+AXES = 3
 READ_ERRORS = (
     OSError,
     EOFError,
@@ -50,63 +49,59 @@ READ_ERRORS = (
 )
 
 
-class NiftiScan(Scan):
+class NiftiScan(VolumeScan):
     """A volume in a NIfTI file.
 
     Args:
         name: of the file, for messages; `.gz` at its end says that it is packed.
         content: of the file.
         window: of its values; None is percentiles.
+        plane: as of `cut_volume`.
+        volume: number of the one to take, from 1; needed where there are several.
+        beside: reads the other file of a pair.
 
     Raises:
-        FormatError: the file cannot be read, or holds no single volume.
+        SeveralVolumesError: there are several volumes, and none is chosen.
+        FormatError: the file cannot be read, or there is no such volume or plane.
         WindowError: the window does not fit its values.
     """
 
     label_suffixes = NIFTI_SUFFIXES
 
     def __init__(
-        self, name: str, content: bytes, window: str | IntensityWindow | None = None
+        self,
+        name: str,
+        content: bytes,
+        window: str | IntensityWindow | None = None,
+        *,
+        plane: str = AUTOMATIC_PLANE,
+        volume: int | None = None,
+        beside: Beside | None = None,
     ) -> None:
+        header, values = _files(name, content, beside)
         try:
-            plain = _unpacked(content) if name.lower().endswith(".gz") else content
-            image: Any = _read(plain)
-            values = _values(image.dataobj)
-            own = orientations.io_orientation(image.affine)
-            np.linalg.inv(image.affine)  # no place of a voxel otherwise
-            if np.isnan(own).any():
-                raise ValueError("its affine leads several voxels to one place")
+            with LoggingOutputSuppressor():
+                image = _read(header, values)
+                own = _one_volume(name, image, volume)
+                self._image = image
+                super().__init__(own, image.affine, window=window, plane=plane)
         except READ_ERRORS as error:
             raise FormatError(f"{name} must be a readable NIfTI file, got: {error}") from error
-        self._image: Any = image
-        shape = values.shape
-        if values.ndim > 3 and all(side == 1 for side in shape[3:]):
-            values = values.reshape(shape[:3])
-        if values.ndim != 3 or values.dtype.kind not in "iuf":
-            raise FormatError(
-                f"{name} must hold one volume of numbers (X, Y, Z), got {shape} of {values.dtype}"
-            )
-        self._shape = values.shape
-        self._to_seen = orientations.ornt_transform(own, SEEN)
-        self._to_own = orientations.ornt_transform(SEEN, own)
-        seen = orientations.apply_orientation(values, self._to_seen)
-        super().__init__(np.ascontiguousarray(seen.T), window or PERCENTILES, is_volume=True)
-
-    def boxes_to_pixels(self, boxes: Boxes) -> Boxes:
-        """Turn boxes (N, 6) of the file's voxels, first and last i, j, k, to those of `pixels`."""
-        corners = np.asarray(boxes).reshape(len(boxes), 2, 3)
-        seen = np.empty_like(corners)
-        for axis, (target, direction) in enumerate(self._to_seen):
-            values = corners[:, :, axis]
-            if direction < 0:
-                values = self._shape[axis] - 1 - values
-            seen[:, :, int(target)] = values
-        return np.concatenate([seen.min(axis=1), seen.max(axis=1)], axis=1)
 
     def encode(self, label_map: LabelMap, suffix: str, notes: LabelNotes) -> bytes:
         """Return a NIfTI file with the affine, units and codes of the one that was read."""
-        own = orientations.apply_orientation(label_map.T, self._to_own)
-        return encode_nifti(own, self._image.affine, self._image.header.copy(), suffix, notes)
+        own = self._own_voxels(label_map)
+        own = own.reshape(own.shape[: min(len(self._image.shape), AXES)])  # two of a picture
+        header = self._image.header.copy()
+        return encode_nifti(own, self._image.affine, header, suffix, notes)
+
+
+def new_header() -> Any:
+    """Return the header of a file that was none before, in millimetres."""
+    kind: Any = nibabel.Nifti1Header
+    header = kind()
+    header.set_xyzt_units("mm")
+    return header
 
 
 def encode_nifti(
@@ -140,32 +135,94 @@ def encode_nifti(
     return gzip.compress(content, mtime=0) if suffix.endswith(".gz") else content
 
 
-def _values(stored: Any) -> NDArray[Any]:
-    """Return the values of a file; those that are rescaled take no more bytes than needed."""
-    if stored.is_proxy and (stored.slope, stored.inter) != (1, 0):
-        values = np.asarray(stored.get_unscaled(), dtype=np.float32)
-        return values * np.float32(stored.slope) + np.float32(stored.inter)
-    return np.asarray(stored)
-
-
-def _unpacked(content: bytes) -> bytes:
-    """Unpack gzip within the memory limit.
+def _files(name: str, content: bytes, beside: Beside | None) -> tuple[bytes, bytes | None]:
+    """Return header and values, unpacked; of a single file the second is None.
 
     Raises:
-        ValueError: there is more.
+        FormatError: a file is missing or cannot be unpacked.
     """
+    suffix = next((each for each in NIFTI_PAIR_SUFFIXES if name.lower().endswith(each)), None)
+    if suffix is None:
+        return _unpacked(name, content), None
+    stem, end = name[: -len(suffix)], name[-len(suffix) :]
+    is_header = suffix.startswith(".hdr")
+    swaps = {"hdr": "img", "HDR": "IMG"} if is_header else {"img": "hdr", "IMG": "HDR"}
+    for one, other in swaps.items():
+        end = end.replace(one, other)
+    second = read_beside(name, f"{stem}{end}", beside)
+    both = _unpacked(name, content), _unpacked(f"{stem}{end}", second)
+    return both if is_header else both[::-1]
+
+
+def _unpacked(name: str, content: bytes) -> bytes:
+    """Unpack gzip, if the name ends so, within the memory limit.
+
+    Raises:
+        FormatError: it is broken, or there is more.
+    """
+    if not name.lower().endswith(".gz"):
+        return content
     limit = largest_array_bytes()
-    with gzip.open(io.BytesIO(content)) as stream:
-        plain = stream.read(limit + 1)
+    try:
+        with gzip.open(io.BytesIO(content)) as stream:
+            plain = stream.read(limit + 1)
+    except READ_ERRORS as error:
+        raise FormatError(f"{name} must be a readable NIfTI file, got: {error}") from error
     if len(plain) > limit:
-        raise ValueError(f"it unpacks to more than the {limit} bytes that the memory limit allows")
+        raise FormatError(f"{name} must unpack to {limit} bytes at most for this memory, got more")
     return plain
 
 
-def _read(content: bytes) -> nibabel.Nifti1Image:
-    """Read either version; the size of its header tells which."""
-    kinds: list[Any] = [nibabel.Nifti1Image, nibabel.Nifti2Image]
-    is_second = int.from_bytes(content[:4], "little") == HEADER_2_BYTES or (
-        int.from_bytes(content[:4], "big") == HEADER_2_BYTES
+def _read(header: bytes, values: bytes | None) -> Any:
+    """Read either version; the size of its header tells which.
+
+    Raises:
+        ValueError: it is a pair without the mark of NIfTI.
+    """
+    is_second = int.from_bytes(header[:4], "little") == HEADER_2_BYTES or (
+        int.from_bytes(header[:4], "big") == HEADER_2_BYTES
     )
-    return kinds[is_second].from_bytes(content)  # type: ignore[no-any-return]
+    if values is None:
+        kind: Any = nibabel.Nifti2Image if is_second else nibabel.Nifti1Image
+        return kind.from_bytes(header)
+    magic, place = MAGICS[is_second]
+    if header[place : place + len(magic)] != magic:
+        raise ValueError("an Analyze file, which does not say where left and right are")
+    pair: Any = Nifti2Pair if is_second else Nifti1Pair
+    files = {"header": header, "image": values}
+    holders = {kind: FileHolder(fileobj=io.BytesIO(each)) for kind, each in files.items()}
+    return pair.from_file_map(holders)
+
+
+def _one_volume(name: str, image: Any, volume: int | None) -> NDArray[Any]:
+    """Return the values (I, J, K) of one volume.
+
+    Raises:
+        FormatError: the file holds several and none is chosen, or holds no numbers.
+    """
+    shape, kind = image.shape, image.get_data_dtype()
+    if len(shape) < AXES - 1 or 0 in shape or kind.kind not in "iuf":
+        raise FormatError(
+            f"{name} must hold a volume of numbers (X, Y, Z) or a slice (X, Y), got {shape} of "
+            f"{kind}"
+        )
+    own, more = (*shape, 1)[:AXES], shape[AXES:]
+    count = int(np.prod(more, dtype=np.int64))
+    index = choose_volume(name, volume, count=count, shape=own)
+    if count > 1:
+        place = np.unravel_index(index, more, order="F")
+        return _values(image.dataobj, (..., *(int(each) for each in place)))
+    return _values(image.dataobj, ...).reshape(own)
+
+
+def _values(stored: Any, part: Any) -> NDArray[Any]:
+    """Return some of the values; those that are rescaled take no more bytes than needed."""
+    slope, intercept = (stored.slope, stored.inter) if stored.is_proxy else (1, 0)
+    if (slope, intercept) == (1, 0):
+        return np.asarray(stored[part])
+    largest = max(abs(slope), 1 / abs(slope) if slope else 0, abs(intercept))
+    is_small = stored.dtype.kind != "f" and stored.dtype.itemsize <= VALUE_BYTES
+    if part is not ... or largest > LARGEST_SCALE or not is_small:
+        return np.asarray(stored[part])
+    values = np.asarray(stored.get_unscaled(), dtype=np.float32)
+    return values * np.float32(slope) + np.float32(intercept)

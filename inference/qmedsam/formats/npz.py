@@ -50,7 +50,8 @@ class CaseScan(Scan):
         is_volume = len(shape) == 3 and label_map_shape(shape, columns) == shape
         self.boxes = case.boxes
         values = case.pixels if is_volume else without_alpha(case.pixels)
-        super().__init__(values, window or AS_IT_IS, is_volume=is_volume)
+        window = AS_IT_IS if window is None else window
+        super().__init__(values, window, is_volume=is_volume)
         self.label_suffixes = () if is_volume else (".png",)
 
     def encode(self, label_map: LabelMap, suffix: str, notes: LabelNotes) -> bytes:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..core.geometry import Boxes
 from ..core.postprocess import LabelMap
+from ..core.prompts import IMAGE_COLUMNS, VOLUME_COLUMNS
 from ..errors import InferenceError
 from ..system.memory import largest_array_bytes
 from ..version import __version__
@@ -21,16 +23,30 @@ from .intensity import (
     IntensityWindow,
     Limits,
     WindowError,
+    check_window,
     describe,
     find_limits,
+    is_measured,
     to_8_bits,
 )
 
+AUTOMATIC_PLANE = "auto"
+PLANES = ("axial", "coronal", "sagittal")  # in which a volume is cut into slices
 VALUE_BYTES = 4  # of a value as it is kept, float32 at most
 
 
+LINE_BREAKS = re.compile(r"\s*[\r\n]+\s*")
+
+
 class FormatError(InferenceError):
-    """A file cannot be read or written in a format; the message says what was expected."""
+    """A file cannot be read or written in a format; the message says what was expected.
+
+    Args:
+        message: becomes one line, as those of libraries may be several.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(LINE_BREAKS.sub(" ", message.strip()))
 
 
 class SeveralSeriesError(FormatError):
@@ -46,6 +62,19 @@ class SeveralSeriesError(FormatError):
         self.choices = tuple(choices)
 
 
+class SeveralVolumesError(FormatError):
+    """There are several volumes in a file, and none was chosen.
+
+    Args:
+        message: for a user of the command.
+        choices: number of each, and what it is.
+    """
+
+    def __init__(self, message: str, choices: Sequence[tuple[int, str]]) -> None:
+        super().__init__(message)
+        self.choices = tuple(choices)
+
+
 def check_size(name: str, count: int) -> None:
     """Check, before they are decoded, that so many values fit in memory.
 
@@ -55,6 +84,11 @@ def check_size(name: str, count: int) -> None:
     most = largest_array_bytes() // VALUE_BYTES
     if count > most:
         raise FormatError(f"{name} must hold {most} values at most for this memory, got {count}")
+
+
+def _unnamed(label: int) -> str:
+    """Return what an object without a name is called."""
+    return f"Object {label}"
 
 
 @dataclass(frozen=True)
@@ -72,11 +106,25 @@ class LabelNotes:
     def name(self, label: int) -> str:
         """Return the name of an object by its label, counted from 1."""
         named = self.names[label - 1] if label <= len(self.names) else ""
-        return named or f"Object {label}"
+        return named or _unnamed(label)
 
     def line(self) -> str:
         """Return how the labels were made, for a short field of a header."""
         return f"qmedsam {__version__}, {self.window}"
+
+    @classmethod
+    def from_json(cls, text: str) -> LabelNotes | None:
+        """Return what `as_json` wrote, where a file has it; None of other text."""
+        try:
+            document = json.loads(text)
+            names = {int(label): str(name) for label, name in document["labels"].items()}
+            window = document["window"]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        if not isinstance(window, str) or sorted(names) != list(range(1, len(names) + 1)):
+            return None
+        in_order = ((label, names[label]) for label in sorted(names))
+        return cls(window, tuple("" if name == _unnamed(i) else name for i, name in in_order))
 
     def as_json(self) -> str:
         """Return all of it."""
@@ -116,7 +164,7 @@ class Scan(ABC):
         remarks: tuple[str, ...] = (),
     ) -> None:
         self._values = values
-        missing = int(values.size - np.isfinite(values).sum()) if values.dtype.kind == "f" else 0
+        missing = int(values.size - sum(int(is_measured(part).sum()) for part in values))
         found = (f"{missing} values are no measurement and are seen as 0.",) if missing else ()
         self.remarks = (*remarks, *found)
         self.is_volume = is_volume
@@ -138,14 +186,51 @@ class Scan(ABC):
         Raises:
             WindowError: the window does not fit the values.
         """
+        check_window(window)
         limits = find_limits(self._values, self._resolved(window))
         self.pixels: NDArray[np.uint8] = self._to_8_bits(limits)
         self.window = window
         self.described_window = describe(window, limits)
 
-    def boxes_to_pixels(self, boxes: Boxes) -> Boxes:
-        """Turn boxes in the file's own coordinates, (N, 4) or (N, 6), into those of `pixels`."""
+    @property
+    def box_columns(self) -> tuple[int, ...]:
+        """How many numbers a box may have."""
+        return (VOLUME_COLUMNS,) if self.is_volume else (IMAGE_COLUMNS,)
+
+    @property
+    def plane_axes(self) -> tuple[int, int]:
+        """The axes of boxes, as they are written, that lie in the slices."""
+        return 0, 1
+
+    def as_pixels_have(self, boxes: Boxes) -> Boxes:
+        """Return boxes of the file's own coordinates with as many numbers as those of `pixels`.
+
+        Raises:
+            FormatError: they do not fit.
+        """
         return boxes
+
+    def boxes_to_pixels(self, boxes: ArrayLike) -> Boxes:
+        """Turn boxes in the file's own coordinates into those of `pixels`.
+
+        Args:
+            boxes: (N, 4) or (N, 6), of which `box_columns` says what fits; any number type.
+
+        Raises:
+            FormatError: they have another type or shape.
+        """
+        try:
+            rows = np.atleast_2d(np.asarray(boxes))
+        except ValueError as error:
+            raise FormatError(f"Boxes must be rows of equal length: {error}") from error
+        if rows.size == 0:
+            return np.zeros((0, self.box_columns[0]), dtype=np.float32)
+        if rows.dtype.kind not in "iuf":
+            raise FormatError(f"Boxes must be integers or floats, got {rows.dtype}")
+        if rows.ndim != 2 or rows.shape[1] not in self.box_columns:
+            wanted = " or ".join(f"(N, {columns})" for columns in self.box_columns)
+            raise FormatError(f"Boxes must have shape {wanted} for this file, got {rows.shape}")
+        return self._to_pixels(self.as_pixels_have(rows.astype(np.float32)))
 
     def notes_of(self, names: Sequence[str]) -> LabelNotes:
         """Return what is written with a label map of objects with names."""
@@ -173,6 +258,9 @@ class Scan(ABC):
         if window == OF_FILE:
             raise WindowError("Only DICOM files say a window of their own, and not all of them")
         return window
+
+    def _to_pixels(self, boxes: Boxes) -> Boxes:
+        return boxes
 
     def _to_8_bits(self, limits: Limits | None) -> NDArray[np.uint8]:
         return to_8_bits(self._values, limits)

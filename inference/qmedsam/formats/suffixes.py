@@ -2,8 +2,15 @@
 
 from ..batch.cases import CASE_SUFFIX
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
+NIFTI_SUFFIXES = (".nii", ".nii.gz")  # in which NIfTI is written, too
+NIFTI_PAIR_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
+ITK_SUFFIXES = (".nrrd", ".mha")  # likewise
+ITK_HEADER_SUFFIXES = (".nhdr", ".mhd")  # whose values lie in another file
+VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *NIFTI_PAIR_SUFFIXES, *ITK_SUFFIXES, *ITK_HEADER_SUFFIXES)
 DICOM_SUFFIXES = (".dcm", ".dicom")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+PICTURE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"),
+    *(".jp2", ".j2k"),
+)
 CASE_SUFFIXES = (CASE_SUFFIX,)
-SUFFIXES = (*NIFTI_SUFFIXES, *DICOM_SUFFIXES, *PICTURE_SUFFIXES, *CASE_SUFFIXES)
+SUFFIXES = (*VOLUME_SUFFIXES, *DICOM_SUFFIXES, *PICTURE_SUFFIXES, *CASE_SUFFIXES)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import imagecodecs
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 
 from qmedsam.batch.cases import read_case
 from qmedsam.cli import main
+from qmedsam.formats.boxes import read_boxes
 from tests.conftest import EXAMPLES
 from tests.qmedsam.commands.conftest import VOLUME
 
@@ -46,6 +54,98 @@ def test_a_case_becomes_a_file_and_a_case_again(tmp_path, name):
     np.testing.assert_array_equal(again.boxes, case.boxes)
 
 
+@pytest.fixture
+def converted(tmp_path, nifti) -> tuple[Path, Path]:
+    """A case with names, and the label map that a folder command made of it."""
+    case, masks = tmp_path / "in" / "scan.npz", tmp_path / "out"
+    words = ["convert", str(nifti), "--box", "liver=3,4,1,20,25,6", "--box", "22,4,1,28,25,6"]
+    assert main([*words, "--window", "500,1000", "-o", str(case)]) == 0
+    assert main(["-i", str(case.parent), "-o", str(masks)]) == 0
+    return case, masks / "scan.npz"
+
+
+def notes_of(path: Path) -> dict:
+    return json.loads(nibabel.load(path).header.extensions[0].get_content())
+
+
+def test_labels_keep_the_window_and_the_names_of_their_case(tmp_path, nifti, converted, caplog):
+    case, labels = converted
+    back = ["convert", str(nifti), "--labels", str(labels), "-o", str(tmp_path / "b.nii")]
+    assert main([*back, "--case", str(case)]) == 0
+    assert caplog.text == ""
+    assert notes_of(tmp_path / "b.nii")["window"] == "window L 500 W 1000"
+    assert notes_of(tmp_path / "b.nii")["labels"] == {"1": "liver", "2": "Object 2"}
+
+
+def test_labels_that_segment_wrote_say_the_window_and_the_names_themselves(tmp_path, nifti):
+    labels = tmp_path / "labels.npz"
+    words = ["segment", str(nifti), "--box", "liver=3,4,1,20,25,6", "--window", "500,1000"]
+    assert main([*words, "-o", str(labels)]) == 0
+    back = ["convert", str(nifti), "--labels", str(labels), "-o", str(tmp_path / "b.nii")]
+    assert main(back) == 0
+    assert notes_of(tmp_path / "b.nii")["window"] == "window L 500 W 1000"
+    assert notes_of(tmp_path / "b.nii")["labels"] == {"1": "liver"}
+
+
+def test_a_window_that_is_not_known_is_not_made_up(tmp_path, nifti, converted, caplog):
+    _, labels = converted
+    back = ["convert", str(nifti), "--labels", str(labels), "-o", str(tmp_path / "b.nii")]
+    assert main(back) == 0
+    assert "does not say the window and the names of its case; give --case" in caplog.text
+    assert notes_of(tmp_path / "b.nii")["window"] == "window unknown"
+    assert main([*back, "--window", "lung", "--box", "spleen=3,4,1,20,25,6"]) == 0
+    assert notes_of(tmp_path / "b.nii")["window"] == "window lung"
+    assert notes_of(tmp_path / "b.nii")["labels"] == {"1": "spleen"}
+
+
+def test_the_names_of_a_case_go_with_its_boxes(tmp_path, converted):
+    case, _ = converted
+    words = ["convert", str(case), "-o", str(tmp_path / "b.nii")]
+    assert main([*words, "--write-boxes", str(tmp_path / "b.json")]) == 0
+    assert [box.name for box in read_boxes(tmp_path / "b.json")] == ["liver", ""]
+
+
+def test_what_a_run_will_correct_is_said_when_the_case_is_made(tmp_path, nifti, caplog):
+    words = ["convert", str(nifti), "--box", "20,4,1,3,25,99", "-o", str(tmp_path / "a.npz")]
+    assert main(words) == 0
+    assert "Box 1 (20, 4, 1, 3, 25, 99) was put in order, minimum first" in caplog.text
+    assert "reached beyond the volume of 8 slices of 40 x 30 pixels" in caplog.text
+
+
+def test_boxes_that_read_like_normalised_ones_become_no_case(tmp_path, nifti, caplog):
+    words = ["convert", str(nifti), "--box", "0.1,0.2,1,0.9,0.8,5", "-o", str(tmp_path / "a.npz")]
+    assert main(words) == 2
+    assert "read like normalised ones" in caplog.text
+    assert not (tmp_path / "a.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["IMAGE", "--box", "1,2,3,4", "--write-boxes", "b.json"],
+            "--write-boxes goes with a case",
+        ),
+        (["IMAGE", "--labels", "LABELS", "--write-boxes", "b.json"], "--write-boxes goes with a"),
+        (["IMAGE", "--box", "1,2,3,4", "--case", "CASE"], "--case goes with --labels"),
+        (["CASE", "--box", "1,2,3,4"], "A case has its own boxes"),
+        (["CASE", "--boxes", "BOXES"], "A case has its own boxes"),
+    ],
+)
+def test_no_option_is_left_aside_without_a_word(
+    tmp_path, monkeypatch, picture, converted, caplog, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "boxes.json").write_text("[[1, 2, 3, 4]]")
+    case, labels = converted
+    names = {"IMAGE": picture, "CASE": case, "LABELS": labels, "BOXES": "boxes.json"}
+    given = [str(names.get(word, word)) for word in words]
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["convert", *given, "-o", "new.npz"]) == 2
+    assert message in caplog.text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -61,3 +161,29 @@ def test_what_cannot_be_converted_is_said_in_a_sentence(
     assert main([str(picture) if word == "IMAGE" else word for word in words]) == 2
     assert message in caplog.text
     assert {path.name for path in tmp_path.iterdir()} == {"image.png"}
+
+
+def test_the_terminal_has_sentences_of_the_command_alone(tmp_path):
+    """Libraries warn of these files, print, and log as they like."""
+    content = bytearray(nibabel.Nifti1Image(VOLUME, np.eye(4)).to_bytes())
+    content[80:84] = np.float32(-2).tobytes()  # a voxel's side
+    (tmp_path / "a.nii").write_bytes(content)
+    (tmp_path / "b.jpg").write_bytes(imagecodecs.jpeg8_encode(VOLUME[..., 0].astype(np.uint16),
+                                                             bitspersample=12))  # fmt: skip
+    tifffile.imwrite(tmp_path / "c.tif", VOLUME[..., 0])
+    (tmp_path / "c.tif").write_bytes((tmp_path / "c.tif").read_bytes()[:-900])
+    (tmp_path / "d.mha").write_bytes(b"NDims = 3\nDimSize = 4 x 5\nElementDataFile = LOCAL\n")
+    code = (
+        "import sys; from qmedsam.cli import main\n"
+        "for name in sys.argv[1:]:\n"
+        "    main(['convert', name, '--box', '1,1,1,9,9,3', '-o', name + '.npz'])\n"
+    )
+    names = ["a.nii", "b.jpg", "c.tif", "d.mha"]
+    words = [sys.executable, "-c", code, *names]
+    result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert [line.partition(" must be ")[0] for line in lines] == [
+        f"ERROR: {name}" for name in names[1:]
+    ]
+    assert (tmp_path / "a.nii.npz").exists()

@@ -8,6 +8,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+import SimpleITK
 
 from qmedsam.cli import main
 from qmedsam.commands.outputs import check_outputs, is_own
@@ -106,3 +107,33 @@ def test_what_is_packed_and_broken_is_nobody_s(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 3), np.uint8))
     assert not is_own(tmp_path / "a.png")
     assert not is_own(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii.gz"])
+def test_labels_of_an_earlier_run_are_replaced_in_any_format_of_volumes(tmp_path, suffix):
+    source = tmp_path / "scan.nrrd"
+    image = SimpleITK.GetImageFromArray(np.ones((6, 40, 50), np.uint8))
+    SimpleITK.WriteImage(image, str(source))
+    words = ["segment", str(source), "--box", "3,5,1,26,28,3"]
+    output = tmp_path / f"labels{suffix}"
+    for _ in range(2):
+        assert main([*words, "-o", str(output)]) == 0
+    SimpleITK.WriteImage(image, str(output))
+    before = output.read_bytes()
+    assert main([*words, "-o", str(output)]) == 2
+    assert output.read_bytes() == before
+
+
+def test_a_stack_of_labels_is_replaced_and_never_put_among_the_slices(tmp_path, caplog):
+    folder = tmp_path / "stack"
+    folder.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((40, 50), 9 + number, np.uint8))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    words = ["segment", str(folder), "--box", "3,5,0,26,28,2", "-o"]
+    for _ in range(2):
+        assert main([*words, str(tmp_path / "labels.tif")]) == 0
+    for name in ("labels.tif", "1.png"):
+        assert main([*words, str(tmp_path / "b.tif"), "--preview", str(folder / name)]) == 2
+        assert f"{name} would be written over what is read" in caplog.text
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

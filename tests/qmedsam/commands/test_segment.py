@@ -113,12 +113,53 @@ def test_a_slice_that_cannot_be_meant_is_refused(tmp_path, nifti, caplog, words,
     assert message in caplog.text
 
 
-def test_a_slice_across_the_axial_ones_is_refused(tmp_path, caplog):
-    sagittal = nibabel.Nifti1Image(VOLUME, np.eye(4)[[2, 0, 1, 3]])
+def test_a_slice_across_those_that_are_cut_is_refused(tmp_path, nifti, caplog):
+    words = ["segment", str(nifti), "--box", "3,4,20,25", "--slice", "3", "--slices", "1,6"]
+    for plane in ("coronal", "sagittal"):
+        assert main([*words, "--plane", plane, "-o", str(tmp_path / "b.nii")]) == 2
+        assert "give boxes of six coordinates, or another --plane" in caplog.text
+        caplog.clear()
+    assert main([*words, "--plane", "axial", "-o", str(tmp_path / "b.nii")]) == 0
+
+
+def test_a_volume_is_cut_in_the_plane_of_its_acquisition(tmp_path, fake_model, monkeypatch):
+    """Eight sagittal slices with 3 mm between them: as many are encoded, and not 30."""
+    encoded = []
+    embed = fake_model.embed
+    monkeypatch.setattr(fake_model, "embed", lambda *each: encoded.append(1) or embed(*each))
+    sagittal = nibabel.Nifti1Image(VOLUME.transpose(2, 0, 1), np.diag([3.0, 1, 1, 1]))
     nibabel.save(sagittal, tmp_path / "a.nii")
-    words = ["segment", str(tmp_path / "a.nii"), "--box", "3,4,20,25"]
-    assert main([*words, "--slice", "3", "--slices", "1,6", "-o", str(tmp_path / "b.nii")]) == 2
-    assert "give boxes of six" in caplog.text
+    words = ["segment", str(tmp_path / "a.nii"), "--box", "0,3,4,7,20,25"]
+    assert main([*words, "-o", str(tmp_path / "b.nii")]) == 0
+    assert len(encoded) == 8
+    places = np.argwhere(np.asarray(nibabel.load(tmp_path / "b.nii").dataobj) == 1)
+    assert np.abs(places.min(0) - [0, 3, 4]).max() <= 1
+    assert np.abs(places.max(0) - [7, 20, 25]).max() <= 1
+
+
+@pytest.mark.parametrize("box", ["3,4,20,25", "3,0,4,20,0,25"], ids=["four", "six"])
+def test_a_single_slice_is_segmented_as_the_picture_that_it_is(tmp_path, box):
+    values = np.random.default_rng(0).integers(1, 256, (40, 1, 30), dtype=np.uint8)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
+    words = ["segment", str(tmp_path / "a.nii"), f"--box=x={box}", "--window", "127.5,255"]
+    assert main([*words, "-o", str(tmp_path / "b.nii")]) == 0
+    cv2.imwrite(str(tmp_path / "a.png"), values[::-1, 0, ::-1].T)
+    words = ["segment", str(tmp_path / "a.png"), "--box", "19,4,36,25"]
+    assert main([*words, "-o", str(tmp_path / "b.png")]) == 0
+    labels = np.asarray(nibabel.load(tmp_path / "b.nii").dataobj)
+    assert labels.shape == (40, 1, 30)
+    of_picture = cv2.imread(str(tmp_path / "b.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(labels[::-1, 0, ::-1].T, of_picture)
+
+
+def test_one_of_several_volumes_is_segmented(tmp_path, caplog):
+    several = nibabel.Nifti1Image(np.stack([VOLUME, VOLUME[::-1]], -1), AFFINE)
+    nibabel.save(several, tmp_path / "a.nii")
+    words = ["segment", str(tmp_path / "a.nii"), "--box", "3,4,1,20,25,6"]
+    assert main([*words, "-o", str(tmp_path / "b.nii")]) == 2
+    assert "choose with --volume, got 2 of 40 x 30 x 8 voxels: 1 to 2" in caplog.text
+    assert main([*words, "--volume", "2", "-o", str(tmp_path / "b.nii")]) == 0
+    assert nibabel.load(tmp_path / "b.nii").shape == VOLUME.shape
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,19 @@ def test_boxes_may_be_named(tmp_path):
         ]
 
 
+def test_a_name_is_called_label_too_and_null_is_none(tmp_path):
+    rows = [
+        {"box": [1, 2, 3, 4], "label": "disc"},
+        {"box": [1, 2, 3, 4], "name": None},
+        {"box": [1, 2, 3, 4], "name": None, "label": 7},
+        {"box": [1, 2, 3, 4], "name": "cup", "label": "disc"},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    assert [box.name for box in read_boxes(tmp_path / "a.json")] == ["disc", "", "7", "cup"]
+    (tmp_path / "b.csv").write_text("x0,y0,x1,y1,label\n1,2,3,4,disc\n")
+    assert [box.name for box in read_boxes(tmp_path / "b.csv")] == ["disc"]
+
+
 def test_columns_of_a_table_are_read_by_their_names(tmp_path):
     (tmp_path / "a.csv").write_text("name;x_min;x_max;y_min;y_max\ndisc;1;3;2;4\n")
     (tmp_path / "b.csv").write_text("z0,z1,x0,y0,x1,y1\n5,6,1,2,3,4\n")
@@ -53,6 +66,8 @@ def test_other_text_is_no_box(text):
         ("a.json", "{", "list of boxes"),
         ("a.json", '["1234"]', "list of boxes"),
         ("a.json", "[[true, 1, 2, 3]]", "list of boxes"),
+        ("a.json", '[{"box": [1, 2, 3, 4], "name": ["disc"]}]', "list of boxes"),
+        ("a.json", '[{"box": [1, 2, 3, 4], "name": true}]', "list of boxes"),
         ("a.json", f"[[1, 2, 3, 1{'0' * 400}]]", "list of boxes"),
         ("a.json", "[" * 9999, "list of boxes"),
         ("a.csv", "1,2,3,4\n1,2,x,4\n", "line 2: must be numbers"),

@@ -10,10 +10,11 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from pydicom.uid import EnhancedCTImageStorage, generate_uid
 
 from qmedsam.cli import main
-from qmedsam.formats.dispatch import open_scan
+from qmedsam.formats.dispatch import open_scan, write_labels
 from qmedsam.formats.intensity import IntensityWindow
 from qmedsam.formats.scan import FormatError
 from tests.qmedsam.formats.conftest import SPACING_MM, pydicom_file, series
@@ -44,6 +45,24 @@ def test_mr_is_seen_by_percentiles_however_it_is_stored(name):
     found = read(pydicom_file(name)).pixels
     np.testing.assert_array_equal(found, read(pydicom_file("MR_small.dcm")).pixels)
     assert (found.min(), found.max()) == (0, 255)
+
+
+def test_labels_of_one_slice_may_be_nifti_where_simpleitk_sees_the_slice(tmp_path):
+    scan = read(pydicom_file("CT_small.dcm"))
+    label_map = np.zeros((128, 128), np.uint8)
+    label_map[10:20, 40:90] = 1
+    write_labels(scan, label_map, tmp_path / "labels.nii.gz")
+    source = SimpleITK.ReadImage(str(pydicom_file("CT_small.dcm")))
+    written = SimpleITK.ReadImage(str(tmp_path / "labels.nii.gz"))
+    assert written.GetSize() == source.GetSize() == (128, 128, 1)
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(written)[0], label_map)
+    for corner in ((0, 0, 0), (40, 10, 0), (127, 127, 0)):
+        np.testing.assert_allclose(
+            written.TransformIndexToPhysicalPoint(corner),
+            source.TransformIndexToPhysicalPoint(corner),
+            atol=1e-4,
+        )
+    assert written.GetSpacing()[2] == 5  # the thickness of the slice
 
 
 def test_low_values_may_be_bright(tmp_path):

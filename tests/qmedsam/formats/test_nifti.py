@@ -1,4 +1,4 @@
-"""NIfTI in any orientation: seen as axial slices, written as it was."""
+"""NIfTI in any orientation: seen as slices, written as it was."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import nibabel
 import numpy as np
 import pytest
 from nibabel import orientations
+from nibabel.nifti1 import Nifti1Pair
+from nibabel.nifti2 import Nifti2Pair
 from nibabel.testing import data_path
 
+from qmedsam.formats.beside import files_beside
 from qmedsam.formats.intensity import IntensityWindow
 from qmedsam.formats.nifti import NiftiScan
-from qmedsam.formats.scan import FormatError
+from qmedsam.formats.scan import FormatError, SeveralVolumesError
 
 SHAPE = (20, 30, 10)  # left, back, up: of the body that is seen
 VALUES = np.random.default_rng(0).integers(1, 250, SHAPE).astype(np.int16)
@@ -24,8 +27,8 @@ SAME = IntensityWindow(127.5, 255)  # the window in which values stay as they ar
 CODES = ["LPS", "RAS", "RPI", "PSL", "SAR", "AIL"]
 
 
-def read(path: Path, window) -> NiftiScan:
-    return NiftiScan(path.name, path.read_bytes(), window)
+def read(path: Path, window=None, **choices) -> NiftiScan:
+    return NiftiScan(path.name, path.read_bytes(), window, beside=files_beside(path), **choices)
 
 
 def write(scan: NiftiScan, label_map, path: Path, *names: str) -> None:
@@ -115,11 +118,13 @@ def test_slope_and_intercept_are_applied(tmp_path):
     assert set(np.unique(np.asarray(labels.dataobj)).tolist()) <= {0, 1}
 
 
-def test_a_fourth_axis_of_one_is_left_out_and_of_more_is_refused(tmp_path):
+def test_a_fourth_axis_of_one_is_left_out_and_of_more_wants_a_choice(tmp_path):
     nibabel.save(nibabel.Nifti1Image(VALUES[..., None], LPS_AFFINE), tmp_path / "one.nii")
     assert read(tmp_path / "one.nii", "percentiles").pixels.shape == SHAPE[::-1]
     nibabel.save(nibabel.Nifti1Image(np.stack([VALUES] * 2, -1), LPS_AFFINE), tmp_path / "two.nii")
-    with pytest.raises(FormatError, match=r"one volume of numbers .*\(20, 30, 10, 2\)"):
+    with pytest.raises(
+        SeveralVolumesError, match=r"choose with --volume, got 2 of 20 x 30 x 10 voxels: 1 to 2"
+    ):
         read(tmp_path / "two.nii", "percentiles")
 
 
@@ -183,3 +188,93 @@ def test_a_file_of_nibabel_itself_goes_round(tmp_path):
     written = nibabel.load(tmp_path / "labels.nii.gz")
     assert written.shape == original.shape[:3]
     np.testing.assert_array_equal(written.affine, original.affine)
+
+
+@pytest.mark.parametrize("number", [1, 2, 6])
+@pytest.mark.parametrize("slope", [1, 2], ids=["as-stored", "rescaled"])
+def test_a_volume_is_chosen_by_its_number(tmp_path, number, slope):
+    """Of 3 times and 2 channels the times run faster, as they are stored."""
+    volumes = np.stack([VALUES // (1 + each) for each in range(6)], axis=-1)
+    image = nibabel.Nifti1Image(volumes.reshape(*SHAPE, 3, 2, order="F"), LPS_AFFINE)
+    image.header.set_slope_inter(slope, 0)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    scan = read(tmp_path / "a.nii.gz", IntensityWindow(127.5, 255), volume=number)
+    expected = volumes[..., number - 1].astype(float) * slope
+    np.testing.assert_array_equal(scan.pixels.T, np.clip(expected, 0, 255))
+    write(scan, (scan.pixels > 9).astype(np.uint8), tmp_path / "labels.nii.gz")
+    assert nibabel.load(tmp_path / "labels.nii.gz").shape == SHAPE
+
+
+@pytest.mark.parametrize("number", [0, 3, -1, True, "1"])
+def test_a_volume_that_is_not_there_is_refused(tmp_path, number):
+    nibabel.save(nibabel.Nifti1Image(np.stack([VALUES] * 2, -1), LPS_AFFINE), tmp_path / "a.nii")
+    with pytest.raises(
+        FormatError, match=r"a.nii must hold a volume .+, got 1 to 2 of 20 x 30 x 10"
+    ):
+        read(tmp_path / "a.nii", volume=number)
+
+
+@pytest.mark.parametrize("given", ["hdr", "img"])
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.parametrize("kind", [Nifti1Pair, Nifti2Pair])
+def test_a_pair_is_read_by_either_file(tmp_path, given, end, kind):
+    nibabel.save(kind(VALUES, LPS_AFFINE), tmp_path / f"scan.img{end}")
+    scan = read(tmp_path / f"scan.{given}{end}", SAME)
+    np.testing.assert_array_equal(scan.pixels, VALUES.T)
+    write(scan, (scan.pixels > 99).astype(np.uint8), tmp_path / "labels.nii")
+    written = nibabel.load(tmp_path / "labels.nii")
+    np.testing.assert_array_equal(np.asarray(written.dataobj), VALUES > 99)
+    np.testing.assert_array_equal(written.affine, LPS_AFFINE)
+
+
+def test_half_of_a_pair_is_refused(tmp_path):
+    nibabel.save(Nifti1Pair(VALUES, LPS_AFFINE), tmp_path / "scan.img")
+    (tmp_path / "scan.img").unlink()
+    with pytest.raises(FormatError, match=r"scan.hdr must have scan.img beside it, got: No such"):
+        read(tmp_path / "scan.hdr")
+    with pytest.raises(
+        FormatError, match=r"scan.hdr must come with scan.img, which cannot be sent"
+    ):
+        NiftiScan("scan.hdr", (tmp_path / "scan.hdr").read_bytes())
+
+
+def test_a_pair_that_does_not_say_left_from_right_is_refused(tmp_path):
+    nibabel.save(nibabel.AnalyzeImage(VALUES, np.eye(4)), tmp_path / "scan.img")
+    with pytest.raises(FormatError, match="readable NIfTI file, got: an Analyze file, which does"):
+        read(tmp_path / "scan.img")
+
+
+def test_a_slice_of_two_axes_is_a_picture_and_its_labels_too(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(VALUES[..., 4], LPS_AFFINE), tmp_path / "a.nii")
+    scan = read(tmp_path / "a.nii", SAME)
+    assert (scan.is_volume, scan.box_columns) == (False, (4, 6))
+    np.testing.assert_array_equal(scan.pixels, VALUES[..., 4].T)
+    write(scan, (scan.pixels > 99).astype(np.uint8), tmp_path / "labels.nii")
+    written = nibabel.load(tmp_path / "labels.nii")
+    np.testing.assert_array_equal(np.asarray(written.dataobj), VALUES[..., 4] > 99)
+    np.testing.assert_array_equal(written.affine, nibabel.load(tmp_path / "a.nii").affine)
+
+
+@pytest.mark.parametrize("slope", [1e-280, 1e-40, 1e-9, 1e40, 1e280])
+def test_a_slope_of_any_size_keeps_the_contrast(tmp_path, slope):
+    image = nibabel.Nifti2Image(VALUES, LPS_AFFINE)
+    image.header.set_slope_inter(slope, 0)
+    nibabel.save(image, tmp_path / "a.nii")
+    assert read(tmp_path / "a.nii").pixels.std() > 60
+
+
+def test_colours_and_what_has_one_axis_are_refused(tmp_path):
+    colours = np.zeros(SHAPE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(colours, LPS_AFFINE), tmp_path / "colours.nii")
+    nibabel.save(nibabel.Nifti1Image(VALUES[:, 0, 0], LPS_AFFINE), tmp_path / "line.nii")
+    for name in ("colours", "line"):
+        with pytest.raises(FormatError, match=r"must hold a volume of numbers \(X, Y, Z\) or a"):
+            read(tmp_path / f"{name}.nii")
+
+
+def test_what_nibabel_says_of_a_header_does_not_reach_the_terminal(tmp_path, capfd):
+    content = bytearray(nibabel.Nifti1Image(VALUES, LPS_AFFINE).to_bytes())
+    content[80:84] = np.float32(-2).tobytes()  # the first voxel side
+    (tmp_path / "a.nii").write_bytes(content)
+    read(tmp_path / "a.nii")
+    assert capfd.readouterr() == ("", "")

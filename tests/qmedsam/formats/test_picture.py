@@ -1,14 +1,17 @@
-"""Pictures: PNG, TIFF, BMP and JPEG."""
+"""Pictures: what is read, held to what a second decoder makes of the same file."""
 
 from __future__ import annotations
 
+import io
+
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from qmedsam.formats.dispatch import open_scan
-from qmedsam.formats.picture import PictureScan
+from qmedsam.formats.picture import PictureScan, decode_picture
 from qmedsam.formats.scan import FormatError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
@@ -32,16 +35,9 @@ def test_transparency_is_left_out(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "a.png").pixels, IMAGE)
 
 
-def test_several_pages_are_refused(tmp_path):
-    page = Image.fromarray(IMAGE[..., 0])
-    page.save(tmp_path / "a.tif", save_all=True, append_images=[page, page])
-    with pytest.raises(FormatError, match=r"a\.tif must have one page, got 3"):
-        read(tmp_path / "a.tif")
-
-
 def test_a_picture_that_does_not_fit_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr("qmedsam.formats.scan.largest_array_bytes", lambda: 9999)
-    monkeypatch.setattr(cv2, "imdecode", None)
+    monkeypatch.setattr("qmedsam.formats.picture.DECODERS", {"PNG": None})
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
     with pytest.raises(FormatError, match=r"must hold 2499 values at most .* got 14400"):
         read(tmp_path / "a.png")
@@ -66,3 +62,122 @@ def test_what_is_no_picture_is_named(tmp_path):
             open_scan(tmp_path / name, None)
     with pytest.raises(FormatError, match=r"a\.txt must be DICOM, a folder of it, or end in \.nii"):
         open_scan(tmp_path / "a.txt", None)
+
+
+def saved(image: Image.Image, kind: str, **options) -> bytes:
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
+
+
+def by_opencv(content: bytes) -> np.ndarray:
+    """Decode as the second decoder does: grey as it is, colours without transparency as RGB."""
+    values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    return values if values.ndim == 2 else values[..., 2::-1]
+
+
+def by_pillow(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+GREY = np.ascontiguousarray(IMAGE[..., 0])
+WIDE = np.random.default_rng(1).integers(0, 65536, (60, 80, 3), dtype=np.uint16)
+SMOOTH = cv2.resize(IMAGE[::20, ::20], (80, 60))
+ALPHA = np.dstack([IMAGE, GREY])
+FEW = Image.fromarray(SMOOTH).quantize(4)  # colours, a palette
+
+CORPUS = {
+    "png-black-white": (saved(Image.fromarray(GREY > 99), "PNG"), by_opencv),
+    "png-grey": (saved(Image.fromarray(GREY), "PNG"), by_opencv),
+    "png-grey-16": (imagecodecs.png_encode(WIDE[..., 0].copy()), by_opencv),
+    "png-rgb": (saved(Image.fromarray(IMAGE), "PNG"), by_opencv),
+    "png-rgb-16": (imagecodecs.png_encode(WIDE), by_opencv),
+    "png-rgba-16": (imagecodecs.png_encode(np.dstack([WIDE, WIDE[..., :1]])), by_opencv),
+    "png-rgba": (saved(Image.fromarray(ALPHA), "PNG"), by_opencv),
+    "png-palette": (saved(FEW, "PNG"), by_opencv),
+    "png-palette-2-bits": (saved(FEW, "PNG", bits=2), by_opencv),
+    "png-palette-transparent": (saved(FEW, "PNG", transparency=0), by_opencv),
+    "jpeg-grey": (saved(Image.fromarray(SMOOTH[..., 0].copy()), "JPEG"), by_opencv),
+    "jpeg": (saved(Image.fromarray(SMOOTH), "JPEG"), by_opencv),
+    "jpeg-progressive": (saved(Image.fromarray(SMOOTH), "JPEG", progressive=True), by_opencv),
+    "jpeg-not-subsampled": (saved(Image.fromarray(SMOOTH), "JPEG", subsampling=0), by_opencv),
+    "bmp-black-white": (saved(Image.fromarray(GREY > 99), "BMP"), by_opencv),
+    "bmp-grey": (saved(Image.fromarray(GREY), "BMP"), by_opencv),
+    "bmp-palette": (saved(FEW, "BMP"), by_opencv),
+    "bmp": (saved(Image.fromarray(IMAGE), "BMP"), by_opencv),
+    "bmp-rgba": (saved(Image.fromarray(ALPHA), "BMP"), by_opencv),
+    "gif": (saved(FEW, "GIF"), by_opencv),
+    "webp": (saved(Image.fromarray(IMAGE), "WEBP", lossless=True), by_opencv),
+    "webp-lossy": (saved(Image.fromarray(SMOOTH), "WEBP"), by_opencv),
+    "webp-rgba": (saved(Image.fromarray(ALPHA), "WEBP", lossless=True, exact=True), by_opencv),
+    "jp2-grey": (saved(Image.fromarray(GREY), "JPEG2000"), by_opencv),
+    "jp2-grey-16": (imagecodecs.jpeg2k_encode(WIDE[..., 0].copy(), level=0), by_opencv),
+    "jp2": (saved(Image.fromarray(IMAGE), "JPEG2000"), by_pillow),
+    "jp2-rgb-16": (imagecodecs.jpeg2k_encode(WIDE, level=0), by_opencv),
+    "jp2-rgba": (saved(Image.fromarray(ALPHA), "JPEG2000"), by_pillow),
+    "j2k-lossy": (
+        saved(Image.fromarray(SMOOTH), "JPEG2000", no_jp2=True, irreversible=True),
+        by_pillow,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_two_decoders_see_the_same(name):
+    content, second = CORPUS[name]
+    found = decode_picture(name, content)
+    expected = second(content)
+    assert (found.values.shape, found.values.dtype) == (expected.shape, expected.dtype)
+    np.testing.assert_array_equal(found.values, expected)
+    assert found.remarks == ()
+
+
+def test_grey_with_transparency_is_its_grey():
+    content = saved(Image.merge("LA", [Image.fromarray(GREY), Image.new("L", (80, 60))]), "PNG")
+    np.testing.assert_array_equal(decode_picture("a.png", content).values, GREY)
+
+
+def test_a_jpeg_for_print_is_seen_in_rgb():
+    content = saved(Image.fromarray(SMOOTH).convert("CMYK"), "JPEG", quality=95)
+    found = decode_picture("a.jpg", content).values
+    assert np.abs(found.astype(int) - by_opencv(content)).max() <= 3
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_of_what_moves_the_first_frame_is_taken(kind):
+    frames = [FEW.convert("RGB"), Image.fromarray(255 - SMOOTH)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    found = decode_picture("a", content)
+    np.testing.assert_array_equal(found.values, np.asarray(frames[0]))
+    assert found.remarks == ("Of 2 frames the first is taken.",)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_seen_as_viewers_show_it(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = saved(Image.fromarray(SMOOTH), kind, exif=exif)
+    scan = PictureScan("photo", content)
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    np.testing.assert_array_equal(scan.pixels, np.asarray(turned))
+    assert scan.label_shape == ((80, 60) if orientation > 4 else (60, 80))
+    if orientation == 6:
+        assert scan.remarks == (
+            "The file's orientation turns it by 90 degrees to the right: boxes and labels are of "
+            "the picture as viewers show it, 60 x 80 pixels.",
+        )
+    assert len(scan.remarks) == (orientation > 1)
+
+
+@pytest.mark.parametrize("name", [name for name in CORPUS if "-" not in name])
+def test_a_picture_that_is_cut_off_is_named(name):
+    content, _ = CORPUS[name]
+    with pytest.raises(FormatError, match=rf"{name}\.img must be a readable .+, got: .+"):
+        decode_picture(f"{name}.img", content[: len(content) // 2])
+
+
+def test_a_broken_orientation_turns_nothing():
+    content = saved(Image.fromarray(SMOOTH), "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    np.testing.assert_array_equal(decode_picture("a.png", content).upright(), SMOOTH)
