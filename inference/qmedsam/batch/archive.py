@@ -12,6 +12,7 @@ import struct
 import warnings
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -144,36 +145,47 @@ def read_slice(stream: IO[bytes], archive: zipfile.ZipFile, member: str, z: int)
     return np.frombuffer(content, header.dtype).reshape(header.shape[1:])
 
 
-def archive_of(member: str, array: NDArray[Any], comment: bytes = b"") -> bytes:
-    """Return a .npz archive with one array in it.
+def archive_of(arrays: Mapping[str, NDArray[Any]], comment: bytes = b"") -> bytes:
+    """Return a .npz archive.
 
     Args:
-        member: name of the array in it, `.npy` included.
-        array: to write.
+        arrays: by their names.
         comment: of the archive, which readers of arrays pass over; 65,535 bytes at most.
     """
-    array = np.asarray(array, order="C")
+    if any(array.nbytes > LARGEST_MEMBER - LONGEST_HEADER for array in arrays.values()):
+        whole = io.BytesIO()
+        named: dict[str, Any] = dict(arrays)
+        np.savez_compressed(whole, **named)
+        with zipfile.ZipFile(whole, "a") as archive:
+            archive.comment = comment
+        return whole.getvalue()
+    members: list[bytes] = []
+    directory: list[bytes] = []
+    start = 0
+    for key, array in arrays.items():
+        parts, entry = _member(f"{key}.npy".encode(), np.asarray(array, order="C"), start)
+        members += parts
+        directory.append(entry)
+        start += sum(map(len, parts))
+    size = sum(map(len, directory))
+    count = len(directory)
+    end = END_OF_DIRECTORY.pack(b"PK\5\6", 0, 0, count, count, size, start, len(comment))
+    return b"".join([*members, *directory, end, comment])
+
+
+def _member(name: bytes, array: NDArray[Any], start: int) -> tuple[list[bytes], bytes]:
+    """Return the parts of a member that begins at a place, and its entry in the directory."""
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
     header, values = head.getvalue(), array.reshape(-1).view(np.uint8).data
     size = len(header) + array.nbytes
-    if size > LARGEST_MEMBER:
-        whole = io.BytesIO()
-        arrays: Any = {member.removesuffix(".npy"): array}
-        np.savez_compressed(whole, **arrays)
-        with zipfile.ZipFile(whole, "a") as archive:
-            archive.comment = comment
-        return whole.getvalue()
     compressor = deflate.compressobj(LEVEL, zlib.DEFLATED, RAW_DEFLATE)
     packed = [compressor.compress(header), compressor.compress(values), compressor.flush()]
     checksum = deflate.crc32(values, deflate.crc32(header))
-    name = member.encode()
     common = (20, 0, zipfile.ZIP_DEFLATED, *EPOCH, checksum, sum(map(len, packed)), size, len(name))
     local = LOCAL_HEADER.pack(b"PK\3\4", *common, 0) + name
-    central = CENTRAL_HEADER.pack(b"PK\1\2", 20, *common, 0, 0, 0, 0, 0, 0) + name
-    start = len(local) + sum(map(len, packed))
-    end = END_OF_DIRECTORY.pack(b"PK\5\6", 0, 0, 1, 1, len(central), start, len(comment))
-    return b"".join([local, *packed, central, end, comment])
+    central = CENTRAL_HEADER.pack(b"PK\1\2", 20, *common, 0, 0, 0, 0, 0, start) + name
+    return [local, *packed], central
 
 
 def _header(content: bytes) -> ArrayHeader:

@@ -33,6 +33,7 @@ CASE_SUFFIX = ".npz"
 MOST_BOX_BYTES = 1 << 24  # more than the most boxes take in any number type
 # Errors that every reader of a file meets; None is of one that is no archive.
 OF_THE_FILE = (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP)
+LONGEST_INFO = 1 << 22  # bytes, of four a letter
 INFO_KEY = "info"  # what a file of another format was, for people to read
 
 
@@ -43,10 +44,12 @@ class Case:
     Attributes:
         pixels: the member `imgs`.
         boxes: the member `boxes`.
+        info: the member `info`, what `convert` made the case of; None where there is none.
     """
 
     pixels: NDArray[np.uint8]
     boxes: NDArray[np.generic]
+    info: NDArray[np.str_] | None = None
 
 
 @dataclass(frozen=True)
@@ -165,20 +168,35 @@ def read_label_map_shape(path: Path) -> tuple[int, ...] | None:
     return found if 0 < math.prod(found) <= largest_label_map_bytes() else None
 
 
-def write_label_map(path: Path, label_map: LabelMap, mark: bytes = b"") -> None:
+def write_label_map(
+    path: Path, label_map: LabelMap, mark: bytes = b"", info: NDArray[np.str_] | None = None
+) -> None:
     """Write a label map as the member `segs` of a compressed archive.
 
     Args:
         path: of the file.
         label_map: to write.
         mark: what it was made of (`batch.results`), as the archive's comment.
+        info: of its case, where that has one: what it was, and the names of its objects.
     """
-    write_bytes(path, archive_of(f"{SEGS_KEY}.npy", label_map, mark))
+    arrays = {SEGS_KEY: label_map} if info is None else {SEGS_KEY: label_map, INFO_KEY: info}
+    write_bytes(path, archive_of(arrays, mark))
 
 
 def _case(opened: CaseFile) -> Case:
     boxes = opened.array(BOXES_KEY, MOST_BOX_BYTES)
-    return Case(opened.array(PIXELS_KEY, largest_array_bytes()), boxes)
+    return Case(opened.array(PIXELS_KEY, largest_array_bytes()), boxes, _info(opened))
+
+
+def _info(opened: CaseFile) -> NDArray[np.str_] | None:
+    """Return what is said of a case, if that is a text; what else may be there is nobody's."""
+    if not opened.has(INFO_KEY):
+        return None
+    try:
+        info = opened.array(INFO_KEY, LONGEST_INFO)
+    except InvalidCaseError:
+        return None
+    return info if info.dtype.kind == "U" and info.ndim == 0 else None
 
 
 def _outline(opened: CaseFile) -> Outline:

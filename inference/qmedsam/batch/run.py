@@ -97,6 +97,7 @@ class CaseRun:
         self._stopwatch = Stopwatch()
         self._case: Case | None = None
         self._mark = b""
+        self._info: NDArray[np.str_] | None = None
         self._segmentation: Segmentation | None = None
         self._drawn: _Prompted | None = None  # kept where a picture is wanted
 
@@ -120,7 +121,7 @@ class CaseRun:
         if case is None:
             return
         with self._attempt():
-            pixels = case.pixels
+            pixels, self._info = case.pixels, case.info
             prompts = check_prompts(pixels, case.boxes)
             self._note(prompts.notes)
             segmentation = segmenter.pipeline.segment(pixels, prompts, stopwatch=self._stopwatch)
@@ -146,7 +147,7 @@ class CaseRun:
         self._segmentation = self._drawn = None
         if segmentation is not None:
             with self._attempt(), self._stopwatch.step("write"):
-                self._write(segmentation.label_map, self._mark)
+                self._write(segmentation.label_map, self._mark, self._info)
                 self.record = replace(self.record, is_empty=segmentation.is_empty)
             picture = self._picture()
             if self.record.error is not None:
@@ -172,7 +173,9 @@ class CaseRun:
         folder = self._outputs.overlay_dir
         return None if folder is None else folder / picture_name(self.path.name)
 
-    def _write(self, label_map: LabelMap, mark: bytes = b"") -> None:
+    def _write(
+        self, label_map: LabelMap, mark: bytes = b"", info: NDArray[np.str_] | None = None
+    ) -> None:
         # Of a link no more is replaced than the link.
         is_kept = os.path.exists(self._target) and not os.path.islink(self._target)
         if is_kept and not self._outputs.overwrites and not is_label_map(self._target):
@@ -181,7 +184,7 @@ class CaseRun:
                 "else; --overwrite replaces it"
             )
         try:
-            write_label_map(self._target, label_map, mark)
+            write_label_map(self._target, label_map, mark, info)
         except OSError as error:
             raise OutputError(f"Label map cannot be written: {error}") from error
 

@@ -21,7 +21,7 @@ HELP = (
 )
 EXAMPLES = """\
   qmedsam convert brain.nii.gz --boxes boxes.csv -o cases/brain.npz
-  qmedsam convert brain.nii.gz --labels masks/brain.npz --case cases/brain.npz -o labels.nii.gz
+  qmedsam convert brain.nii.gz --labels masks/brain.npz -o labels.nii.gz
   qmedsam convert cases/brain.npz --write-boxes boxes.json -o brain.nii.gz"""
 EXIT_STATUS = OF_FILES
 UNKNOWN_WINDOW = "window unknown"
@@ -35,12 +35,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="NPZ",
         help="label map of the image's case, to be written in the geometry of the image",
-    )
-    parser.add_argument(
-        "--case",
-        type=Path,
-        metavar="NPZ",
-        help="with --labels: the case, of which the window and the names are kept",
     )
     parser.add_argument(
         "--write-boxes", type=Path, metavar="JSON", help="where the boxes of a case go"
@@ -60,16 +54,11 @@ def execute(arguments: argparse.Namespace) -> int:
         from ..formats.npz import CaseScan
     output, labels, write_boxes = arguments.output, arguments.labels, arguments.write_boxes
     try:
-        boxed = read_boxed_scan(
-            arguments, read=[labels, arguments.case], written=[output, write_boxes]
-        )
+        boxed = read_boxed_scan(arguments, read=[labels], written=[output, write_boxes])
         is_case = labels is None and isinstance(boxed.scan, CaseScan)
         _check_options(arguments, is_case=is_case)
         if labels is not None:
-            kept = read_case_notes(labels)
-            if kept is None and arguments.case is not None:
-                kept = read_case_notes(arguments.case)
-            notes = _notes(arguments, boxed, kept)
+            notes = _notes(arguments, boxed, read_case_notes(labels))
             write_case_labels(boxed.scan, labels, output, notes)
         elif isinstance(boxed.scan, CaseScan):
             notes_of_case = read_case_notes(arguments.image)
@@ -87,8 +76,6 @@ def _check_options(arguments: argparse.Namespace, *, is_case: bool) -> None:
     Raises:
         UsageError: there are some.
     """
-    if arguments.case is not None and arguments.labels is None:
-        raise UsageError("--case goes with --labels")
     if arguments.write_boxes is not None and not is_case:
         raise UsageError("--write-boxes goes with a case that is converted, and nothing else")
     if is_case and (arguments.box or arguments.boxes is not None):
@@ -103,6 +90,6 @@ def _notes(arguments: argparse.Namespace, boxed: BoxedScan, kept: LabelNotes | N
     if kept is None:
         warn_of(
             arguments.labels,
-            ["It does not say the window and the names of its case; give --case, or --window"],
+            ["It does not say the window and the names of its case; give --window and --box"],
         )
     return LabelNotes(kept.window if kept else UNKNOWN_WINDOW, names)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ..batch.case_file import open_case
-from ..batch.cases import CASE_SUFFIX, INFO_KEY, read_label_map, write_case
+from ..batch.cases import CASE_SUFFIX, INFO_KEY, LONGEST_INFO, read_label_map, write_case
 from ..errors import InvalidCaseError
 from ..system.files import write_bytes
 from .boxed_scan import BoxedScan
@@ -14,13 +14,11 @@ from .dispatch import write_labels
 from .npz import CaseScan
 from .scan import FormatError, LabelNotes, Scan
 
-LONGEST_INFO = 1 << 20  # bytes
-
 
 def read_case_notes(path: Path) -> LabelNotes | None:
-    """Return what an archive says of window and names.
+    """Return what an archive says of window and names; None where it says nothing.
 
-    `segment` and `convert` write that, into label maps and cases; `run` does not, and has None.
+    `segment` and `convert` write that, into label maps and cases, and `run` what the case has.
 
     Raises:
         FormatError: the archive cannot be read.

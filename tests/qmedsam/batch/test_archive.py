@@ -54,7 +54,7 @@ def test_what_numpy_writes_is_read(array, save):
 @pytest.mark.usefixtures("_deflate")
 @pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
 def test_numpy_reads_what_is_written(array, tmp_path):
-    (tmp_path / "a.npz").write_bytes(archive_of("segs.npy", array))
+    (tmp_path / "a.npz").write_bytes(archive_of({"segs": array}))
     with zipfile.ZipFile(tmp_path / "a.npz") as opened:
         assert opened.testzip() is None
     with np.load(tmp_path / "a.npz") as opened:
@@ -64,12 +64,12 @@ def test_numpy_reads_what_is_written(array, tmp_path):
 
 
 def test_the_same_array_gives_the_same_bytes():
-    assert archive_of("a.npy", ARRAYS["image"]) == archive_of("a.npy", ARRAYS["image"].copy())
+    assert archive_of({"a": ARRAYS["image"]}) == archive_of({"a": ARRAYS["image"].copy()})
 
 
 def test_an_array_too_large_for_the_plain_format_is_left_to_numpy(monkeypatch):
     monkeypatch.setattr(archive, "LARGEST_MEMBER", 1000)
-    content = archive_of("segs.npy", ARRAYS["image"])
+    content = archive_of({"segs": ARRAYS["image"]})
     with np.load(io.BytesIO(content)) as opened:
         np.testing.assert_array_equal(opened["segs"], ARRAYS["image"])
 
@@ -172,8 +172,8 @@ def test_a_header_that_promises_more_than_the_file_holds_is_refused(tmp_path):
 
 def test_a_comment_is_passed_over_and_the_same_bytes_come_each_time():
     array = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    content = archive_of("segs.npy", array, b"made of this")
-    assert content == archive_of("segs.npy", array, b"made of this")
+    content = archive_of({"segs": array}, b"made of this")
+    assert content == archive_of({"segs": array}, b"made of this")
     with zipfile.ZipFile(io.BytesIO(content)) as opened:
         assert opened.comment == b"made of this"
     assert np.array_equal(np.load(io.BytesIO(content))["segs"], array)

@@ -69,9 +69,10 @@ def notes_of(path: Path) -> dict:
 
 
 def test_labels_keep_the_window_and_the_names_of_their_case(tmp_path, nifti, converted, caplog):
-    case, labels = converted
-    back = ["convert", str(nifti), "--labels", str(labels), "-o", str(tmp_path / "b.nii")]
-    assert main([*back, "--case", str(case)]) == 0
+    _, labels = converted
+    assert (
+        main(["convert", str(nifti), "--labels", str(labels), "-o", str(tmp_path / "b.nii")]) == 0
+    )
     assert caplog.text == ""
     assert notes_of(tmp_path / "b.nii")["window"] == "window L 500 W 1000"
     assert notes_of(tmp_path / "b.nii")["labels"] == {"1": "liver", "2": "Object 2"}
@@ -89,9 +90,10 @@ def test_labels_that_segment_wrote_say_the_window_and_the_names_themselves(tmp_p
 
 def test_a_window_that_is_not_known_is_not_made_up(tmp_path, nifti, converted, caplog):
     _, labels = converted
+    np.savez_compressed(labels, segs=np.load(labels)["segs"])  # of another program
     back = ["convert", str(nifti), "--labels", str(labels), "-o", str(tmp_path / "b.nii")]
     assert main(back) == 0
-    assert "does not say the window and the names of its case; give --case" in caplog.text
+    assert "does not say the window and the names of its case; give --window" in caplog.text
     assert notes_of(tmp_path / "b.nii")["window"] == "window unknown"
     assert main([*back, "--window", "lung", "--box", "spleen=3,4,1,20,25,6"]) == 0
     assert notes_of(tmp_path / "b.nii")["window"] == "window lung"
@@ -127,7 +129,6 @@ def test_boxes_that_read_like_normalised_ones_become_no_case(tmp_path, nifti, ca
             "--write-boxes goes with a case",
         ),
         (["IMAGE", "--labels", "LABELS", "--write-boxes", "b.json"], "--write-boxes goes with a"),
-        (["IMAGE", "--box", "1,2,3,4", "--case", "CASE"], "--case goes with --labels"),
         (["CASE", "--box", "1,2,3,4"], "A case has its own boxes"),
         (["CASE", "--boxes", "BOXES"], "A case has its own boxes"),
     ],

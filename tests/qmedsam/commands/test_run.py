@@ -276,7 +276,7 @@ def test_a_label_under_a_later_one_is_warned_of_and_noted(folders, tmp_path, cap
 
 
 def test_a_label_map_that_is_not_written_is_not_empty(folders, tmp_path, monkeypatch):
-    def fail(path, label_map, mark=b""):
+    def fail(path, label_map, mark=b"", info=None):
         raise OSError("no space left")
 
     write_case(folders[0] / "case.npz", (40, 60), np.zeros((0, 4)))
@@ -475,7 +475,7 @@ def test_an_environment_that_says_neither_is_refused(folders, monkeypatch, caplo
 def test_an_empty_label_map_that_cannot_be_written_is_said(folders, monkeypatch, caplog):
     write_case(folders[0] / "bad.npz", (40, 60, 3), [[1, 2, 30, np.nan]])
 
-    def fail(path, label_map, mark=b""):
+    def fail(path, label_map, mark=b"", info=None):
         raise OSError("no space left")
 
     monkeypatch.setattr(batch, "write_label_map", fail)

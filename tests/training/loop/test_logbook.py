@@ -62,7 +62,7 @@ def test_each_step_is_a_row_with_all_its_digits(tmp_path):
         assert rows(tmp_path / STEPS_FILE)[-1] == {"step": step, **losses(step)}  # at once
     book.close()
     text = (tmp_path / STEPS_FILE).read_text(encoding="utf-8").splitlines()
-    assert text[0] == "step,loss,dice,focal,distillation,quality,rate"
+    assert text[0] == "step,loss,dice,focal,distillation,quality,imitation,rate"
     assert len(text) == 4
 
 
