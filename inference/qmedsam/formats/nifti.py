@@ -8,7 +8,6 @@ interpolated.
 from __future__ import annotations
 
 import gzip
-import io
 import zlib
 from typing import Any
 
@@ -24,10 +23,10 @@ from numpy.typing import NDArray
 
 from ..core.geometry import Boxes
 from ..core.postprocess import LabelMap
-from ..system.memory import largest_array_bytes
 from .intensity import PERCENTILES, IntensityWindow
 from .scan import FormatError, LabelNotes, Scan
 from .suffixes import NIFTI_SUFFIXES
+from .unpacking import unpack_gzip
 
 orientations: Any = nibabel_orientations
 SEEN = orientations.axcodes2ornt(("L", "P", "S"))  # x to the left, y to the back, z upwards
@@ -69,7 +68,7 @@ class NiftiScan(Scan):
         self, name: str, content: bytes, window: str | IntensityWindow | None = None
     ) -> None:
         try:
-            plain = _unpacked(content) if name.lower().endswith(".gz") else content
+            plain = unpack_gzip(content) if name.lower().endswith(".gz") else content
             image: Any = _read(plain)
             values = _values(image.dataobj)
             own = orientations.io_orientation(image.affine)
@@ -146,20 +145,6 @@ def _values(stored: Any) -> NDArray[Any]:
         values = np.asarray(stored.get_unscaled(), dtype=np.float32)
         return values * np.float32(stored.slope) + np.float32(stored.inter)
     return np.asarray(stored)
-
-
-def _unpacked(content: bytes) -> bytes:
-    """Unpack gzip within the memory limit.
-
-    Raises:
-        ValueError: there is more.
-    """
-    limit = largest_array_bytes()
-    with gzip.open(io.BytesIO(content)) as stream:
-        plain = stream.read(limit + 1)
-    if len(plain) > limit:
-        raise ValueError(f"it unpacks to more than the {limit} bytes that the memory limit allows")
-    return plain
 
 
 def _read(content: bytes) -> nibabel.Nifti1Image:
