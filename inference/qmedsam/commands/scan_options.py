@@ -28,7 +28,7 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "image",
         type=Path,
-        help=f"file that ends in {', '.join(SUFFIXES)}, or folder of a DICOM series",
+        help=f"file that ends in {', '.join(SUFFIXES)}, a DICOMDIR, or folder of DICOM files",
     )
     parser.add_argument(
         "--box",
@@ -45,6 +45,18 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
         "--series",
         metavar="NUMBER|UID",
         help="which one, where a folder of DICOM files has several series",
+    )
+    parser.add_argument(
+        "--volume",
+        type=_number,
+        metavar="N",
+        help="which one, from 1, where a DICOM series has several volumes or images: echoes, "
+        "b-values, phases, stacks, frames of a clip; without it they are listed",
+    )
+    parser.add_argument(
+        "--straighten",
+        action="store_true",
+        help="shift labels of slices under a tilted gantry onto a straight grid in NIfTI",
     )
     parser.add_argument(
         "--window",
@@ -76,6 +88,8 @@ def read_boxed_scan(
         boxes_file=arguments.boxes,
         window=window,
         series=arguments.series,
+        volume=arguments.volume,
+        straighten=arguments.straighten,
     )
     for text in boxed.scan.remarks:
         logger.warning("%s: %s", arguments.image, text)
@@ -93,6 +107,12 @@ def _check_written(read: Sequence[Path | None], written: Sequence[Path | None]) 
     for path in written:
         if path is not None and path.resolve() in kept:
             raise UsageError(f"{path} would be written over what is read")
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
+    return int(text)
 
 
 def _box(text: str) -> NamedBox:

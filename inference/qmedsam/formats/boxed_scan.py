@@ -79,6 +79,8 @@ def open_boxed_scan(
     boxes_file: Path | None,
     window: str | IntensityWindow | None,
     series: str | None,
+    volume: int | None,
+    straighten: bool,
 ) -> BoxedScan:
     """Read an image or volume, and its boxes.
 
@@ -88,11 +90,13 @@ def open_boxed_scan(
         boxes_file: has the others; None has none.
         window: as of `read_scan`.
         series: as of `open_scan`.
+        volume: as of `open_scan`.
+        straighten: as of `open_scan`.
 
     Raises:
         FormatError: a file cannot be read.
         WindowError: the window does not fit its values.
     """
-    scan = open_scan(path, window, series)
+    scan = open_scan(path, window, series, volume=volume, straighten=straighten)
     found = (*boxes, *(read_boxes(boxes_file) if boxes_file else ()))
     return BoxedScan(scan, found, scan.notes_of([box.name for box in found]))
