@@ -8,6 +8,7 @@ interpolated.
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from typing import Any
 
@@ -68,7 +69,7 @@ class NiftiScan(Scan):
         self, name: str, content: bytes, window: str | IntensityWindow | None = None
     ) -> None:
         try:
-            plain = unpack_gzip(content) if name.lower().endswith(".gz") else content
+            plain = unpack_gzip(io.BytesIO(content)) if name.lower().endswith(".gz") else content
             image: Any = _read(plain)
             values = _values(image.dataobj)
             own = orientations.io_orientation(image.affine)

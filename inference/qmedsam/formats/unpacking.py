@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import gzip
-import io
 import zipfile
 import zlib
 from pathlib import PurePosixPath
+from typing import BinaryIO
 
 from ..system.memory import largest_array_bytes
 
 UNPACKING_ERRORS = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, RuntimeError)
+KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 MOST_MEMBERS = 100_000
 
 
-def unpack_gzip(content: bytes) -> bytes:
+def unpack_gzip(packed: BinaryIO) -> bytes:
     """Unpack gzip within the memory limit.
 
     Raises:
@@ -22,25 +23,25 @@ def unpack_gzip(content: bytes) -> bytes:
         OSError, EOFError, zlib.error: it is broken.
     """
     limit = largest_array_bytes()
-    with gzip.open(io.BytesIO(content)) as stream:
+    with gzip.open(packed) as stream:
         plain = stream.read(limit + 1)
     if len(plain) > limit:
         raise ValueError(f"it unpacks to more than the {limit} bytes that the memory limit allows")
     return plain
 
 
-def unpack_zip(content: bytes) -> dict[str, bytes]:
+def unpack_zip(packed: BinaryIO) -> dict[str, bytes]:
     """Unpack the visible files of a zip archive, by their names in it, within the memory limit.
 
     Nothing is written: a name that leads elsewhere is only a name.
 
     Raises:
-        ValueError: there is more, or very many files.
-        OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error: it is broken, packed in a
-            way that is not known, or needs a password.
+        ValueError: there is more, or very many files, or one that is packed in an unusual way.
+        OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error: it is broken, or needs a
+            password.
     """
     limit = largest_array_bytes()
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with zipfile.ZipFile(packed) as archive:
         members = [
             each
             for each in archive.infolist()
@@ -52,6 +53,9 @@ def unpack_zip(content: bytes) -> dict[str, bytes]:
             raise ValueError(
                 f"it unpacks to more than the {limit} bytes that the memory limit allows"
             )
+        for each in members:
+            if each.compress_type not in KINDS:  # others unpack without a limit
+                raise ValueError(f"{each.filename} is neither stored nor deflated")
         return {each.filename: archive.read(each) for each in members}
 
 

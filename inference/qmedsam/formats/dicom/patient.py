@@ -31,21 +31,25 @@ REQUIRED = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
+# What an animal must have as well.
+SPECIES = ("PatientSpeciesDescription", "PatientSpeciesCodeSequence")
+OF_ANIMALS = (
+    "PatientBreedDescription",
+    "PatientBreedCodeSequence",
+    "BreedRegistrationSequence",
+    "PatientSexNeutered",
+    "ResponsiblePerson",
+    "ResponsibleOrganization",
+)
 COPIED = (
     *REQUIRED,
     "IssuerOfPatientID",
     "PatientAge",
     "PatientSize",
     "PatientWeight",
-    "PatientSpeciesDescription",
-    "PatientSpeciesCodeSequence",
-    "PatientBreedDescription",
-    "PatientBreedCodeSequence",
-    "BreedRegistrationSequence",
-    "PatientSexNeutered",
-    "ResponsiblePerson",
+    *SPECIES,
+    *OF_ANIMALS,
     "ResponsiblePersonRole",
-    "ResponsibleOrganization",
     "PatientIdentityRemoved",
     "DeidentificationMethod",
     "DeidentificationMethodCodeSequence",
@@ -98,7 +102,8 @@ def copy_patient(source: Attributes) -> tuple[Dataset, list[str]]:
                 found.add(element)
     if not any(keyword in found for keyword in HOW_REMOVED):  # without which the other is invalid
         found.pop(tag_for_keyword("PatientIdentityRemoved"), None)
-    for keyword in REQUIRED:
+    is_animal = any(keyword in found for keyword in SPECIES)
+    for keyword in (*REQUIRED, *(OF_ANIMALS if is_animal else ())):
         if keyword not in found:
             setattr(found, keyword, None)
     return found, invalid

@@ -9,9 +9,7 @@ they lie get places for that time alone.
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from pydicom.datadict import tag_for_keyword
@@ -22,31 +20,17 @@ from pydicom.valuerep import DSfloat
 from ...core.postprocess import LabelMap
 from ...version import __version__
 from ..scan import FormatError, LabelNotes
-from .attributes import Attributes, Dataset, reason, without_warnings
+from .attributes import Dataset, reason, without_warnings
 from .frames import Frame
 from .patient import copy_patient
 from .planes import FARTHEST_MM, within
+from .references import Reference, find_problem, item_of, reference_to
 
 LONGEST_LABEL = 64  # characters of DICOM's LO
 UNKNOWN_THICKNESS_MM = 1.0  # which a SEG must say
 UNPLACED_ROWS = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 OF_PLACES = ("FrameOfReferenceUID", "PositionReferenceIndicator", "DimensionOrganizationType")
 SHARED_OF_PLACES = ("PlaneOrientationSequence", "PixelMeasuresSequence")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What a SEG refers to.
-
-    Attributes:
-        class_uid: kind of the file.
-        instance_uid: of the file.
-        frame: in it, from 1; None in a file of one image.
-    """
-
-    class_uid: str
-    instance_uid: str
-    frame: int | None
 
 
 class SegmentationSource:
@@ -62,7 +46,7 @@ class SegmentationSource:
 
     def __init__(self, frames: Sequence[Frame]) -> None:
         self._frames = frames
-        self._references = [_reference(frame) for frame in frames]
+        self._references = [reference_to(frame) for frame in frames]
         first = frames[0]
         self._name, attributes = first.header.file.name, first.header.attributes
         self._patient, invalid = copy_patient(attributes)
@@ -79,7 +63,7 @@ class SegmentationSource:
                 # The same for all that is made of a series, that they still belong together.
                 uid = generate_uid(entropy_srcs=[keyword, first.header.series_uid or self._name])
             setattr(self._patient, keyword, uid)
-        self.problem = self._find_problem()
+        self.problem = find_problem(frames)
         unknown = ["SliceThickness"] if self._is_placed and thickness is None else []
         self.remarks = tuple(
             f"{self._name} has {text} a DICOM SEG: {', '.join(keywords)}."
@@ -126,26 +110,6 @@ class SegmentationSource:
                 f"got: {reason(error)}"
             ) from error
         return content.getvalue()
-
-    def _find_problem(self) -> str:
-        for frame, reference in zip(self._frames, self._references, strict=True):
-            for keyword, uid in (
-                ("SOPClassUID", reference.class_uid),
-                ("SOPInstanceUID", reference.instance_uid),
-            ):
-                if not UID(uid).is_valid:
-                    return (
-                        f"{frame.header.file.name} must have a valid {keyword} for a DICOM SEG, "
-                        "which refers to it"
-                    )
-        counts = Counter(self._references)
-        for frame, reference in zip(self._frames, self._references, strict=True):
-            if counts[reference] > 1:
-                return (
-                    f"{frame.header.file.name} must have a SOPInstanceUID of its own for a DICOM "
-                    "SEG, which refers to it, and shares one with another slice"
-                )
-        return ""
 
     def _written(self, label_map: LabelMap, count: int, notes: LabelNotes) -> Dataset:
         """Return a SEG of so many segments."""
@@ -225,9 +189,9 @@ class SegmentationSource:
         instances = dict.fromkeys(
             Reference(each.class_uid, each.instance_uid, None) for each in self._references
         )
-        written.SourceImageSequence = [_item(each) for each in instances]
+        written.SourceImageSequence = [item_of(each) for each in instances]
         for series in written.ReferencedSeriesSequence:
-            series.ReferencedInstanceSequence = [_item(each) for each in instances]
+            series.ReferencedInstanceSequence = [item_of(each) for each in instances]
         items = {  # segments on one frame share an item
             id(item): item
             for group in written.PerFrameFunctionalGroupsSequence
@@ -235,27 +199,7 @@ class SegmentationSource:
             for item in derivation.SourceImageSequence
         }
         for item in items.values():
-            item.update(_item(by_uid[item.ReferencedSOPInstanceUID]))
-
-
-def _reference(frame: Frame) -> Reference:
-    attributes = frame.header.attributes
-    media = Attributes(attributes.dataset.file_meta, attributes.name)
-    is_of_frames = frame.count > 1 or bool(frame.groups)
-    return Reference(
-        attributes.lenient("SOPClassUID") or media.lenient("MediaStorageSOPClassUID"),
-        attributes.lenient("SOPInstanceUID") or media.lenient("MediaStorageSOPInstanceUID"),
-        frame.index + 1 if is_of_frames else None,
-    )
-
-
-def _item(reference: Reference) -> Dataset:
-    found: Dataset = PydicomDataset()
-    found.ReferencedSOPClassUID = reference.class_uid
-    found.ReferencedSOPInstanceUID = reference.instance_uid
-    if reference.frame is not None:
-        found.ReferencedFrameNumber = reference.frame
-    return found
+            item.update(item_of(by_uid[item.ReferencedSOPInstanceUID]))
 
 
 def _unplace(written: Dataset) -> None:

@@ -32,7 +32,7 @@ def choose_series(found: Headers, name: str, series: str | None) -> list[Header]
     if len(chosen) == 1:
         _check_broken(by_uid[chosen[0]], found.broken)
         return by_uid[chosen[0]]
-    choices = [(uid, _described(headers)) for uid, headers in by_uid.items()]
+    choices = [(uid, _described(by_uid[uid])) for uid in chosen or by_uid]
     listed = in_short([f"{text}, UID {printable(uid)}" for uid, text in choices])
     if not chosen:
         raise FormatError(f"{name} must hold a series {series}, got {listed}")

@@ -67,18 +67,13 @@ def files_of_bytes(name: str, content: bytes) -> list[SourceFile]:
     Raises:
         FormatError: it cannot be unpacked.
     """
-    lower = name.lower()
-    try:
-        if lower.endswith(ZIP_SUFFIX):
-            members = unpack_zip(content)
-            return [
-                SourceFile(f"{name}/{each}", partial(io.BytesIO, members[each]))
-                for each in sorted(members)
-            ]
-        if lower.endswith(GZIP_SUFFIX):
-            content = unpack_gzip(content)
-    except (*UNPACKING_ERRORS, MemoryError) as error:
-        raise FormatError(f"{name} must be a readable archive, got: {reason(error)}") from error
+    if name.lower().endswith(ZIP_SUFFIX):
+        return _members(name, io.BytesIO(content))
+    if name.lower().endswith(GZIP_SUFFIX):
+        try:
+            content = unpack_gzip(io.BytesIO(content))
+        except (*UNPACKING_ERRORS, MemoryError) as error:
+            raise _broken_archive(name, error) from error
     return [SourceFile(name, partial(io.BytesIO, content))]
 
 
@@ -96,8 +91,28 @@ def files_of_path(path: Path) -> list[SourceFile]:
     if path.name.upper() == DICOMDIR:
         return [_file_of_path(each) for each in _listed(path)]
     if path.name.lower().endswith(ZIP_SUFFIX):
-        return files_of_bytes(str(path), path.read_bytes())
+        with path.open("rb") as stream:
+            return _members(str(path), stream)
     return [_file_of_path(path)]
+
+
+def _members(name: str, packed: BinaryIO) -> list[SourceFile]:
+    """Return the files of a zip archive.
+
+    Raises:
+        FormatError: it cannot be unpacked.
+    """
+    try:
+        members = unpack_zip(packed)
+    except (*UNPACKING_ERRORS, MemoryError) as error:
+        raise _broken_archive(name, error) from error
+    return [
+        SourceFile(f"{name}/{each}", partial(io.BytesIO, members[each])) for each in sorted(members)
+    ]
+
+
+def _broken_archive(name: str, error: BaseException) -> FormatError:
+    return FormatError(f"{name} must be a readable archive, got: {reason(error)}")
 
 
 def _visible(folder: Path) -> Iterable[Path]:
@@ -154,7 +169,8 @@ def _unpacked(path: Path) -> BinaryIO:
         OSError: it cannot be read or unpacked.
     """
     try:
-        return io.BytesIO(unpack_gzip(path.read_bytes()))
+        with path.open("rb") as stream:
+            return io.BytesIO(unpack_gzip(stream))
     except (*UNPACKING_ERRORS, MemoryError) as error:
         raise OSError(f"it cannot be unpacked: {reason(error)}") from error
 

@@ -95,11 +95,7 @@ def with_raw(dataset: Dataset, raw: dict[str, tuple[bytes, bytes]]) -> bytes:
         write_data_element(stream, element)
         elements[int(element.tag)] = stream.getvalue()
     for keyword, (kind, value) in raw.items():
-        tag = Tag(keyword)
-        value += b" " * (len(value) % 2)
-        is_long = kind in LONG_KINDS
-        length = struct.pack("<HI" if is_long else "<H", *([0] if is_long else []), len(value))
-        elements[int(tag)] = struct.pack("<HH", tag.group, tag.element) + kind + length + value
+        elements[int(Tag(keyword))] = raw_element(keyword, kind, value)
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, "1.2.3"
@@ -107,6 +103,21 @@ def with_raw(dataset: Dataset, raw: dict[str, tuple[bytes, bytes]]) -> bytes:
     write_file_meta_info(stream, meta)
     content = b"".join(elements[tag] for tag in sorted(elements))
     return bytes(bytes(128) + b"DICM" + stream.getvalue() + content)
+
+
+def raw_element(keyword: str, kind: bytes, value: bytes) -> bytes:
+    """Return an element in explicit VR, whatever its kind and value."""
+    tag = Tag(keyword)
+    value += b" " * (len(value) % 2)
+    is_long = kind in LONG_KINDS
+    length = struct.pack("<HI" if is_long else "<H", *([0] if is_long else []), len(value))
+    return struct.pack("<HH", tag.group, tag.element) + kind + length + value
+
+
+def raw_item(*elements: bytes) -> bytes:
+    """Return an item of a sequence."""
+    content = b"".join(elements)
+    return struct.pack("<HHI", 0xFFFE, 0xE000, len(content)) + content
 
 
 def write_bare(dataset: Dataset, path: Path) -> Path:

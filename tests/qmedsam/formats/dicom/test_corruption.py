@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.datadict import dictionary_VR
+from pydicom.tag import Tag
+from pydicom.uid import EnhancedCTImageStorage
 from pydicom.valuerep import VR
 
 from qmedsam.errors import InferenceError
@@ -18,7 +20,7 @@ from qmedsam.formats.dicom.scan import DicomScan
 from qmedsam.formats.dicom.sources import SourceFile
 from qmedsam.formats.dicom.traits import TRAITS
 from qmedsam.formats.scan import SeveralSeriesError, SeveralVolumesError
-from tests.qmedsam.formats.dicom.conftest import ct_slice, with_raw
+from tests.qmedsam.formats.dicom.conftest import ct_slice, raw_element, raw_item, with_raw
 
 USED = (
     "SpecificCharacterSet",
@@ -125,6 +127,71 @@ def read_and_write(files: list[SourceFile], window: str | None) -> None:
 def test_no_value_of_any_kind_is_more_than_one_sentence(keyword, kind, value, number, window):
     kind = kind or str(dictionary_VR(keyword))[:2].encode()
     read_and_write(slices(keyword, kind, value, number), window)
+
+
+# Of a file of two frames, by the sequence of the functional groups that has them.
+NESTED = {
+    "ImagePositionPatient": ("PlanePositionSequence", b"DS", b"1\\2\\3 "),
+    "ImageOrientationPatient": ("PlaneOrientationSequence", b"DS", b"1\\0\\0\\0\\1\\0 "),
+    "PixelSpacing": ("PixelMeasuresSequence", b"DS", b"0.7\\0.5 "),
+    "RescaleSlope": ("PixelValueTransformationSequence", b"DS", b"1 "),
+    "RescaleIntercept": ("PixelValueTransformationSequence", b"DS", b"0 "),
+    "RescaleType": ("PixelValueTransformationSequence", b"LO", b"HU"),
+    "WindowCenter": ("FrameVOILUTSequence", b"DS", b"40"),
+    "WindowWidth": ("FrameVOILUTSequence", b"DS", b"80"),
+    "StackID": ("FrameContentSequence", b"SH", b"1 "),
+    "EffectiveEchoTime": ("MREchoSequence", b"FD", bytes(8)),
+    "DiffusionBValue": ("MRDiffusionSequence", b"FD", bytes(8)),
+}
+
+
+def two_frames(
+    keyword: str = "", sequence_kind: bytes = b"SQ", kind: bytes | None = None, value: bytes = b""
+) -> list[SourceFile]:
+    """Return an enhanced file of two frames, the second of which has another value."""
+
+    def group(number: int) -> bytes:
+        by_sequence: dict[str, list[bytes]] = {}
+        for each, (sequence, own_kind, own_value) in sorted(NESTED.items(), key=by_tag):
+            if each == keyword and number == 1:
+                own_kind, own_value = kind or own_kind, value
+            elif each == "ImagePositionPatient":
+                own_value = b"1\\2\\%d " % number
+            by_sequence.setdefault(sequence, []).append(raw_element(each, own_kind, own_value))
+        return raw_item(
+            *(
+                raw_element(sequence, sequence_kind if number else b"SQ", raw_item(*elements))
+                for sequence, elements in sorted(by_sequence.items(), key=by_tag)
+            )
+        )
+
+    dataset = ct_slice(NumberOfFrames=2, PixelData=bytes(320), SOPClassUID=EnhancedCTImageStorage)
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        delattr(dataset, name)
+    groups = {"PerFrameFunctionalGroupsSequence": (b"SQ", group(0) + group(1))}
+    content = with_raw(dataset, groups)
+    return [SourceFile("ct/IM0", lambda: io.BytesIO(content))]
+
+
+def test_such_a_file_is_a_volume_where_nothing_is_broken():
+    scan = DicomScan("ct", two_frames())
+    assert (scan.pixels.shape, scan.window, scan.remarks) == ((2, 8, 10), "soft-tissue", ())
+
+
+@given(
+    keyword=st.sampled_from(sorted(NESTED)),
+    sequence_kind=st.sampled_from([b"SQ", b"SQ", b"UN", b"LO"]),
+    kind=st.one_of(st.just(None), st.sampled_from(KINDS)),
+    value=st.one_of(st.sampled_from(ODD_VALUES), st.binary(max_size=16)),
+)
+@settings(max_examples=80, deadline=None)
+def test_no_value_of_a_frame_is_more_than_one_sentence(keyword, sequence_kind, kind, value):
+    for window in (None, "file"):
+        read_and_write(two_frames(keyword, sequence_kind, kind, value), window)
+
+
+def by_tag(item: tuple[str, object]) -> int:
+    return int(Tag(item[0]))
 
 
 @pytest.mark.slow

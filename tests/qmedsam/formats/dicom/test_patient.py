@@ -114,3 +114,11 @@ def test_how_identity_was_removed_goes_with_it():
     assert found.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
     found, _ = copied(ct_slice(PatientIdentityRemoved="YES"))
     assert "PatientIdentityRemoved" not in found  # which says nothing without the other
+
+
+def test_an_animal_has_what_an_animal_must_have():
+    found, _ = copied(ct_slice(PatientSpeciesDescription="Dog", PatientBreedDescription="Pug"))
+    assert (found.PatientSpeciesDescription, found.PatientBreedDescription) == ("Dog", "Pug")
+    assert not found.ResponsiblePerson
+    assert not found.BreedRegistrationSequence
+    assert "ResponsiblePerson" not in copied(ct_slice())[0]

@@ -34,6 +34,14 @@ def test_a_series_is_chosen_by_number_or_uid(tmp_path, series):
     assert open_scan(two_series(tmp_path / "study"), series=series).pixels.shape == (5, 8, 10)
 
 
+def test_of_series_with_one_number_only_these_are_listed(tmp_path):
+    folder = two_series(tmp_path / "study")
+    save(ct_slice(9, SeriesInstanceUID="1.2.10", SeriesNumber=4), folder / "nine.dcm")
+    with pytest.raises(SeveralSeriesError, match="got 2: 4: ") as caught:
+        open_scan(folder, series="4")
+    assert {uid for uid, _ in caught.value.choices} == {"1.2.9", "1.2.10"}
+
+
 def test_a_series_that_is_not_there_is_said(tmp_path):
     with pytest.raises(FormatError, match=r"must hold a series 7, got 4: .*; 3: CT, 5 files"):
         open_scan(two_series(tmp_path / "study"), series="7")

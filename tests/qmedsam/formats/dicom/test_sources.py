@@ -114,6 +114,12 @@ def test_an_archive_of_very_many_files_is_refused(tmp_path, monkeypatch):
         read_scan("ct.zip", zipped(write_series(tmp_path / "ct")))
 
 
+def test_members_that_unpack_without_a_limit_are_refused(tmp_path):
+    archive = zipped(write_series(tmp_path / "ct"), compression=zipfile.ZIP_LZMA)
+    with pytest.raises(FormatError, match=r"ct/IM0000\.dcm is neither stored nor deflated"):
+        read_scan("ct.zip", archive)
+
+
 def test_hidden_members_of_an_archive_are_left_out():
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
