@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import BinaryIO
 
 import pydicom
 from pydicom.uid import (
@@ -102,15 +103,17 @@ def read_headers(files: Sequence[SourceFile]) -> Headers:
     unknown = []
     for file in files:
         try:
-            start = file.start(LONGEST_META)
-        except FormatError as error:
-            found.broken.append(BrokenFile(file.name, "", str(error)))
+            with file.open() as stream:
+                is_one = is_dicom(stream.read(LONGEST_META))
+                if is_one:
+                    _sort_in(file, stream, found)
+        except OSError as error:
+            problem = f"{file.name} cannot be read: {reason(error)}"
+            found.broken.append(BrokenFile(file.name, "", problem))
             continue
-        if is_dicom(start):
-            _sort_in(file, found)
-        elif not file.is_named:
+        if is_one or not file.is_named:
             continue
-        elif file.name.lower().endswith(DICOM_SUFFIXES):
+        if file.name.lower().endswith(DICOM_SUFFIXES):
             problem = f"{file.name} must be DICOM, got something else"
             found.broken.append(BrokenFile(file.name, "", problem))
         else:
@@ -129,8 +132,11 @@ def read_dataset(file: SourceFile) -> Dataset:
     Raises:
         FormatError: it cannot be read.
     """
-    dataset, _ = _read(file, stop_before_pixels=False)
-    return dataset
+    try:
+        with file.open() as stream:
+            return _read(file.name, stream, stop_before_pixels=False)
+    except OSError as error:
+        raise FormatError(f"{file.name} cannot be read: {reason(error)}") from error
 
 
 def drop_duplicates(images: Sequence[Header]) -> tuple[list[Header], list[str]]:
@@ -156,10 +162,15 @@ def drop_duplicates(images: Sequence[Header]) -> tuple[list[Header], list[str]]:
     return kept, remarks
 
 
-def _sort_in(file: SourceFile, found: Headers) -> None:
-    """Read the header of a file that is DICOM, and put it where it belongs."""
+def _sort_in(file: SourceFile, stream: BinaryIO, found: Headers) -> None:
+    """Read the header of a file that is DICOM, and put it where it belongs.
+
+    Raises:
+        OSError: it cannot be read any more.
+    """
     try:
-        dataset, has_pixels = _read(file, stop_before_pixels=True)
+        dataset = _read(file.name, stream, stop_before_pixels=True)
+        has_pixels = stream.read(len(PIXEL_TAGS[0])) in PIXEL_TAGS
     except FormatError as error:
         found.broken.append(BrokenFile(file.name, "", str(error)))
         return
@@ -181,29 +192,26 @@ def _sort_in(file: SourceFile, found: Headers) -> None:
         found.broken.append(BrokenFile(file.name, series_uid, problem))
 
 
-def _read(file: SourceFile, *, stop_before_pixels: bool) -> tuple[Dataset, bool]:
-    """Read a file by pydicom, whole or without its pixels; return also whether it has any.
+def _read(name: str, stream: BinaryIO, *, stop_before_pixels: bool) -> Dataset:
+    """Read a file by pydicom, whole or up to its pixels.
 
     Raises:
         FormatError: it cannot be read.
     """
     try:
-        start = file.start(LONGEST_META)
+        stream.seek(0)
+        start = stream.read(LONGEST_META)
+        stream.seek(0)
         if DEFLATED in start:  # which pydicom inflates without a limit
             raise ValueError("it is deflated as a whole, which is not read")
-        with file.open() as stream:
-            dataset: Dataset = pydicom.dcmread(
-                stream, force=_begins_as_dataset(start), stop_before_pixels=stop_before_pixels
-            )
-            if stop_before_pixels:
-                has_pixels = stream.read(len(PIXEL_TAGS[0])) in PIXEL_TAGS
-            else:
-                has_pixels = any(name in dataset for name in PIXEL_KEYWORDS)
-            if "TransferSyntaxUID" not in dataset.file_meta:
-                dataset.file_meta.TransferSyntaxUID = _encoding(dataset)
+        dataset: Dataset = pydicom.dcmread(
+            stream, force=_begins_as_dataset(start), stop_before_pixels=stop_before_pixels
+        )
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            dataset.file_meta.TransferSyntaxUID = _encoding(dataset)
     except Exception as error:  # of a broken file, any
-        raise FormatError(f"{file.name} must be readable DICOM, got: {reason(error)}") from error
-    return dataset, has_pixels
+        raise FormatError(f"{name} must be readable DICOM, got: {reason(error)}") from error
+    return dataset
 
 
 def _encoding(dataset: Dataset) -> UID:

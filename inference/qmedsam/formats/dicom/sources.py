@@ -38,18 +38,6 @@ class SourceFile:
     open: Callable[[], BinaryIO]
     is_named: bool = True
 
-    def start(self, count: int) -> bytes:
-        """Return its first bytes.
-
-        Raises:
-            FormatError: it cannot be read.
-        """
-        try:
-            with self.open() as stream:
-                return stream.read(count)
-        except OSError as error:
-            raise FormatError(f"{self.name} cannot be read: {reason(error)}") from error
-
 
 def uploaded_files(name: str, contents: Sequence[bytes]) -> list[SourceFile]:
     """Return files whose contents are in memory, and whose names are not known but for one."""

@@ -199,6 +199,8 @@ def _rescaled(stored: NDArray[Any], frame: Frame, dataset: Dataset) -> NDArray[A
     said = _rescale(frame)
     found = said.number("RescaleSlope"), said.number("RescaleIntercept")
     slope, intercept = 1.0 if found[0] is None else found[0], found[1] or 0.0
+    if slope == 0 and not stored.any():  # of an empty slice of PET it says nothing
+        slope = 1.0
     if not (SMALLEST_SLOPE <= abs(slope) <= FARTHEST):
         raise said.wrong("RescaleSlope", "a number other than 0")
     if abs(intercept) > FARTHEST:

@@ -205,6 +205,16 @@ def test_a_lookup_table_gives_the_values(tmp_path):
     assert first_values(path) == ([9, 9], "percentiles", [NOT_HU])
 
 
+def test_the_slope_of_a_slice_without_anything_may_be_0(tmp_path):
+    def change(number, dataset):
+        dataset.Modality, dataset.RescaleIntercept = "PT", 0
+        if number == 1:
+            dataset.RescaleSlope, dataset.PixelData = 0, bytes(160)
+
+    scan = open_scan(write_series(tmp_path / "pt", 3, change))
+    assert scan._values[:, 0, 0].tolist() == [24, 0, 224]
+
+
 def test_the_slope_of_each_slice_is_its_own(tmp_path):
     """PET is stored with a slope for each slice."""
 
