@@ -7,25 +7,22 @@ where they lie are a volume if they are grey and of one file. Whatever else is a
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import PurePath
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...system.files import printable
 from ..scan import FormatError, SeveralVolumesError
 from .frames import Frame
+from .phases import in_order, tell_apart
 from .planes import Plane
 from .series import in_short
-from .traits import TRAITS, stack_of, trait_of
+from .traits import stack_of
 
 SAME_DIRECTION = 1e-3  # of the cosines of orientations
 SAME_SPACING = 1e-3  # of the distances of pixels, so that 500 of them end within half a pixel
-SAME_POSITION_MM = 1e-3
 LONGEST_TRAIT = 48  # characters
 VIEWS = ("sagittal", "coronal", "axial")  # by the axis of the normal
 
@@ -53,7 +50,7 @@ class Volume:
 def volumes_of(frames: Iterable[Frame]) -> list[Volume]:
     """Return the volumes and images that frames are, in the order of their numbers."""
     found: list[tuple[int, Volume]] = []
-    ordered = sorted(frames, key=_number)
+    ordered = in_order(list(frames))
     places = {id(frame): place for place, frame in enumerate(ordered)}
     for alike in _alike(ordered):
         for volume in _stacks(alike):
@@ -91,15 +88,6 @@ def choose_volume(
     if chosen.problem:
         raise FormatError(f"{name}: {chosen.problem}")
     return chosen
-
-
-def _number(frame: Frame) -> float:
-    """Return the number of a frame's file, by which frames are sorted; else they stay in order."""
-    try:
-        number = frame.header.attributes.number("InstanceNumber")
-    except FormatError:
-        number = None
-    return np.inf if number is None else number
 
 
 def _alike(frames: Iterable[Frame]) -> list[list[Frame]]:
@@ -151,89 +139,12 @@ def _by_stack(frames: list[Frame]) -> list[list[Frame]]:
 
 def _stacks(frames: list[Frame]) -> list[Volume]:
     """Return the volumes that parallel frames are, each with one frame at a position."""
-    positions = _positions(frames)
-    if positions is None:
+    if frames[0].plane is None:
         return [Volume(tuple(frames), _described(frames, ()))]
-    by_label: dict[tuple[str, ...], list[int]] = {}
-    for place, label in enumerate(_labels(frames, positions)):
-        by_label.setdefault(label, []).append(place)
     return [
-        volume
-        for label, places in by_label.items()
-        for volume in _by_rank([frames[place] for place in places], positions[places], label)
+        Volume(tuple(part.frames), _described(part.frames, part.label), part.problem)
+        for part in tell_apart(frames)
     ]
-
-
-def _positions(frames: list[Frame]) -> NDArray[np.intp] | None:
-    """Return the number of the position of each frame along their normal; None of unplaced ones."""
-    planes = [frame.plane for frame in frames if frame.plane is not None]
-    if len(planes) < len(frames):
-        return None
-    along = np.array([plane.position @ planes[0].normal for plane in planes])
-    order = np.argsort(along, kind="stable")
-    positions = np.zeros(len(frames), dtype=np.intp)
-    positions[order[1:]] = np.cumsum(np.diff(along[order]) > SAME_POSITION_MM)
-    return positions
-
-
-def _labels(frames: list[Frame], positions: NDArray[np.intp]) -> list[tuple[str, ...]]:
-    """Return what tells the frames at one position apart, the same at all positions.
-
-    A trait that differs from position to position, such as a time, is none that makes volumes.
-    """
-    labels: list[tuple[str, ...]] = [()] * len(frames)
-    counts = np.bincount(positions)
-    fullest = np.flatnonzero(counts == counts.max())
-    for keyword, word in TRAITS.items():
-        if len(set(zip(labels, positions.tolist(), strict=True))) == len(frames):
-            break
-        values = [trait_of(frame, keyword) for frame in frames]
-        tried = [
-            (*label, f"{word} {value}" if value else f"no {word}")
-            for label, value in zip(labels, values, strict=True)
-        ]
-        at_fullest = {
-            frozenset(tried[place] for place in np.flatnonzero(positions == position))
-            for position in fullest
-        }
-        if at_fullest == {frozenset(tried)} and len(set(tried)) > len(set(labels)):
-            labels = tried
-    return labels
-
-
-def _by_rank(
-    frames: list[Frame], positions: NDArray[np.intp], label: tuple[str, ...]
-) -> list[Volume]:
-    """Return volumes of frames where nothing but numbers tells those at one position apart.
-
-    The first at each position are a volume, the second another. Where positions have not equally
-    many, that holds only if all of one volume come before all of the next.
-    """
-    seen: Counter[int] = Counter()
-    ranked: dict[int, list[int]] = {}
-    for place, position in enumerate(positions.tolist()):
-        ranked.setdefault(seen[position], []).append(place)
-        seen[position] += 1
-    ranks = list(ranked.values())
-    is_even = len(set(seen.values())) == 1
-    if not is_even and any(max(one) > min(next_) for one, next_ in pairwise(ranks)):
-        return [Volume(tuple(frames), _described(frames, label), _mixed(frames, positions))]
-    volumes = []
-    for number, places in enumerate(ranks, 1):
-        part = [frames[place] for place in sorted(places, key=lambda place: positions[place])]
-        of_all = (f"{number} of {len(ranks)} at each position",) if len(ranks) > 1 else ()
-        volumes.append(Volume(tuple(part), _described(part, (*label, *of_all))))
-    return volumes
-
-
-def _mixed(frames: list[Frame], positions: NDArray[np.intp]) -> str:
-    """Say which frames lie at one position, and that nothing tells them apart."""
-    fullest = int(np.argmax(np.bincount(positions)))
-    first, second = (frames[place].name for place in np.flatnonzero(positions == fullest)[:2])
-    return (
-        f"{first} and {second} must lie at different positions, or say of which volume they are; "
-        "they lie at one, and others there are missing"
-    )
 
 
 def _described(frames: list[Frame], label: tuple[str, ...]) -> str:

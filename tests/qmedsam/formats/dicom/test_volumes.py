@@ -139,6 +139,39 @@ def test_phases_of_which_a_slice_is_missing_are_not_mixed(tmp_path):
         open_scan(folder)
 
 
+def renumbered(folder, names):
+    """Take the numbers of files away, and give them other names."""
+    for number, name in enumerate(names):
+        path = folder / f"IM{number:04}.dcm"
+        dataset = pydicom.dcmread(path)
+        del dataset.InstanceNumber
+        path.unlink()
+        save(dataset, folder / f"{name}.dcm")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names", [["a8", "a9", "a10", "b1", "b2", "b3"], ["1a", "2a", "3a", "10a", "20a", "30a"]]
+)
+def test_without_numbers_the_names_of_files_give_their_order(tmp_path, names):
+    folder = renumbered(phases(tmp_path / "ct"), names)
+    assert values(folder, 1) == [0, 1, 2]
+    assert values(folder, 2) == [100, 101, 102]
+
+
+def test_numbers_that_begin_anew_with_each_phase_are_no_order(tmp_path):
+    folder = phases(tmp_path / "ct", InstanceNumber=lambda phase, z: 3 - z)
+    assert values(folder, 1) == [0, 1, 2]
+    assert values(folder, 2) == [100, 101, 102]
+
+
+def test_an_order_that_tells_nothing_makes_no_volumes(tmp_path):
+    """Names at random would mix the phases."""
+    folder = renumbered(phases(tmp_path / "ct"), ["d", "a", "e", "b", "c", "f"])
+    with pytest.raises(FormatError, match=r"ct: .* must lie at different positions, or say of wh"):
+        open_scan(folder)
+
+
 def test_a_missing_slice_of_a_phase_that_is_told_is_a_gap(tmp_path):
     folder = phases(tmp_path / "ct", count=3, depth=4, EchoTime=lambda phase, z: phase)
     (folder / "IM0005.dcm").unlink()
