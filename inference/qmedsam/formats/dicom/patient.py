@@ -10,10 +10,11 @@ from typing import Any
 
 from pydicom import config
 from pydicom.charset import python_encoding
-from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset as PydicomDataset
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.valuerep import DA, TM
 
 from .attributes import Attributes, Dataset
@@ -101,7 +102,7 @@ def copy_patient(source: Attributes) -> tuple[Dataset, list[str]]:
             if not element.is_empty:
                 found.add(element)
     if not any(keyword in found for keyword in HOW_REMOVED):  # without which the other is invalid
-        found.pop(tag_for_keyword("PatientIdentityRemoved"), None)
+        found.pop(Tag("PatientIdentityRemoved"), None)
     is_animal = any(keyword in found for keyword in SPECIES)
     for keyword in (*REQUIRED, *(OF_ANIMALS if is_animal else ())):
         if keyword not in found:
@@ -126,8 +127,7 @@ def _checked(keyword: str, value: Any, is_decoded: bool) -> DataElement:
     Raises:
         Exception: the value is invalid; what, the library decides.
     """
-    tag, kind = tag_for_keyword(keyword), dictionary_VR(keyword)
-    assert tag is not None
+    tag, kind = Tag(keyword), dictionary_VR(keyword)
     if kind == "SQ":
         return DataElement(tag, kind, [_checked_item(item, is_decoded) for item in value])
     values = list(value) if isinstance(value, MultiValue) else [value]

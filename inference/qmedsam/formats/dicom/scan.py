@@ -17,7 +17,7 @@ from ...core.postprocess import LabelMap
 from ..intensity import AS_IT_IS, CT_WINDOWS, OF_FILE, PERCENTILES, IntensityWindow, Limits
 from ..nifti import LPS_TO_RAS, encode_nifti
 from ..picture import encode_label_png
-from ..scan import LabelNotes, Scan
+from ..scan import FormatError, LabelNotes, Scan
 from ..suffixes import NIFTI_SUFFIXES
 from .attributes import without_warnings
 from .frames import Frame, check_memory, frames_of
@@ -114,7 +114,8 @@ class DicomScan(Scan):
         if suffix == SEG_SUFFIX:
             return self._seg.encode(label_map if self.is_volume else label_map[None], notes)
         grid = self._grid
-        assert grid is not None
+        if grid is None:
+            raise FormatError(self._nifti_problem())
         if self._straighten:
             label_map, grid = straighten(label_map, grid)
         header: Any = nifti1.Nifti1Header()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
+from pydicom.errors import InvalidDicomError
 
 from ...system.files import printable
 from ..scan import FormatError
@@ -121,6 +122,8 @@ def _listed(path: Path) -> list[Path]:
     try:
         with without_warnings():
             directory = Attributes(pydicom.dcmread(path), str(path))
+    except InvalidDicomError as error:
+        raise FormatError(f"{path} must be a DICOMDIR, got something else") from error
     except Exception as error:  # of a broken one, any
         raise FormatError(f"{path} must be a readable DICOMDIR, got: {reason(error)}") from error
     records = directory.items("DirectoryRecordSequence")

@@ -161,5 +161,5 @@ def test_a_dicomdir_leads_nowhere_else(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"text" * 99])
 def test_a_broken_dicomdir_is_named(tmp_path, content):
     (tmp_path / "DICOMDIR").write_bytes(content)
-    with pytest.raises(FormatError, match="DICOMDIR must be a readable DICOMDIR"):
+    with pytest.raises(FormatError, match="DICOMDIR must be a DICOMDIR, got something else"):
         open_scan(tmp_path / "DICOMDIR")
