@@ -12,6 +12,7 @@ from ..formats.boxes import NamedBox, parse_box
 from ..formats.intensity import WINDOW_NAMES, parse_window
 from ..formats.scan import AUTOMATIC_PLANE, PLANES, FormatError
 from ..formats.suffixes import SUFFIXES
+from ..options import at_least
 from .extras import needs_extra
 from .outputs import check_outputs
 
@@ -28,7 +29,7 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "image",
         type=Path,
-        help=f"file that ends in {', '.join(SUFFIXES)}, or folder of a DICOM series or of "
+        help=f"file that ends in {', '.join(SUFFIXES)}, a DICOMDIR, or folder of DICOM files or of "
         "pictures, a slice each",
     )
     parser.add_argument(
@@ -49,9 +50,11 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--volume",
-        type=int,
+        type=at_least(1),
         metavar="N",
-        help="which one, counted from 1, where NIfTI, NRRD or MetaImage has several",
+        help="which one, from 1, where a DICOM series has several volumes or images (echoes, "
+        "b-values, phases, stacks, frames of a clip), or NIfTI, NRRD or MetaImage several volumes; "
+        "without it they are listed or counted",
     )
     parser.add_argument(
         "--plane",
@@ -59,6 +62,11 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
         default=AUTOMATIC_PLANE,
         help="in which NIfTI, NRRD and MetaImage are cut into slices; auto is that of acquisition, "
         "as far as voxels tell (default: auto)",
+    )
+    parser.add_argument(
+        "--straighten",
+        action="store_true",
+        help="shift labels of slices under a tilted gantry onto a straight grid in NIfTI",
     )
     parser.add_argument(
         "--window",
@@ -100,6 +108,7 @@ def read_boxed_scan(
         series=arguments.series,
         plane=arguments.plane,
         volume=arguments.volume,
+        straighten=arguments.straighten,
     )
     warn_of(arguments.image, boxed.scan.remarks)
     return boxed

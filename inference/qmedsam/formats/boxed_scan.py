@@ -98,6 +98,7 @@ def open_boxed_scan(
     series: str | None,
     plane: str,
     volume: int | None,
+    straighten: bool,
 ) -> BoxedScan:
     """Read an image or volume, and its boxes.
 
@@ -109,11 +110,12 @@ def open_boxed_scan(
         series: as of `open_scan`.
         plane: as of `read_scan`.
         volume: as of `read_scan`.
+        straighten: as of `open_scan`.
 
     Raises:
         FormatError: a file cannot be read.
         WindowError: the window does not fit its values.
     """
-    scan = open_scan(path, window, series, plane=plane, volume=volume)
+    scan = open_scan(path, window, series, plane=plane, volume=volume, straighten=straighten)
     found = (*boxes, *(read_boxes(boxes_file) if boxes_file else ()))
     return BoxedScan(scan, found, scan.notes_of([box.name for box in found]))

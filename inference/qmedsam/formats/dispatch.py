@@ -15,8 +15,9 @@ from ..batch.cases import CASE_SUFFIX, archive_with_info
 from ..core.postprocess import LabelMap
 from ..system.files import write_bytes
 from .beside import Beside, files_beside
-from .dicom import DicomScan
-from .dicom_datasets import MAGIC, MAGIC_AT, is_dicom
+from .dicom.headers import MAGIC, MAGIC_AT, is_dicom
+from .dicom.scan import DicomScan
+from .dicom.sources import DICOMDIR, files_of_bytes, files_of_path
 from .intensity import IntensityWindow, WindowError
 from .itk import ItkScan
 from .nifti import NiftiScan
@@ -44,31 +45,48 @@ def open_scan(
     *,
     plane: str = AUTOMATIC_PLANE,
     volume: int | None = None,
+    straighten: bool = False,
 ) -> Scan:
     """Read an image or volume from a file or from the folder of a series; see `read_scan`.
 
     Args:
-        path: of the file, or of a folder of DICOM files or of pictures, a slice each.
+        path: of the file, of a DICOMDIR, or of a folder of DICOM files or of pictures, a slice
+            each.
         window: as of `read_scan`.
-        series: number or UID of the DICOM series to take; needed where there are several.
+        series: as of `read_scan`.
         plane: as of `read_scan`.
         volume: as of `read_scan`.
+        straighten: put labels of slices under a tilted gantry on a straight grid in NIfTI.
 
     Raises:
         TypeError: the path is none.
-        FormatError, WindowError: as of `read_scan`.
+        SeveralSeriesError, SeveralVolumesError, FormatError, WindowError: as of `read_scan`.
     """
     path = _as_path(path)
     name = str(path)
+    lower = path.name.lower()
     try:
-        if path.is_dir():
+        if path.is_dir() and _has_pictures(path):
+            _check_choices(name, series=series, plane=plane, volume=volume, straighten=straighten)
             with _named(name):
-                _check_choices(name, plane=plane, volume=volume)
-                return _read_folder(path, window, series)
-        if not name.lower().endswith(SUFFIXES) and not _begins_as_dicom(path):
+                return PictureStackScan(name, _contents(path), window)
+        is_many = path.is_dir() or path.name.upper() == DICOMDIR
+        if is_many or lower.endswith(DICOM_SUFFIXES) or _begins_as_dicom(path):
+            _check_choices(name, plane=plane)
+            with _named(name):
+                return DicomScan(
+                    name,
+                    files_of_path(path),
+                    window,
+                    series=series,
+                    volume=volume,
+                    straighten=straighten,
+                )
+        if not lower.endswith(SUFFIXES):
             raise FormatError(
                 f"{name} must be DICOM, a folder of it, or end in {', '.join(SUFFIXES)}"
             )
+        _check_choices(name, straighten=straighten)
         content, beside = path.read_bytes(), files_beside(path)
     except OSError as error:
         raise FormatError(f"{name} cannot be read: {error}") from error
@@ -97,11 +115,11 @@ def read_scan(
         series: number or UID of a DICOM series; None is the only one.
         plane: in which a volume of NIfTI, NRRD or MetaImage is cut into slices, one of `PLANES` of
             `qmedsam.formats.scan`; `auto` is that of acquisition, as far as voxels tell.
-        volume: number, from 1, of the one to take of NIfTI, NRRD or MetaImage; needed where there
-            are several.
+        volume: number, from 1, of the volume or image to take; needed where there are several.
         beside: reads the files that belong to this one; None where there are none.
 
     Raises:
+        SeveralSeriesError, SeveralVolumesError: there are several, and none is chosen.
         FormatError: the name ends otherwise, the file cannot be read, or has no such series, plane
             or volume.
         WindowError: the window is none or does not fit its values.
@@ -113,14 +131,15 @@ def read_scan(
             is_itk = lower.endswith((*ITK_SUFFIXES, *ITK_HEADER_SUFFIXES))
             kind = ItkScan if is_itk else NiftiScan
             return kind(name, content, window, plane=plane, volume=volume, beside=beside)
-        _check_choices(name, plane=plane, volume=volume)
         if lower.endswith(PICTURE_SUFFIXES):
-            _check_choices(name, series=series)
+            _check_choices(name, series=series, plane=plane, volume=volume)
             return PictureScan(name, content, window)
         if lower.endswith(DICOM_SUFFIXES) or is_dicom(content):
-            return DicomScan(name, [content], window, series)
+            _check_choices(name, plane=plane)
+            files = files_of_bytes(name, content)
+            return DicomScan(name, files, window, series=series, volume=volume)
+        _check_choices(name, series=series, plane=plane, volume=volume)
         if lower.endswith(CASE_SUFFIXES):
-            _check_choices(name, series=series)
             return CaseScan(name, content, window)
         raise FormatError(f"{name} must end in {', '.join(SUFFIXES)}")
 
@@ -129,12 +148,17 @@ def check_labels_name(scan: Scan, name: str) -> str:
     """Return the suffix in which the name of a file of labels ends.
 
     Raises:
-        FormatError: it does not fit the scan.
+        FormatError: it does not fit the scan, or labels of it cannot be written so.
     """
-    suffixes = (*scan.label_suffixes, CASE_SUFFIX)
+    suffixes = (*scan.refusals, *scan.label_suffixes, CASE_SUFFIX)
     suffix = next((each for each in suffixes[::-1] if name.lower().endswith(each)), None)
     if suffix is None:
-        raise FormatError(f"{name} must end in {', '.join(suffixes)}")
+        fitting = ", ".join((*scan.label_suffixes, CASE_SUFFIX))
+        raise FormatError(f"{name} must end in {fitting}")
+    try:
+        scan.check(suffix)
+    except FormatError as error:
+        raise FormatError(f"{name} cannot be written. {error}") from error
     return suffix
 
 
@@ -216,19 +240,22 @@ def _check_choices(
     series: str | None = None,
     plane: str = AUTOMATIC_PLANE,
     volume: int | None = None,
+    straighten: bool = False,
 ) -> None:
-    """Refuse to choose what there is no choice of.
+    """Refuse a choice that the format does not have.
 
     Raises:
         FormatError: something is chosen.
     """
-    if series is not None:
-        raise FormatError(f"A series can be chosen of DICOM alone, not of {name}")
-    for chosen, what in ((plane != AUTOMATIC_PLANE, "plane"), (volume is not None, "volume")):
-        if chosen:
-            raise FormatError(
-                f"A {what} can be chosen of NIfTI, NRRD and MetaImage alone, not of {name}"
-            )
+    volumes = "NIfTI, NRRD and MetaImage"
+    for is_chosen, what, formats in (
+        (series is not None, "A series can be chosen", "DICOM"),
+        (plane != AUTOMATIC_PLANE, "A plane can be chosen", volumes),
+        (volume is not None, "A volume can be chosen", f"DICOM, {volumes}"),
+        (straighten, "Slices can be straightened", "DICOM"),
+    ):
+        if is_chosen:
+            raise FormatError(f"{what} of {formats} alone, not of {name}")
 
 
 @contextmanager
@@ -240,21 +267,21 @@ def _named(name: str) -> Iterator[None]:
         raise WindowError(f"{name}: {error}") from error
 
 
-def _read_folder(path: Path, window: str | IntensityWindow | None, series: str | None) -> Scan:
-    """Read the DICOM series or the pictures in a folder; hidden files are left out."""
-    files = sorted(file for file in path.iterdir() if file.is_file())
-    visible = [file for file in files if not file.name.startswith(".")]
-    contents = {file.name: file.read_bytes() for file in visible}
-    if not _are_pictures(contents):
-        return DicomScan(str(path), list(contents.values()), window, series)
-    _check_choices(str(path), series=series)
-    return PictureStackScan(str(path), contents, window)
-
-
-def _are_pictures(contents: dict[str, bytes]) -> bool:
+def _has_pictures(folder: Path) -> bool:
     """Say whether a folder has pictures, and no DICOM beside which they may lie."""
-    has_pictures = any(name.lower().endswith(PICTURE_SUFFIXES) for name in contents)
-    return has_pictures and not any(is_dicom(content) for content in contents.values())
+    files = _visible(folder)
+    has_pictures = any(file.name.lower().endswith(PICTURE_SUFFIXES) for file in files)
+    return has_pictures and not any(_begins_as_dicom(file) for file in files)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in _visible(folder)}
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Return the files of a folder; hidden ones are left out."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    return [file for file in files if not file.name.startswith(".")]
 
 
 def _begins_as_dicom(path: Path) -> bool:

@@ -19,12 +19,12 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from ..core.postprocess import LabelMap
-from ..system.memory import largest_array_bytes
 from .beside import Beside, read_beside
 from .intensity import IntensityWindow
 from .one_volume import choose_volume
 from .scan import AUTOMATIC_PLANE, VALUE_BYTES, FormatError, LabelNotes
-from .suffixes import NIFTI_PAIR_SUFFIXES, NIFTI_SUFFIXES
+from .suffixes import GZIP_SUFFIX, NIFTI_PAIR_SUFFIXES, NIFTI_SUFFIXES
+from .unpacking import unpack_gzip
 from .volume import VolumeScan
 
 OWN_NOTE = b'"made_by": "qmedsam'  # in an extension that this wrote
@@ -160,17 +160,12 @@ def _unpacked(name: str, content: bytes) -> bytes:
     Raises:
         FormatError: it is broken, or there is more.
     """
-    if not name.lower().endswith(".gz"):
+    if not name.lower().endswith(GZIP_SUFFIX):
         return content
-    limit = largest_array_bytes()
     try:
-        with gzip.open(io.BytesIO(content)) as stream:
-            plain = stream.read(limit + 1)
+        return unpack_gzip(io.BytesIO(content))
     except READ_ERRORS as error:
         raise FormatError(f"{name} must be a readable NIfTI file, got: {error}") from error
-    if len(plain) > limit:
-        raise FormatError(f"{name} must unpack to {limit} bytes at most for this memory, got more")
-    return plain
 
 
 def _read(header: bytes, values: bytes | None) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class SeveralSeriesError(FormatError):
 
 
 class SeveralVolumesError(FormatError):
-    """There are several volumes in a file, and none was chosen.
+    """There are several volumes or images in a file or a DICOM series, and none was chosen.
 
     Args:
         message: for a user of the command.
@@ -148,12 +149,14 @@ class Scan(ABC):
         window: as given.
         described_window: the window in words, with the percentiles that were found.
         label_suffixes: in which the name of a file of labels may end.
+        refusals: why it may not end in others, by suffix.
 
     Raises:
         WindowError: the window does not fit the values.
     """
 
     label_suffixes: tuple[str, ...]
+    refusals: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -235,6 +238,15 @@ class Scan(ABC):
     def notes_of(self, names: Sequence[str]) -> LabelNotes:
         """Return what is written with a label map of objects with names."""
         return LabelNotes(self.described_window, tuple(names))
+
+    def check(self, suffix: str) -> None:
+        """Check that a label map can be written, before it is found.
+
+        Raises:
+            FormatError: it cannot, in a format whose name ends so.
+        """
+        if self.refusals.get(suffix):
+            raise FormatError(self.refusals[suffix])
 
     @abstractmethod
     def encode(self, label_map: LabelMap, suffix: str, notes: LabelNotes) -> bytes:

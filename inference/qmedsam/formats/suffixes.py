@@ -7,7 +7,11 @@ NIFTI_PAIR_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
 ITK_SUFFIXES = (".nrrd", ".mha")  # likewise
 ITK_HEADER_SUFFIXES = (".nhdr", ".mhd")  # whose values lie in another file
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *NIFTI_PAIR_SUFFIXES, *ITK_SUFFIXES, *ITK_HEADER_SUFFIXES)
-DICOM_SUFFIXES = (".dcm", ".dicom")
+GZIP_SUFFIX = ".gz"
+ZIP_SUFFIX = ".zip"
+PLAIN_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+PACKED_DICOM_SUFFIXES = tuple(suffix + GZIP_SUFFIX for suffix in PLAIN_DICOM_SUFFIXES)
+DICOM_SUFFIXES = (*PLAIN_DICOM_SUFFIXES, *PACKED_DICOM_SUFFIXES, ZIP_SUFFIX)
 PICTURE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"),
     *(".jp2", ".j2k"),

@@ -19,13 +19,14 @@ from starlette.concurrency import run_in_threadpool
 from ..batch.overlay import encode_png
 from ..core.preprocess import as_rgb
 from ..errors import InferenceError
-from ..formats.dicom import DicomScan
+from ..formats.dicom.scan import DicomScan
+from ..formats.dicom.sources import uploaded_files
 from ..formats.dispatch import read_scan
-from ..formats.scan import FormatError, Scan, SeveralSeriesError
+from ..formats.scan import FormatError, Scan, SeveralSeriesError, SeveralVolumesError
 from ..segmenter import Segmenter
 from ..version import __version__
 from .origin import find_objection
-from .schemas import Found, Labels, Object, Opened, Outlines, Refusal, Series, Window
+from .schemas import Found, Labels, Object, Opened, Outlines, Refusal, Series, Volume, Window
 from .shelf import Shelf
 
 STATIC = Path(__file__).parent / "static"
@@ -69,16 +70,18 @@ def create_app(segmenter: Segmenter, *, host: str, most_bytes: int) -> FastAPI:
         request: Request,
         name: Annotated[str, Query(max_length=300)],
         series: Annotated[str | None, Query(max_length=64)] = None,
+        volume: Annotated[int | None, Query(ge=1)] = None,
     ) -> Opened:
         """Take the content of a file as the body.
 
         Files of a DICOM series come one after another, their sizes in the header `X-File-Sizes`. Of
-        several series one is chosen by its number or UID; without that, the answer lists them.
+        several series one is chosen by its number or UID, and of several volumes or images in it
+        one by its number; without that, the answer lists them.
         """
         content = await _body(request, most_bytes)
         sizes = request.headers.get(SIZES_HEADER, "")
         return await run_in_threadpool(
-            lambda: shelf.add(name, _read(name, _split(content, sizes), series))
+            lambda: shelf.add(name, _read(name, _split(content, sizes), series, volume))
         )
 
     @app.delete("/api/scans/{number}", summary="Close it")
@@ -143,7 +146,14 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(SeveralSeriesError)
     async def offer(request: Request, error: SeveralSeriesError) -> JSONResponse:
         series = [Series(uid=uid, text=text) for uid, text in error.choices]
-        return _refusal(422, f"There are {len(series)} series; choose one with `series`.", series)
+        sentence = f"There are {len(series)} series; choose one with `series`."
+        return _refusal(422, sentence, series=series)
+
+    @app.exception_handler(SeveralVolumesError)
+    async def offer_volumes(request: Request, error: SeveralVolumesError) -> JSONResponse:
+        volumes = [Volume(number=number, text=text) for number, text in error.choices]
+        sentence = f"There are {len(volumes)} volumes or images; choose one with `volume`."
+        return _refusal(422, sentence, volumes=volumes)
 
     @app.exception_handler(RequestValidationError)
     async def correct(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -158,8 +168,14 @@ def _answer_errors(app: FastAPI) -> None:
         return response
 
 
-def _refusal(status: int, sentence: str, series: list[Series] | None = None) -> JSONResponse:
-    refusal = Refusal(detail=sentence, series=series or [])
+def _refusal(
+    status: int,
+    sentence: str,
+    *,
+    series: list[Series] | None = None,
+    volumes: list[Volume] | None = None,
+) -> JSONResponse:
+    refusal = Refusal(detail=sentence, series=series or [], volumes=volumes or [])
     return JSONResponse(refusal.model_dump(exclude_defaults=True), status)
 
 
@@ -191,8 +207,8 @@ def _split(content: bytes, sizes: str) -> list[bytes]:
     return [content[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
-def _read(name: str, contents: list[bytes], series: str | None) -> Scan:
+def _read(name: str, contents: list[bytes], series: str | None, volume: int | None) -> Scan:
     """Read a file, or several as a DICOM series."""
     if len(contents) == 1:
-        return read_scan(name, contents[0])
-    return DicomScan(name, contents, series=series)
+        return read_scan(name, contents[0], series=series, volume=volume)
+    return DicomScan(name, uploaded_files(name, contents), series=series, volume=volume)

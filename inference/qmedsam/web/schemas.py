@@ -31,11 +31,19 @@ class Series(BaseModel):
     text: str = Field(description="its number, what it is called and how many files it has")
 
 
+class Volume(BaseModel):
+    """One of several volumes or images in a DICOM series."""
+
+    number: int = Field(description="from 1")
+    text: str = Field(description="what tells it from the others, and its size")
+
+
 class Refusal(BaseModel):
     """Why something was not done."""
 
     detail: str = Field(description="a sentence")
     series: list[Series] = Field([], description="of which one has to be chosen")
+    volumes: list[Volume] = Field([], description="of which one has to be chosen")
 
 
 class Window(BaseModel):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import nibabel
 import numpy as np
+import pydicom
 import pytest
+from pydicom.uid import generate_uid
 from starlette.testclient import TestClient
 
 from qmedsam import Segmenter
@@ -291,6 +295,46 @@ def test_one_of_several_series_is_chosen(client, tmp_path):
     assert sorted(depths) == [4, 6]
 
 
+def phases(folder):
+    """Write a series of two phases, of six slices each."""
+    series(folder)
+    for path in sorted(folder.glob("*.dcm")):
+        dataset = pydicom.dcmread(path)
+        dataset.AcquisitionNumber, dataset.SOPInstanceUID = 9, generate_uid()
+        dataset.save_as(folder / f"late_{path.name}")
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_one_of_several_volumes_is_chosen(client, tmp_path):
+    body = body_of(phases(tmp_path / "ct"))
+    refused = client.post("/api/scans", **body)
+    assert refused.status_code == 422
+    found = refused.json()
+    assert found["detail"] == "There are 2 volumes or images; choose one with `volume`."
+    assert [one["number"] for one in found["volumes"]] == [1, 2]
+    texts = sorted(one["text"] for one in found["volumes"])
+    assert texts[0].startswith("acquisition 2, 6 axial slices of 128 x 128, ")
+    assert texts[1].startswith("acquisition 9, 6 axial slices of 128 x 128, ")
+    assert re.search(r", ct\.dcm, file \d+ of 12$", texts[1])
+    body["params"]["volume"] = 2
+    assert client.post("/api/scans", **body).json()["depth"] == 6
+    body["params"]["volume"] = 3
+    assert "must hold a volume 3, got 1 to 2" in client.post("/api/scans", **body).json()["detail"]
+    body["params"]["volume"] = 0
+    assert client.post("/api/scans", **body).status_code == 422
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_series_may_be_an_archive(client, tmp_path):
+    folder = series(tmp_path / "ct")
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, path.name)
+    assert opened(client, "ct.zip", stream.getvalue())["depth"] == 6
+
+
 def test_a_case_is_opened(client):
     buffer = io.BytesIO()
     np.savez_compressed(buffer, imgs=VOLUME.T.astype(np.uint8), boxes=np.zeros((0, 6)))
@@ -355,7 +399,7 @@ def test_what_is_wrong_with_a_request_is_said_in_a_sentence(client, body, messag
 
 
 def test_what_nobody_thought_of_is_a_sentence_too(shared, monkeypatch):
-    def broken(name, content):
+    def broken(*arguments, **options):
         raise ZeroDivisionError("of a reader")
 
     monkeypatch.setattr("qmedsam.web.app.read_scan", broken)

@@ -13,8 +13,10 @@ from pathlib import Path
 import cv2
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from playwright.sync_api import Page, Route, expect, sync_playwright
+from pydicom.uid import generate_uid
 
 from qmedsam.batch.cases import read_case
 from tests.conftest import EXAMPLES, HANGS_AFTER_S, ROOT, wait_for
@@ -419,6 +421,26 @@ def test_one_of_several_dicom_series_is_opened(page, tmp_path):
     page.get_by_role("button", name="Open series").click()
     expect(page.locator("#slice-number")).to_have_text("3 of 4")
     expect(page.get_by_label("Format").locator("option").first).to_have_text(".dcm")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_one_of_several_dicom_volumes_is_opened(page, tmp_path):
+    folder = series(tmp_path / "ct")
+    for path in sorted(folder.glob("*.dcm"))[:4]:
+        dataset = pydicom.dcmread(path)
+        dataset.AcquisitionNumber, dataset.SOPInstanceUID = 9, generate_uid()
+        dataset.save_as(folder / f"late_{path.name}")
+    page.locator("#file").set_input_files(sorted(folder.glob("*.dcm")))
+    expect(status(page)).to_have_text("Choose one of 2 volumes.")
+    expect(page.get_by_label("Series")).to_be_hidden()
+    choice = page.get_by_label("Volume")
+    for words, slices in (("6 axial slices", "4 of 6"), ("4 axial slices", "3 of 4")):
+        texts = choice.locator("option").all_inner_texts()
+        choice.select_option(next(text for text in texts if words in text))
+        page.get_by_role("button", name="Open volume").click()
+        expect(page.locator("#slice-number")).to_have_text(slices)
+    page.locator("#file").set_input_files(sorted(folder.glob("late*.dcm")))
+    expect(choice).to_be_hidden()
 
 
 def test_errors_are_sentences(page, tmp_path):

@@ -11,7 +11,7 @@ const view = byId("view");
 const pen = view.getContext("2d");
 // z is the slice that was asked for last, shown that of the picture, to which boxes go.
 const state = { scan: null, z: 0, shown: 0, picture: null, scale: 1, drag: null, objects: [], past: [],
-  next: 1, ahead: 0, isEncoded: false, previews: [], files: [], turn: Promise.resolve() };
+  next: 1, ahead: 0, isEncoded: false, previews: [], files: [], chosen: {}, turn: Promise.resolve() };
 
 function say(text, isError = false) {
   byId("status").textContent = text;
@@ -23,7 +23,7 @@ async function ask(path, options = {}) {
   if (response.ok) return response;
   const refusal = await response.json().catch(() => ({})); // no sentence came with it
   const error = new Error(refusal.detail ?? `The server answered ${response.status}.`);
-  throw Object.assign(error, { series: refusal.series ?? [] });
+  throw Object.assign(error, { series: refusal.series ?? [], volumes: refusal.volumes ?? [] });
 }
 
 const sendJson = (path, body, method = "POST") =>
@@ -35,17 +35,20 @@ function attempt(action) {
   };
 }
 
-async function openFiles(files, series = "") {
+async function openFiles(files, chosen = {}) { // a series, and a volume in it
   if (!files.length) return;
   say(`Opening ${files[0].name} …`);
   const headers = {};
   if (files.length > 1) headers["X-File-Sizes"] = files.map((file) => file.size).join(",");
-  const query = new URLSearchParams({ name: files[0].name, ...(series && { series }) });
+  const query = new URLSearchParams({ name: files[0].name, ...chosen });
   const response = await ask(`/api/scans?${query}`, { method: "POST", body: new Blob(files), headers })
     .catch((error) => {
-      if (!error.series?.length) throw error;
-      offer(files, error.series);
-      throw new Error(`Choose one of ${error.series.length} series.`);
+      const { series = [], volumes = [] } = error;
+      if (!series.length && !volumes.length) throw error;
+      Object.assign(state, { files, chosen });
+      if (series.length) offer("series", series.map(({ uid, text }) => new Option(text, uid)));
+      if (volumes.length) offer("volume", volumes.map(({ number, text }) => new Option(text, number)));
+      throw new Error(`Choose one of ${series.length ? `${series.length} series` : `${volumes.length} volumes`}.`);
     });
   if (state.scan) ask(`/api/scans/${state.scan.id}`, { method: "DELETE" }).catch(() => {});
   Object.assign(state, { objects: [], previews: [], past: [], next: 1, picture: null, drag: null });
@@ -54,11 +57,10 @@ async function openFiles(files, series = "") {
   say([...state.scan.remarks, "Draw a box round a structure."].join(" "));
 }
 
-function offer(files, series) {
-  state.files = files;
-  byId("choice").hidden = !series.length;
-  byId("series").replaceChildren(...series.map(({ uid, text }) => new Option(text, uid)));
-  byId("series").focus();
+function offer(what, options) {
+  byId(`${what}-choice`).hidden = !options.length;
+  byId(what).replaceChildren(...options);
+  byId(what).focus();
 }
 
 function adopt(scan) {
@@ -266,10 +268,15 @@ document.addEventListener("keydown", (event) => {
 byId("file").onchange = attempt(async (event) => {
   const files = [...event.target.files].sort((a, b) => a.name.localeCompare(b.name));
   event.target.value = ""; // so that the same one may be opened again
-  offer([], []);
+  for (const what of ["series", "volume"]) offer(what, []);
   await openFiles(files);
 });
-byId("open-series").onclick = attempt(async () => openFiles(state.files, byId("series").value));
+byId("open-series").onclick = attempt(async () => {
+  offer("volume", []);
+  await openFiles(state.files, { series: byId("series").value });
+});
+byId("open-volume").onclick = attempt(async () =>
+  openFiles(state.files, { ...state.chosen, volume: byId("volume").value }));
 byId("slice").oninput = attempt(async (event) => show(Number(event.target.value)));
 byId("window").onchange = attempt(async (event) => setWindow(event.target.value));
 byId("set-window").onclick = attempt(async () => setWindow(`${byId("level").value},${byId("width").value}`));

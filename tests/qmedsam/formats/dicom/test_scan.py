@@ -114,12 +114,12 @@ def test_a_series_of_pydicom_itself_is_read_and_written(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("98892001/CT2N", "must be parallel"),
-        ("98892003/MR700", "must be parallel"),
+        ("98892001/CT2N", "choose with --volume, got 2: 1: grey sagittal image of 16 x 16"),
+        ("98892003/MR700", "choose with --volume, got 7: 1: grey coronal image of 16 x 16"),
         ("98892003/MR1", "choose with --series, got 3: 1: MR"),
     ],
 )
-def test_scouts_and_parts_of_series_are_refused(name, message):
+def test_scouts_and_parts_of_series_are_listed(name, message):
     with pytest.raises(FormatError, match=message):
         read(pydicom_file("DICOMDIR").parent / name)
 
@@ -151,12 +151,15 @@ def test_labels_of_a_series_are_a_seg_of_its_slices(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"step": 0.0}, "different positions, got several at one"),
-        ({"ImagePositionPatient": None}, "must have positions"),
+        (
+            {"step": 0.0},
+            "--volume, got 6: 1: 1 of 6 at each position, grey axial image of 128 x 128",
+        ),
+        ({"ImagePositionPatient": None}, "--volume, got 6: 1: grey image of 128 x 128"),
         ({"SeriesInstanceUID": "EACH"}, "choose with --series, got 6: 1: CT"),
     ],
 )
-def test_what_is_no_stack_of_slices_is_refused(tmp_path, change, message):
+def test_of_what_is_no_stack_of_slices_one_is_chosen(tmp_path, change, message):
     folder = series(tmp_path / "ct", **({} if "EACH" in change.values() else change))
     if "EACH" in change.values():
         for path in folder.glob("*.dcm"):
@@ -172,10 +175,10 @@ def test_a_missing_slice_is_noticed(tmp_path, caplog):
     (folder / "1.dcm").unlink()
     words = ["segment", str(folder), "--box", "left=10,20,1,50,60,3"]
     assert main([*words, "-o", str(tmp_path / "a.dcm")]) == 0
-    assert "Slices lie 2.5 to 5 mm apart" in caplog.text
+    assert "Slices lie 2.5 to 5 mm apart, most between 3.dcm and 6.dcm" in caplog.text
     assert pydicom.dcmread(tmp_path / "a.dcm").SegmentSequence[0].SegmentLabel == "left"
     assert main([*words, "-o", str(tmp_path / "a.nii")]) == 2
-    assert "NIfTI has slices at even distances alone" in caplog.text
+    assert "NIfTI has slices at even distances in a line" in caplog.text
 
 
 @pytest.mark.parametrize("chosen", ["3", "UID"])
@@ -287,7 +290,7 @@ def test_a_broken_slice_is_named_and_not_left_out(tmp_path):
     folder = series(tmp_path / "ct")
     whole = (folder / "0.dcm").read_bytes()
     (folder / "0.dcm").write_bytes(whole[:1500])
-    with pytest.raises(FormatError, match="file 1 of 7, must"):
+    with pytest.raises(FormatError, match=r"ct/0\.dcm must have pixels, it may have been cut off"):
         read(folder)
 
 
@@ -364,12 +367,56 @@ def test_an_object_of_which_nothing_was_found_keeps_its_segment(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"text" * 99])
 def test_a_file_that_is_no_dicom_is_named(tmp_path, content):
     (tmp_path / "a.dcm").write_bytes(content)
-    with pytest.raises(FormatError, match=r"a\.dcm must be readable DICOM with pixels"):
-        read(tmp_path / "a.dcm")
-    with pytest.raises(FormatError, match="must be readable DICOM with pixels"):
-        read(tmp_path)
+    for path in (tmp_path / "a.dcm", tmp_path):
+        with pytest.raises(FormatError, match=r"a\.dcm must be DICOM, got something else"):
+            read(path)
 
 
 def test_truncated_pixels_are_named():
-    with pytest.raises(FormatError, match=r"pixels of .*MR_truncated"):
+    with pytest.raises(
+        FormatError, match=r"MR_truncated\.dcm must have 8192 bytes of pixels, got 8130"
+    ):
         read(pydicom_file("MR_truncated.dcm"))
+
+
+def test_a_volume_is_chosen_and_labels_straightened_by_options(tmp_path, caplog):
+    folder = series(tmp_path / "ct", EchoTime=5)
+    for path in sorted(folder.glob("*.dcm")):
+        dataset = pydicom.dcmread(path)
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y + z / 4, z]
+        dataset.save_as(path)
+        dataset.EchoTime, dataset.SOPInstanceUID = 10, generate_uid()
+        dataset.save_as(folder / f"second_{path.name}")
+    words = ["segment", str(folder), "--box", "10,20,1,50,60,3", "-o", str(tmp_path / "a.nii")]
+    assert main(words) == 2
+    assert "choose with --volume, got 2: 1: echo time 5, 6 axial slices" in caplog.text
+    assert main([*words, "--volume", "2"]) == 0
+    sheared = nibabel.load(tmp_path / "a.nii").affine
+    assert main([*words, "--volume", "2", "--straighten"]) == 0
+    written = nibabel.load(tmp_path / "a.nii")
+    assert abs(sheared[:3, 2] @ sheared[:3, 1]) > 0.1
+    assert abs(written.affine[:3, 2] @ written.affine[:3, 1]) < 1e-6
+    assert written.shape[1] > 128
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "1.5"])
+def test_a_volume_is_counted_from_1(number, capsys):
+    with pytest.raises(SystemExit):
+        main(["segment", "ct", "--box", "1,1,2,2", "-o", "a.nii", "--volume", number])
+    assert "must be a number of 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--series", "1"], "A series can be chosen of DICOM alone"),
+        (["--volume", "1"], "A volume can be chosen of DICOM, NIfTI, NRRD and MetaImage alone"),
+        (["--straighten"], "Slices can be straightened of DICOM alone"),
+    ],
+)
+def test_choices_of_dicom_are_not_ignored_of_other_files(tmp_path, options, message, caplog):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((30, 30), np.uint8))
+    words = ["segment", str(tmp_path / "a.png"), "--box", "1,1,9,9", "-o", str(tmp_path / "b.png")]
+    assert main([*words, *options]) == 2
+    assert f"{message}, not of {tmp_path / 'a.png'}" in caplog.text

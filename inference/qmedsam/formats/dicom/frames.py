@@ -1,0 +1,123 @@
+"""The frames of a series, file by file, with what has to be alike among those of one volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TypeVar
+
+from ..scan import FormatError, check_size
+from .attributes import Attributes
+from .headers import Header
+from .planes import Plane, groups_of, plane_of, spacing_of
+
+COLOURS = 3  # samples of a pixel
+PALETTE = "PALETTE COLOR"
+MOST_FRAMES = 100_000  # of a file
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image in a file.
+
+    Attributes:
+        header: of its file.
+        index: among the frames of the file.
+        count: of these.
+        groups: what an enhanced file says of it; none in another file.
+        hw: rows and columns.
+        is_colour: whether it becomes RGB.
+        plane: where it lies; None where that is not said.
+        spacing: between rows and between columns, mm; None where it is not said.
+    """
+
+    header: Header
+    index: int
+    count: int
+    groups: tuple[Attributes, ...]
+    hw: tuple[int, int]
+    is_colour: bool
+    plane: Plane | None
+    spacing: tuple[float, float] | None
+
+    @property
+    def name(self) -> str:
+        """What it is called beside the name of the folder."""
+        of_file = PurePath(self.header.file.name).name
+        return of_file if self.count == 1 else f"{of_file}, frame {self.index + 1},"
+
+
+def frames_of(headers: Sequence[Header]) -> tuple[list[Frame], list[str]]:
+    """Return the frames of files, and what was left out of what they say, a sentence each.
+
+    Raises:
+        FormatError: a size cannot be read.
+    """
+    found: list[Frame] = []
+    remarks: list[str] = []
+    for header in headers:
+        found.extend(_of_file(header, remarks))
+    return found, list(dict.fromkeys(remarks))
+
+
+def check_memory(frames: Sequence[Frame], name: str) -> None:
+    """Check, before they are decoded, that frames fit in memory.
+
+    Raises:
+        FormatError: they do not.
+    """
+    check_size(
+        name,
+        sum(frame.hw[0] * frame.hw[1] * (COLOURS if frame.is_colour else 1) for frame in frames),
+    )
+
+
+def _of_file(header: Header, remarks: list[str]) -> list[Frame]:
+    """Return the frames of a file; what cannot be read of their places is left out.
+
+    Raises:
+        FormatError: a size cannot be read.
+    """
+    attributes = header.attributes
+    hw = attributes.count("Rows", 0), attributes.count("Columns", 0)
+    for keyword, size in zip(("Rows", "Columns"), hw, strict=True):
+        if not size:
+            raise attributes.wrong(keyword, "a whole number above 0")
+    count = attributes.count("NumberOfFrames", 1)
+    if count > MOST_FRAMES:
+        raise attributes.wrong("NumberOfFrames", f"{MOST_FRAMES} at most")
+    samples = attributes.count("SamplesPerPixel", 1)
+    if samples not in (1, COLOURS):
+        raise attributes.wrong("SamplesPerPixel", "1 or 3")
+    is_colour = samples == COLOURS or attributes.text("PhotometricInterpretation") == PALETTE
+    groups = groups_of(attributes, count)
+    is_one = count == 1 or any(groups)  # else what the file says is not said of each frame
+    return [
+        Frame(
+            header=header,
+            index=index,
+            count=count,
+            groups=tuple(groups[index]),
+            hw=hw,
+            is_colour=is_colour,
+            plane=_tolerated(plane_of, attributes, groups[index], remarks) if is_one else None,
+            spacing=_tolerated(spacing_of, attributes, groups[index], remarks) if is_one else None,
+        )
+        for index in range(count)
+    ]
+
+
+def _tolerated(
+    read: Callable[[Attributes, list[Attributes]], Read | None],
+    attributes: Attributes,
+    groups: list[Attributes],
+    remarks: list[str],
+) -> Read | None:
+    """Return what is read; None of what is wrong, of which there is a remark then."""
+    try:
+        return read(attributes, groups)
+    except FormatError as error:
+        remarks.append(f"{error}; it is left out.")
+        return None
