@@ -6,6 +6,8 @@ and its draw alone, not on which process makes it or when.
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -248,6 +250,7 @@ class Batches:
     """
 
     def __init__(self, dataset: SliceDataset, sampler: EpochSampler, workers: int) -> None:
+        atexit.register(_kill_workers)
         self._loader: DataLoader[Any] = DataLoader(
             _WithErrors(dataset),
             batch_sampler=sampler,
@@ -300,6 +303,16 @@ def use_one_thread(worker: int) -> None:
     signal.signal(signal.SIGTERM, _end_by_the_next)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+
+
+def _kill_workers() -> None:
+    """Let a process end that did not come to close its batches.
+
+    It would send each worker the SIGTERM that goes by, and wait for its end.
+    """
+    for process in multiprocessing.active_children():
+        if process.daemon:  # as all workers are
+            process.kill()
 
 
 def _end_by_the_next(number: int, frame: object) -> None:
