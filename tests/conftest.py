@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,6 +32,10 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 # A test waits for an event, and after so long takes it for one that never comes. Slow and busy
 # machines need a tenth of it.
 HANGS_AFTER_S = 900
+
+# Shells start what is in the background with an ignored Ctrl-C, which processes of tests would heed.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class FakeNetwork:
