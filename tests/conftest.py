@@ -33,7 +33,7 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 # machines need a tenth of it.
 HANGS_AFTER_S = 900
 
-# Shells start what is in the background with an ignored Ctrl-C, which processes of tests would heed.
+# Shells start what is in the background with Ctrl-C ignored, which processes of tests would heed.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
