@@ -15,7 +15,12 @@ from ..errors import InvalidCaseError, UsageError
 from ..formats.suffixes import DICOM_SUFFIXES, PICTURE_SUFFIXES
 
 # What stands in the beginning of each file of labels and each picture that this program wrote.
-MARKS = (b'"made_by": "qmedsam', b"Software\0QMedSAM", b"QMedSAM Service")
+MARKS = (
+    b'"made_by": "qmedsam',
+    b"Software\0QMedSAM",
+    b"QMedSAM Service",
+    b"label,name,quality,voxels,volume_mm3",
+)
 LONGEST_BEGINNING = 1 << 16  # bytes
 
 

@@ -41,7 +41,11 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
         help="first and last pixel, or voxel of the file, of an object; may be repeated",
     )
     parser.add_argument(
-        "--boxes", type=Path, metavar="FILE", help="boxes as JSON or CSV, after those of --box"
+        "--boxes",
+        type=Path,
+        metavar="FILE",
+        help="boxes as JSON or CSV, or a label map or DICOM SEG, around each label of it; after "
+        "those of --box (default: those of a case)",
     )
     parser.add_argument(
         "--series",
@@ -80,6 +84,29 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
         help="replace files that no earlier run has left; what is read is never replaced (default: "
         "labels and pictures of earlier runs alone)",
     )
+
+
+def add_stats_option(parser: argparse.ArgumentParser) -> None:
+    """Add where statistics of the objects go."""
+    parser.add_argument(
+        "--stats",
+        type=Path,
+        metavar="FILE",
+        help="also measure each object: size in mm, intensities of the file, place in the patient, "
+        "predicted quality; .csv or .json",
+    )
+
+
+def check_stats_name(path: Path | None) -> None:
+    """Check, before anything is read, that statistics can be written.
+
+    Raises:
+        FormatError: their name does not say how.
+    """
+    with needs_extra(EXTRA):  # not at the top, for the help is there without it
+        from ..formats.statistics import check_statistics_name
+    if path is not None:
+        check_statistics_name(path)
 
 
 def read_boxed_scan(

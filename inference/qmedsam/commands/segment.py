@@ -12,12 +12,20 @@ from ..options import add_model_options, read_settings
 from ..segmenter import Segmenter
 from ..system.files import write_bytes
 from .extras import needs_extra
-from .scan_options import EXTRA, add_scan_options, read_boxed_scan, warn_of
+from .scan_options import (
+    EXTRA,
+    add_scan_options,
+    add_stats_option,
+    check_stats_name,
+    read_boxed_scan,
+    warn_of,
+)
 
 HELP = "segment the boxes in one image or volume: NIfTI, DICOM, a picture, or a case"
 EXAMPLES = """\
   qmedsam segment fundus.png --box disc=520,380,760,610 -o labels.png --preview preview.png
-  qmedsam segment brain.nii.gz --boxes boxes.csv -o labels.nii.gz
+  qmedsam segment brain.nii.gz --boxes boxes.csv -o labels.nii.gz --stats objects.csv
+  qmedsam segment brain.nii.gz --boxes earlier_labels.nii.gz -o labels.nii.gz
   qmedsam segment ct_series --window lung --box 10,20,1,60,90,4 -o labels.dcm
   qmedsam segment brain.nii.gz --box 10,20,60,90 --slice 3 --slices 1,4 -o labels.nii.gz"""
 EXIT_STATUS = OF_FILES
@@ -37,6 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preview", type=Path, metavar="PNG", help="also draw the outlines, of a volume as tiles"
     )
+    add_stats_option(parser)
     add_model_options(parser)
     parser.add_argument(
         "--slice",
@@ -64,8 +73,10 @@ def execute(arguments: argparse.Namespace) -> int:
 def _segment(arguments: argparse.Namespace) -> None:
     with needs_extra(EXTRA):  # not at the top, for the help is there without it
         from ..formats.dispatch import check_labels_name, write_labels
-    output, preview = arguments.output, arguments.preview
-    boxed = read_boxed_scan(arguments, read=[], written=[output, preview])
+        from ..formats.statistics import statistics_of, write_statistics
+    output, preview, stats = arguments.output, arguments.preview, arguments.stats
+    check_stats_name(stats)
+    boxed = read_boxed_scan(arguments, read=[], written=[output, preview, stats])
     scan = boxed.scan
     check_labels_name(scan, str(output))
     starts = None
@@ -80,6 +91,9 @@ def _segment(arguments: argparse.Namespace) -> None:
     warn_of(arguments.image, segmentation.notes)
     label_map = segmentation.label_map
     write_labels(scan, label_map, output, boxed.notes)
+    if stats is not None:
+        found = statistics_of(scan, label_map, boxed.notes, segmentation.quality.tolist())
+        write_statistics(stats, scan, found)
     if preview is not None:
         preview.parent.mkdir(parents=True, exist_ok=True)
         picture = draw_overlay(scan.pixels, prompts.boxes, label_map, objects=prompts.objects)

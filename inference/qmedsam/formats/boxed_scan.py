@@ -13,6 +13,8 @@ from ..core.prompts import IMAGE_COLUMNS, Prompts, boxes_on_slices, check_prompt
 from .boxes import NamedBox, read_boxes, stack_boxes
 from .dispatch import open_scan
 from .intensity import IntensityWindow
+from .label_boxes import is_labels_name, read_label_boxes
+from .npz import CaseScan
 from .scan import FormatError, LabelNotes, Scan
 
 
@@ -104,8 +106,8 @@ def open_boxed_scan(
 
     Args:
         path: of the file, or of the folder of a DICOM series.
-        boxes: that come first.
-        boxes_file: has the others; None has none.
+        boxes: that come first; without any and without a file, a case has its own.
+        boxes_file: has the others, in words or around labels; None has none.
         window: as of `read_scan`.
         series: as of `open_scan`.
         plane: as of `read_scan`.
@@ -117,5 +119,10 @@ def open_boxed_scan(
         WindowError: the window does not fit its values.
     """
     scan = open_scan(path, window, series, plane=plane, volume=volume, straighten=straighten)
-    found = (*boxes, *(read_boxes(boxes_file) if boxes_file else ()))
-    return BoxedScan(scan, found, scan.notes_of([box.name for box in found]))
+    found = [*boxes]
+    if boxes_file is not None:
+        is_of_labels = is_labels_name(boxes_file)
+        found += read_label_boxes(boxes_file, scan) if is_of_labels else read_boxes(boxes_file)
+    elif not boxes and isinstance(scan, CaseScan):
+        found = scan.named_boxes()
+    return BoxedScan(scan, tuple(found), scan.notes_of([box.name for box in found]))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..batch.case_file import open_case
 from ..batch.cases import CASE_SUFFIX, INFO_KEY, LONGEST_INFO, read_label_map, write_case
+from ..core.postprocess import LabelMap
 from ..errors import InvalidCaseError
 from ..system.files import write_bytes
 from .boxed_scan import BoxedScan
@@ -32,7 +33,7 @@ def read_case_notes(path: Path) -> LabelNotes | None:
         raise FormatError(f"{path}: {error}") from error
 
 
-def write_case_labels(scan: Scan, labels: Path, output: Path, notes: LabelNotes) -> None:
+def write_case_labels(scan: Scan, labels: Path, output: Path, notes: LabelNotes) -> LabelMap:
     """Write the label map of a case in the geometry of the image that the case was made of.
 
     Args:
@@ -40,6 +41,9 @@ def write_case_labels(scan: Scan, labels: Path, output: Path, notes: LabelNotes)
         labels: the label map, as the folder command writes it.
         output: the file to write.
         notes: to go with it.
+
+    Returns:
+        The label map.
 
     Raises:
         FormatError: the label map cannot be read, is not of this image, or cannot be written.
@@ -51,6 +55,7 @@ def write_case_labels(scan: Scan, labels: Path, output: Path, notes: LabelNotes)
     if label_map.shape != scan.label_shape:
         raise FormatError(f"{labels} must have shape {scan.label_shape}, got {label_map.shape}")
     write_labels(scan, label_map, output, notes)
+    return label_map
 
 
 def write_boxed_case(boxed: BoxedScan, output: Path) -> tuple[str, ...]:
@@ -74,16 +79,13 @@ def write_boxed_case(boxed: BoxedScan, output: Path) -> tuple[str, ...]:
     return notes
 
 
-def write_case_as_file(
-    case: CaseScan, output: Path, *, boxes_file: Path | None, notes: LabelNotes | None
-) -> None:
+def write_case_as_file(case: CaseScan, output: Path, *, boxes_file: Path | None) -> None:
     """Write the pixels of a case as PNG or NIfTI, and its boxes as JSON.
 
     Args:
         case: to write.
         output: the file of the pixels.
         boxes_file: the file of the boxes; None has none.
-        notes: of the case, which has the names of the objects; None where it has none.
 
     Raises:
         FormatError: the file is not named as one of these.
@@ -94,9 +96,8 @@ def write_case_as_file(
     write_bytes(output, content)
     if boxes_file is not None:
         boxes_file.parent.mkdir(parents=True, exist_ok=True)
-        names = dict(enumerate(notes.names if notes else ()))
         boxes = [
-            {"box": box, "name": names[row]} if names.get(row) else box
-            for row, box in enumerate(case.boxes.tolist())
+            {"box": box.corners, "name": box.name} if box.name else box.corners
+            for box in case.named_boxes()
         ]
         write_bytes(boxes_file, json.dumps({"boxes": boxes}).encode())

@@ -67,6 +67,15 @@ class Cut:
         own = label_map.transpose(np.argsort(self.axes[::-1]))
         return np.ascontiguousarray(np.flip(own, self._flipped))
 
+    def own_axes(self) -> NDArray[np.float64]:
+        """Return what turns places (x, y, z, 1) on slices into those in the file, (4, 4)."""
+        found = np.zeros((4, 4))
+        found[3, 3] = 1
+        for target, axis in enumerate(self.axes):
+            found[axis, target] = -1 if self.flips[axis] else 1
+            found[axis, 3] = self.shape[axis] - 1 if self.flips[axis] else 0
+        return found
+
     def boxes_on_slices(self, boxes: Boxes) -> Boxes:
         """Turn boxes (N, 6) of the file's voxels to those of slices, the lower corner first.
 

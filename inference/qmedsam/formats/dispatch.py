@@ -71,7 +71,7 @@ def open_scan(
             with _named(name):
                 return PictureStackScan(name, _contents(path), window)
         is_many = path.is_dir() or path.name.upper() == DICOMDIR
-        if is_many or lower.endswith(DICOM_SUFFIXES) or _begins_as_dicom(path):
+        if is_many or lower.endswith(DICOM_SUFFIXES) or begins_as_dicom(path):
             _check_choices(name, plane=plane)
             with _named(name):
                 return DicomScan(
@@ -176,7 +176,7 @@ def encode_labels(scan: Scan, label_map: ArrayLike, name: str, notes: LabelNotes
             encoded.
     """
     suffix = check_labels_name(scan, name)
-    label_map = _checked_labels(scan, label_map)
+    label_map = checked_labels(scan, label_map)
     if suffix == CASE_SUFFIX:
         return archive_with_info({SEGS_KEY: label_map}, notes.as_json())
     return scan.encode(label_map, suffix, notes)
@@ -212,7 +212,7 @@ def _as_path(path: Name) -> Path:
     return Path(path)
 
 
-def _checked_labels(scan: Scan, labels: ArrayLike) -> LabelMap:
+def checked_labels(scan: Scan, labels: ArrayLike) -> LabelMap:
     """Return labels in the fewest bytes that hold them.
 
     Raises:
@@ -271,7 +271,7 @@ def _has_pictures(folder: Path) -> bool:
     """Say whether a folder has pictures, and no DICOM beside which they may lie."""
     files = _visible(folder)
     has_pictures = any(file.name.lower().endswith(PICTURE_SUFFIXES) for file in files)
-    return has_pictures and not any(_begins_as_dicom(file) for file in files)
+    return has_pictures and not any(begins_as_dicom(file) for file in files)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -284,6 +284,11 @@ def _visible(folder: Path) -> list[Path]:
     return [file for file in files if not file.name.startswith(".")]
 
 
-def _begins_as_dicom(path: Path) -> bool:
+def begins_as_dicom(path: Path) -> bool:
+    """Say whether a file begins as DICOM does.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     with path.open("rb") as stream:
         return is_dicom(stream.read(MAGIC_AT + len(MAGIC)))

@@ -22,11 +22,11 @@ from ..core.postprocess import LabelMap
 from .beside import Beside, read_beside
 from .intensity import IntensityWindow
 from .itk_header import check_meta_header, check_nrrd_values, meta_data_file, nrrd_data_file
-from .nifti import LPS_TO_RAS, encode_nifti, new_header
+from .nifti import encode_nifti, new_header
 from .one_volume import choose_volume
 from .scan import AUTOMATIC_PLANE, FormatError, LabelNotes, check_size
 from .suffixes import ITK_HEADER_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES
-from .volume import VolumeScan
+from .volume import LPS_TO_RAS, VolumeScan
 
 sitk: Any = SimpleITK
 NRRD_SUFFIXES = (".nrrd", ".nhdr")

@@ -28,7 +28,6 @@ from .unpacking import unpack_gzip
 from .volume import VolumeScan
 
 OWN_NOTE = b'"made_by": "qmedsam'  # in an extension that this wrote
-LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])  # x and y of DICOM and of cases run against NIfTI's
 HEADER_2_BYTES = 540  # of version 2; of version 1 it is 348
 MAGICS = {True: (b"ni2\0", 4), False: (b"ni1\0", 344)}  # of a pair, by version, and where
 LARGEST_SCALE = 1e20  # of slope and intercept, with which float32 holds all values

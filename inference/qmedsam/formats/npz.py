@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from nibabel import nifti1 as nibabel_nifti1
 
 from ..batch.cases import read_case_bytes
@@ -12,11 +13,13 @@ from ..core.postprocess import LabelMap
 from ..core.preprocess import as_rgb, without_alpha
 from ..core.prompts import check_pixels, label_map_shape
 from ..errors import InvalidCaseError
+from .boxes import NamedBox
 from .intensity import AS_IT_IS, IntensityWindow
-from .nifti import LPS_TO_RAS, encode_nifti
+from .nifti import encode_nifti
 from .picture import encode_label_png
 from .scan import FormatError, LabelNotes, Scan
 from .suffixes import NIFTI_SUFFIXES
+from .volume import LPS_TO_RAS
 
 nifti1: Any = nibabel_nifti1
 
@@ -26,6 +29,7 @@ class CaseScan(Scan):
 
     Attributes:
         boxes: of the case, as they are in it.
+        notes: of the case, with the names of its objects; None where it has none.
 
     Args:
         name: of the file, for messages.
@@ -49,10 +53,29 @@ class CaseScan(Scan):
         shape = case.pixels.shape
         is_volume = len(shape) == 3 and label_map_shape(shape, columns) == shape
         self.boxes = case.boxes
+        self.notes = None if case.info is None else LabelNotes.from_json(str(case.info))
         values = case.pixels if is_volume else without_alpha(case.pixels)
         window = AS_IT_IS if window is None else window
         super().__init__(values, window, is_volume=is_volume)
         self.label_suffixes = () if is_volume else (".png",)
+
+    def set_window(self, window: str | IntensityWindow) -> None:
+        """Make the pixels anew; those that stay as they are have the window of the case."""
+        super().set_window(window)
+        if window == AS_IT_IS and self.notes is not None:
+            self.described_window = self.notes.window
+
+    def named_boxes(self) -> list[NamedBox]:
+        """Return the boxes of the case, by the names of its objects if it has them.
+
+        Raises:
+            FormatError: they are no numbers.
+        """
+        if self.boxes.dtype.kind not in "iuf":
+            raise FormatError(f"Boxes must be integers or floats, got {self.boxes.dtype}")
+        names = dict(enumerate(self.notes.names if self.notes else ()))
+        rows = np.atleast_2d(self.boxes).tolist() if self.boxes.size else []
+        return [NamedBox(tuple(row), names.get(index, "")) for index, row in enumerate(rows)]
 
     def encode(self, label_map: LabelMap, suffix: str, notes: LabelNotes) -> bytes:
         """Return the label map of an image as PNG."""

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from ..core.postprocess import LabelMap
 from .intensity import AS_IT_IS, PERCENTILES, IntensityWindow
-from .nifti import LPS_TO_RAS, encode_nifti, new_header
+from .nifti import encode_nifti, new_header
 from .picture import decode_picture
 from .scan import FormatError, LabelNotes, Scan, check_size
 from .suffixes import NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from .volume import LPS_TO_RAS
 
 tifffile: Any = tifffile_library
 STACK_SUFFIX = ".tif"

@@ -196,6 +196,39 @@ class Scan(ABC):
         self.described_window = describe(window, limits)
 
     @property
+    def values(self) -> NDArray[Any]:
+        """The values of the file, in the shape of `pixels`, as they were before they had 8 bits."""
+        return self._values
+
+    @property
+    def own_axes(self) -> NDArray[np.float64]:
+        """Turns places (x, y, z, 1) in `pixels` into those in the file, (4, 4).
+
+        The z of an image is 0.
+        """
+        return np.eye(4)
+
+    @property
+    def affine(self) -> NDArray[np.float64] | None:
+        """Turns places (x, y, z, 1) in the file into millimetres, (4, 4).
+
+        They are those to the patient's left, back and top (LPS), as in DICOM; None where the file
+        does not say where it lies, or where that is no grid.
+        """
+        return None
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Millimetres from a pixel to the next along columns, rows and slices; None if unknown.
+
+        They are two of an image and three of a volume.
+        """
+        if self.affine is None:
+            return None
+        steps = np.linalg.norm((self.affine @ self.own_axes)[:3, :3], axis=0)
+        return tuple(float(step) for step in steps[: 2 + self.is_volume])
+
+    @property
     def box_columns(self) -> tuple[int, ...]:
         """How many numbers a box may have."""
         return (VOLUME_COLUMNS,) if self.is_volume else (IMAGE_COLUMNS,)

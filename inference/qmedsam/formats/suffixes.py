@@ -16,5 +16,6 @@ PICTURE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"),
     *(".jp2", ".j2k"),
 )
+LABEL_PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")  # which keep each value
 CASE_SUFFIXES = (CASE_SUFFIX,)
 SUFFIXES = (*VOLUME_SUFFIXES, *DICOM_SUFFIXES, *PICTURE_SUFFIXES, *CASE_SUFFIXES)

@@ -14,6 +14,8 @@ from .cut import cut_volume
 from .intensity import PERCENTILES, IntensityWindow
 from .scan import FormatError, Scan
 
+LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])  # and back: x and y of DICOM and cases run against NIfTI's
+
 
 class VolumeScan(Scan):
     """A volume with an affine; one slice is an image.
@@ -46,10 +48,21 @@ class VolumeScan(Scan):
         first, second, third = values.shape
         self._cut = cut_volume((first, second, third), affine, plane)
         self.plane = self._cut.plane
+        self._affine = LPS_TO_RAS @ affine
         slices = self._cut.slices_of(values)
         is_volume = not self._cut.is_one_slice
         shown = slices if is_volume else slices[0]
         super().__init__(shown, PERCENTILES if window is None else window, is_volume=is_volume)
+
+    @property
+    def own_axes(self) -> NDArray[np.float64]:
+        """Turns places in slices into voxels of the file, (4, 4)."""
+        return self._cut.own_axes()
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """Turns voxels of the file into millimetres to the left, back and top, (4, 4)."""
+        return self._affine
 
     @property
     def box_columns(self) -> tuple[int, ...]:

@@ -188,3 +188,19 @@ def test_the_terminal_has_sentences_of_the_command_alone(tmp_path):
         f"ERROR: {name}" for name in names[1:]
     ]
     assert (tmp_path / "a.nii.npz").exists()
+
+
+def test_label_maps_that_come_back_are_measured(tmp_path, nifti):
+    words = ["convert", str(nifti), "--box", "organ=3,4,1,20,25,6", "-o", str(tmp_path / "a.npz")]
+    assert main(words) == 0
+    (tmp_path / "in").mkdir()
+    (tmp_path / "a.npz").rename(tmp_path / "in" / "a.npz")
+    assert main(["-i", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 0
+    stats = tmp_path / "stats.json"
+    back = ["convert", str(nifti), "--stats", str(stats), "-o", str(tmp_path / "labels.nii")]
+    assert main(back) == 2  # without labels
+    assert main([*back, "--labels", str(tmp_path / "out" / "a.npz")]) == 0
+    labels = np.asarray(nibabel.load(tmp_path / "labels.nii").dataobj)
+    (row,) = json.loads(stats.read_text())["objects"]
+    assert (row["name"], row["voxels"]) == ("organ", int((labels == 1).sum()))
+    assert row["mean"] == pytest.approx(VOLUME[labels == 1].mean())

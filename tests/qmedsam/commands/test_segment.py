@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import cv2
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from qmedsam.batch.cases import write_case
 from qmedsam.cli import main
+from qmedsam.formats.scan import LabelNotes
 from tests.qmedsam.commands.conftest import AFFINE, VOLUME
 
 pytestmark = pytest.mark.usefixtures("fake_model")
@@ -191,3 +194,63 @@ def test_a_box_that_is_none_is_said_by_the_parser(capsys):
     with pytest.raises(SystemExit):
         main(["segment", "a.png", "--box", "1,2,3", "-o", "b.png"])
     assert "Box must be x0,y0,x1,y1" in capsys.readouterr().err
+
+
+def test_a_case_is_segmented_by_its_own_boxes(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    info = LabelNotes("window lung", ("left", "right")).as_json()
+    write_case(tmp_path / "a.npz", pixels, np.array([[5, 5, 40, 30], [50, 20, 75, 55]]), info)
+    for name in ("labels.npz", "labels.png"):
+        assert main(["segment", str(tmp_path / "a.npz"), "-o", str(tmp_path / name)]) == 0
+    found = np.load(tmp_path / "labels.npz")
+    assert (found["segs"][15, 20], found["segs"][40, 60]) == (1, 2)
+    document = json.loads(str(found["info"]))
+    assert document["labels"] == {"1": "left", "2": "right"}
+    assert document["window"] == "window lung"
+    words = ["segment", str(tmp_path / "a.npz"), "--box", "1,1,9,9"]
+    assert main([*words, "-o", str(tmp_path / "b.npz")]) == 0
+    assert np.load(tmp_path / "b.npz")["segs"].max() == 1
+
+
+def test_a_case_without_boxes_needs_some(tmp_path, caplog):
+    write_case(tmp_path / "a.npz", np.zeros((60, 80), np.uint8), np.zeros((0, 4)), "")
+    assert main(["segment", str(tmp_path / "a.npz"), "-o", str(tmp_path / "b.npz")]) == 2
+    assert "There must be a box" in caplog.text
+
+
+def test_earlier_labels_are_boxes(tmp_path, nifti):
+    first, second = tmp_path / "first.nii.gz", tmp_path / "second.nii.gz"
+    words = ["segment", str(nifti)]
+    assert main([*words, "--box", "3,4,1,20,25,6", "-o", str(first)]) == 0
+    assert main([*words, "--boxes", str(first), "-o", str(second)]) == 0
+    found = [np.asarray(nibabel.load(path).dataobj) for path in (first, second)]
+    np.testing.assert_array_equal(*found)
+    assert main([*words, "--boxes", str(first), "-o", str(first)]) == 2  # which is read
+
+
+@pytest.mark.parametrize("name", ["stats.csv", "stats.json"])
+def test_objects_are_measured(tmp_path, nifti, name):
+    stats = tmp_path / "deep" / name
+    words = ["segment", str(nifti), "--box", "organ=3,4,1,20,25,6", "-o", str(tmp_path / "a.nii")]
+    for _ in range(2):  # what an earlier run left is replaced
+        assert main([*words, "--stats", str(stats)]) == 0
+    if name.endswith(".csv"):
+        (row,) = csv.DictReader(stats.read_text().splitlines())
+    else:
+        (row,) = json.loads(stats.read_text())["objects"]
+    labels = np.asarray(nibabel.load(tmp_path / "a.nii").dataobj)
+    assert row["name"] == "organ"
+    assert float(row["volume_mm3"]) == 3 * (labels == 1).sum()
+    assert float(row["mean"]) == pytest.approx(VOLUME[labels == 1].mean())
+    assert row["quality"] in (None, "")  # of which the fake network says nothing
+
+
+def test_statistics_are_written_nowhere_that_is_the_users(tmp_path, nifti, caplog):
+    own = tmp_path / "own.csv"
+    own.write_text("name,age\n")
+    words = ["segment", str(nifti), "--box", "3,4,1,20,25,6", "-o", str(tmp_path / "a.nii")]
+    assert main([*words, "--stats", str(own)]) == 2
+    assert own.read_text() == "name,age\n"
+    assert main([*words, "--stats", str(tmp_path / "a.xlsx")]) == 2
+    assert "a.xlsx must end in .csv, .json, as statistics do" in caplog.text
+    assert not (tmp_path / "a.nii").exists()

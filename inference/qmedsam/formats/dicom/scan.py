@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 
 from ...core.postprocess import LabelMap
 from ..intensity import AS_IT_IS, CT_WINDOWS, OF_FILE, PERCENTILES, IntensityWindow, Limits
-from ..nifti import LPS_TO_RAS, encode_nifti, new_header
+from ..nifti import encode_nifti, new_header
 from ..picture import encode_label_png
 from ..scan import FormatError, LabelNotes, Scan
 from ..suffixes import NIFTI_SUFFIXES
+from ..volume import LPS_TO_RAS
 from .attributes import without_warnings
 from .frames import Frame, check_memory, frames_of
 from .geometry import Grid, grid_of, straighten
 from .headers import drop_duplicates, read_headers
+from .references import Reference, reference_to
 from .segmentation import SegmentationSource
 from .series import choose_series
 from .sources import SourceFile
@@ -89,6 +91,24 @@ class DicomScan(Scan):
             SEG_SUFFIX: self._seg.problem
         }
         self.label_suffixes = tuple(each for each in suffixes if not self.refusals.get(each))
+
+    @property
+    def affine(self) -> NDArray[np.float64] | None:
+        """Turns columns, rows and slices into millimetres to the left, back and top, (4, 4)."""
+        return None if self._grid is None or self._grid.problem else self._grid.affine
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Millimetres from a pixel to the next along columns, rows and slices; None if unknown."""
+        rows_columns = self._frames[0].spacing
+        if self.is_volume or rows_columns is None:
+            return super().spacing
+        return rows_columns[::-1]  # which an image says that does not say where it lies
+
+    @property
+    def references(self) -> list[Reference]:
+        """What refers to each of its slices in DICOM."""
+        return [reference_to(frame) for frame in self._frames]
 
     def check(self, suffix: str) -> None:
         """Check that labels can be written; a DICOM SEG is tried.
