@@ -446,7 +446,9 @@ def test_one_of_several_dicom_volumes_is_opened(page, tmp_path):
 def test_errors_are_sentences(page, tmp_path):
     (tmp_path / "a.png").write_text("no image")
     page.locator("#file").set_input_files(tmp_path / "a.png")
-    expect(status(page)).to_have_text("a.png must be a PNG, JPEG or TIFF image, got something else")
+    expect(status(page)).to_have_text(
+        "a.png must be a PNG, JPEG, TIFF, BMP, GIF, WebP or JPEG 2000 image, got something else"
+    )
 
 
 def test_the_endpoints_have_a_page(page, address):
