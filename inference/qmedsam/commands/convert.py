@@ -6,12 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..batch.cases import CASE_SUFFIX
 from ..errors import UsageError
 from ..exit_status import DONE, OF_FILES
 from ..formats.scan import LabelNotes
+from ..formats.suffixes import SEG
 from .extras import needs_extra
 from .scan_options import (
     EXTRA,
+    add_kind_option,
     add_scan_options,
     add_stats_option,
     check_stats_name,
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
     from ..formats.boxed_scan import BoxedScan
 
 HELP = (
-    "convert an image with boxes to a case (.npz) and back, or a label map (.npz) to the format "
-    "and geometry of its image"
+    "convert an image with boxes to a case (.npz) and back, or labels to another format in the "
+    "geometry of their image"
 )
 EXAMPLES = """\
   qmedsam convert brain.nii.gz --boxes boxes.csv -o cases/brain.npz
@@ -40,27 +43,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         type=Path,
-        metavar="NPZ",
-        help="label map of the image's case, to be written in the geometry of the image",
+        metavar="FILE",
+        help="labels of the image, to be written in its geometry: the label map of its case (.npz) "
+        "or one on its grid in another format, a DICOM SEG, or an RTSTRUCT",
     )
     parser.add_argument(
         "--write-boxes", type=Path, metavar="JSON", help="where the boxes of a case go"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    add_kind_option(parser)
     add_stats_option(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Convert the file."""
     with needs_extra(EXTRA):  # not at the top, for the help is there without it
-        from ..formats.conversion import (
-            read_case_notes,
-            write_boxed_case,
-            write_case_as_file,
-            write_case_labels,
-        )
+        from ..formats.conversion import write_boxed_case, write_case_as_file
         from ..formats.npz import CaseScan
-        from ..formats.statistics import statistics_of, write_statistics
     output, labels, write_boxes = arguments.output, arguments.labels, arguments.write_boxes
     check_stats_name(arguments.stats)
     written = [output, write_boxes, arguments.stats]
@@ -69,11 +68,7 @@ def execute(arguments: argparse.Namespace) -> int:
         is_case = labels is None and isinstance(boxed.scan, CaseScan)
         _check_options(arguments, is_case=is_case)
         if labels is not None:
-            notes = _notes(arguments, boxed, read_case_notes(labels))
-            label_map = write_case_labels(boxed.scan, labels, output, notes)
-            if arguments.stats is not None:
-                found = statistics_of(boxed.scan, label_map, notes)
-                write_statistics(arguments.stats, boxed.scan, found)
+            _convert_labels(arguments, boxed)
         elif isinstance(boxed.scan, CaseScan):
             write_case_as_file(boxed.scan, output, boxes_file=write_boxes)
         else:
@@ -81,6 +76,28 @@ def execute(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(str(error)) from error
     return DONE
+
+
+def _convert_labels(arguments: argparse.Namespace, boxed: BoxedScan) -> None:
+    """Write labels in the geometry of their image."""
+    from ..formats.conversion import read_labels
+    from ..formats.dispatch import check_labels_name, write_labels
+    from ..formats.statistics import statistics_of, write_statistics
+
+    scan, output, stats = boxed.scan, arguments.output, arguments.stats
+    check_labels_name(scan, str(output), arguments.kind)
+    labels = read_labels(arguments.labels, scan)
+    warn_of(arguments.labels, labels.remarks)
+    own = boxed.notes.names
+    names = own if any(own) or not labels.names else labels.names
+    window = labels.window if arguments.window is None else boxed.notes.window
+    if window is None and arguments.labels.name.lower().endswith(CASE_SUFFIX):
+        missing = "It does not say the window and the names of its case; give --window and --box"
+        warn_of(arguments.labels, [missing])
+    notes = LabelNotes(window or UNKNOWN_WINDOW, names)
+    write_labels(scan, labels.label_map, output, notes, arguments.kind)
+    if stats is not None:
+        write_statistics(stats, scan, statistics_of(scan, labels.label_map, notes))
 
 
 def _check_options(arguments: argparse.Namespace, *, is_case: bool) -> None:
@@ -93,20 +110,7 @@ def _check_options(arguments: argparse.Namespace, *, is_case: bool) -> None:
         raise UsageError("--write-boxes goes with a case that is converted, and nothing else")
     if arguments.stats is not None and arguments.labels is None:
         raise UsageError("--stats goes with --labels, of which objects are measured")
+    if arguments.kind != SEG and arguments.labels is None:
+        raise UsageError("--as goes with --labels, which are written so")
     if is_case and (arguments.box or arguments.boxes is not None):
         raise UsageError("A case has its own boxes: --box and --boxes do not go with it")
-
-
-def _notes(arguments: argparse.Namespace, boxed: BoxedScan, kept: LabelNotes | None) -> LabelNotes:
-    """Return what goes with labels: what the options say, else what was kept, as far as it was."""
-    names = boxed.notes.names
-    if kept is not None and not any(names):
-        names = kept.names
-    if arguments.window is not None:
-        return LabelNotes(boxed.notes.window, names)
-    if kept is None:
-        warn_of(
-            arguments.labels,
-            ["It does not say the window and the names of its case; give --window and --box"],
-        )
-    return LabelNotes(kept.window if kept else UNKNOWN_WINDOW, names)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..formats.boxes import NamedBox, parse_box
 from ..formats.intensity import WINDOW_NAMES, parse_window
 from ..formats.scan import AUTOMATIC_PLANE, PLANES, FormatError
-from ..formats.suffixes import SUFFIXES
+from ..formats.suffixes import DICOM_KINDS, SEG, SUFFIXES
 from ..options import at_least
 from .extras import needs_extra
 from .outputs import check_outputs
@@ -86,6 +86,18 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_kind_option(parser: argparse.ArgumentParser) -> None:
+    """Add what labels in DICOM are."""
+    parser.add_argument(
+        "--as",
+        dest="kind",
+        choices=DICOM_KINDS,
+        default=SEG,
+        help="what an output that ends in .dcm is: a DICOM SEG, or an RTSTRUCT, which has contours "
+        "(default: seg)",
+    )
+
+
 def add_stats_option(parser: argparse.ArgumentParser) -> None:
     """Add where statistics of the objects go."""
     parser.add_argument(
@@ -138,6 +150,7 @@ def read_boxed_scan(
         straighten=arguments.straighten,
     )
     warn_of(arguments.image, boxed.scan.remarks)
+    warn_of(arguments.boxes, boxed.remarks)
     return boxed
 
 

@@ -14,6 +14,7 @@ from ..system.files import write_bytes
 from .extras import needs_extra
 from .scan_options import (
     EXTRA,
+    add_kind_option,
     add_scan_options,
     add_stats_option,
     check_stats_name,
@@ -45,6 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preview", type=Path, metavar="PNG", help="also draw the outlines, of a volume as tiles"
     )
+    add_kind_option(parser)
     add_stats_option(parser)
     add_model_options(parser)
     parser.add_argument(
@@ -78,7 +80,7 @@ def _segment(arguments: argparse.Namespace) -> None:
     check_stats_name(stats)
     boxed = read_boxed_scan(arguments, read=[], written=[output, preview, stats])
     scan = boxed.scan
-    check_labels_name(scan, str(output))
+    check_labels_name(scan, str(output), arguments.kind)
     starts = None
     if arguments.slice is None and arguments.slices is None:
         own = boxed.own_boxes()
@@ -90,7 +92,7 @@ def _segment(arguments: argparse.Namespace) -> None:
     segmentation = segmenter.pipeline.segment(scan.pixels, prompts, starts=starts)
     warn_of(arguments.image, segmentation.notes)
     label_map = segmentation.label_map
-    write_labels(scan, label_map, output, boxed.notes)
+    write_labels(scan, label_map, output, boxed.notes, arguments.kind)
     if stats is not None:
         found = statistics_of(scan, label_map, boxed.notes, segmentation.quality.tolist())
         write_statistics(stats, scan, found)

@@ -13,7 +13,8 @@ from ..core.prompts import IMAGE_COLUMNS, Prompts, boxes_on_slices, check_prompt
 from .boxes import NamedBox, read_boxes, stack_boxes
 from .dispatch import open_scan
 from .intensity import IntensityWindow
-from .label_boxes import is_labels_name, read_label_boxes
+from .label_boxes import read_label_boxes
+from .label_grids import is_labels_name
 from .npz import CaseScan
 from .scan import FormatError, LabelNotes, Scan
 
@@ -26,11 +27,13 @@ class BoxedScan:
         scan: the image or volume.
         boxes: as they were written; they need not fit it.
         notes: to be written with a label map of them.
+        remarks: what a user should know of where the boxes are from, a sentence each.
     """
 
     scan: Scan
     boxes: tuple[NamedBox, ...]
     notes: LabelNotes
+    remarks: tuple[str, ...] = ()
 
     def own_boxes(self) -> Boxes:
         """Return the boxes of an image (N, 4) or a volume (N, 6) in the file's own coordinates.
@@ -120,9 +123,14 @@ def open_boxed_scan(
     """
     scan = open_scan(path, window, series, plane=plane, volume=volume, straighten=straighten)
     found = [*boxes]
+    remarks: list[str] = []
     if boxes_file is not None:
-        is_of_labels = is_labels_name(boxes_file)
-        found += read_label_boxes(boxes_file, scan) if is_of_labels else read_boxes(boxes_file)
+        if is_labels_name(boxes_file):
+            of_labels, remarks = read_label_boxes(boxes_file, scan)
+            found += of_labels
+        else:
+            found += read_boxes(boxes_file)
     elif not boxes and isinstance(scan, CaseScan):
         found = scan.named_boxes()
-    return BoxedScan(scan, tuple(found), scan.notes_of([box.name for box in found]))
+    notes = scan.notes_of([box.name for box in found])
+    return BoxedScan(scan, tuple(found), notes, tuple(remarks))

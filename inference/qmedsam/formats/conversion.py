@@ -3,59 +3,78 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..batch.case_file import open_case
-from ..batch.cases import CASE_SUFFIX, INFO_KEY, LONGEST_INFO, read_label_map, write_case
+import numpy as np
+
+from ..batch.cases import CASE_SUFFIX, write_case
 from ..core.postprocess import LabelMap
-from ..errors import InvalidCaseError
 from ..system.files import write_bytes
 from .boxed_scan import BoxedScan
-from .dispatch import write_labels
+from .label_grids import on_pixels, read_label_grids
 from .npz import CaseScan
-from .scan import FormatError, LabelNotes, Scan
+from .scan import FormatError, Scan
+
+MOST_LABEL = 65_535
 
 
-def read_case_notes(path: Path) -> LabelNotes | None:
-    """Return what an archive says of window and names; None where it says nothing.
+@dataclass(frozen=True)
+class ReadLabels:
+    """A label map of an image.
 
-    `segment` and `convert` write that, into label maps and cases, and `run` what the case has.
-
-    Raises:
-        FormatError: the archive cannot be read.
+    Attributes:
+        label_map: of the image's `label_shape`.
+        names: of its objects, empty where they have none.
+        window: how values became 8 bits; None where the file does not say.
+        remarks: what a user should know, a sentence each.
     """
-    try:
-        with open_case(path) as opened:
-            if not opened.has(INFO_KEY):
-                return None
-            return LabelNotes.from_json(str(opened.array(INFO_KEY, LONGEST_INFO)))
-    except InvalidCaseError as error:
-        raise FormatError(f"{path}: {error}") from error
+
+    label_map: LabelMap
+    names: tuple[str, ...]
+    window: str | None
+    remarks: tuple[str, ...]
 
 
-def write_case_labels(scan: Scan, labels: Path, output: Path, notes: LabelNotes) -> LabelMap:
-    """Write the label map of a case in the geometry of the image that the case was made of.
+def read_labels(path: Path, scan: Scan) -> ReadLabels:
+    """Read labels that are there already as a label map of an image.
 
     Args:
-        scan: the image.
-        labels: the label map, as the folder command writes it.
-        output: the file to write.
-        notes: to go with it.
-
-    Returns:
-        The label map.
+        path: as of `read_label_grids`. A label map, and a SEG that does not refer to the slices of
+            the image, must be on its grid, the axes in any order and direction.
+        scan: the image. Where objects of a SEG or an RTSTRUCT overlap, the later one counts.
 
     Raises:
-        FormatError: the label map cannot be read, is not of this image, or cannot be written.
+        FormatError: the file cannot be read, holds no labels, or is not of this image.
     """
-    try:
-        label_map = read_label_map(labels)
-    except InvalidCaseError as error:
-        raise FormatError(f"{labels}: {error}") from error
-    if label_map.shape != scan.label_shape:
-        raise FormatError(f"{labels} must have shape {scan.label_shape}, got {label_map.shape}")
-    write_labels(scan, label_map, output, notes)
-    return label_map
+    file = read_label_grids(path, scan)
+    depth = len(scan.pixels) if scan.is_volume else 1
+    label_map: LabelMap = np.zeros((depth, *scan.label_shape[-2:]), dtype=np.uint16)
+    names: dict[int, str] = {}
+    covered = 0
+    for grid in file.grids:
+        names |= grid.names
+        for drawn, found in zip(label_map, on_pixels(path, grid, scan), strict=True):
+            fits = (found >= 0) & (found <= MOST_LABEL) & (found == np.rint(found))
+            if not fits.all():
+                raise FormatError(
+                    f"{path} must have labels, whole from 0 to {MOST_LABEL}, got "
+                    f"{found[~fits][0]:g}"
+                )
+            is_label = found > 0
+            covered += int((is_label & (drawn > 0)).sum())
+            drawn[is_label] = found[is_label]
+    remarks = [*file.remarks]
+    if covered:
+        remarks.append(f"Objects overlap on {covered} voxels, where the later one counts.")
+    if label_map.max(initial=0) <= np.iinfo(np.uint8).max:
+        label_map = label_map.astype(np.uint8)
+    return ReadLabels(
+        label_map if scan.is_volume else label_map[0],
+        tuple(names.get(label, "") for label in range(1, max(names, default=0) + 1)),
+        file.notes.window if file.notes else None,
+        tuple(remarks),
+    )
 
 
 def write_boxed_case(boxed: BoxedScan, output: Path) -> tuple[str, ...]:

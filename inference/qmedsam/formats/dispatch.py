@@ -31,6 +31,8 @@ from .suffixes import (
     ITK_HEADER_SUFFIXES,
     ITK_SUFFIXES,
     PICTURE_SUFFIXES,
+    SEG,
+    SEG_SUFFIX,
     SUFFIXES,
     VOLUME_SUFFIXES,
 )
@@ -144,8 +146,13 @@ def read_scan(
         raise FormatError(f"{name} must end in {', '.join(SUFFIXES)}")
 
 
-def check_labels_name(scan: Scan, name: str) -> str:
-    """Return the suffix in which the name of a file of labels ends.
+def check_labels_name(scan: Scan, name: str, kind: str = SEG) -> str:
+    """Return how labels are to be written: the suffix of a name, or `rtstruct`.
+
+    Args:
+        scan: of which they are.
+        name: of the file.
+        kind: one of `DICOM_KINDS`, what a DICOM file of labels is.
 
     Raises:
         FormatError: it does not fit the scan, or labels of it cannot be written so.
@@ -155,14 +162,19 @@ def check_labels_name(scan: Scan, name: str) -> str:
     if suffix is None:
         fitting = ", ".join((*scan.label_suffixes, CASE_SUFFIX))
         raise FormatError(f"{name} must end in {fitting}")
+    if kind != SEG and suffix != SEG_SUFFIX:
+        raise FormatError(f"{name} must end in {SEG_SUFFIX}, as an RTSTRUCT does")
+    way = suffix if kind == SEG else kind
     try:
-        scan.check(suffix)
+        scan.check(way)
     except FormatError as error:
         raise FormatError(f"{name} cannot be written. {error}") from error
-    return suffix
+    return way
 
 
-def encode_labels(scan: Scan, label_map: ArrayLike, name: str, notes: LabelNotes) -> bytes:
+def encode_labels(
+    scan: Scan, label_map: ArrayLike, name: str, notes: LabelNotes, kind: str = SEG
+) -> bytes:
     """Return the file of a label map in the geometry of a scan, or as the challenge's `.npz`.
 
     Args:
@@ -170,20 +182,25 @@ def encode_labels(scan: Scan, label_map: ArrayLike, name: str, notes: LabelNotes
         label_map: of the scan's `label_shape`, integers from 0 to 65,535 or booleans.
         name: of the file, whose end says which format.
         notes: to go with it.
+        kind: one of `DICOM_KINDS`, what a DICOM file is: `seg` or `rtstruct`.
 
     Raises:
         FormatError: the name or the label map does not fit the scan, or the labels cannot be
             encoded.
     """
-    suffix = check_labels_name(scan, name)
+    way = check_labels_name(scan, name, kind)
     label_map = checked_labels(scan, label_map)
-    if suffix == CASE_SUFFIX:
+    if way == CASE_SUFFIX:
         return archive_with_info({SEGS_KEY: label_map}, notes.as_json())
-    return scan.encode(label_map, suffix, notes)
+    return scan.encode(label_map, way, notes)
 
 
 def write_labels(
-    scan: Scan, label_map: ArrayLike, path: Name, notes: LabelNotes | None = None
+    scan: Scan,
+    label_map: ArrayLike,
+    path: Name,
+    notes: LabelNotes | None = None,
+    kind: str = SEG,
 ) -> None:
     """Write what `encode_labels` returns; without notes, those of the scan's window.
 
@@ -193,7 +210,7 @@ def write_labels(
             written.
     """
     path = _as_path(path)
-    content = encode_labels(scan, label_map, str(path), notes or scan.notes_of(()))
+    content = encode_labels(scan, label_map, str(path), notes or scan.notes_of(()), kind)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)

@@ -30,6 +30,7 @@ from .intensity import (
     is_measured,
     to_8_bits,
 )
+from .suffixes import RTSTRUCT
 
 AUTOMATIC_PLANE = "auto"
 PLANES = ("axial", "coronal", "sagittal")  # in which a volume is cut into slices
@@ -228,6 +229,24 @@ class Scan(ABC):
         steps = np.linalg.norm((self.affine @ self.own_axes)[:3, :3], axis=0)
         return tuple(float(step) for step in steps[: 2 + self.is_volume])
 
+    def pixels_of(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return where places in the patient lie in `pixels`.
+
+        Args:
+            places: (N, 3), millimetres to the patient's left, back and top.
+
+        Returns:
+            (N, 3): columns, rows and slices, and parts of them.
+
+        Raises:
+            FormatError: the file does not say where it lies.
+        """
+        if self.affine is None:
+            raise FormatError("The image must say where its pixels lie in the patient")
+        turn = np.linalg.inv(self.affine @ self.own_axes)
+        found: NDArray[np.float64] = places @ turn[:3, :3].T + turn[:3, 3]
+        return found
+
     @property
     def box_columns(self) -> tuple[int, ...]:
         """How many numbers a box may have."""
@@ -276,8 +295,10 @@ class Scan(ABC):
         """Check that a label map can be written, before it is found.
 
         Raises:
-            FormatError: it cannot, in a format whose name ends so.
+            FormatError: it cannot, in a format whose name ends so, or as an RTSTRUCT.
         """
+        if suffix == RTSTRUCT:
+            raise FormatError("An RTSTRUCT refers to slices of DICOM, and the image is none")
         if self.refusals.get(suffix):
             raise FormatError(self.refusals[suffix])
 
@@ -287,7 +308,7 @@ class Scan(ABC):
 
         Args:
             label_map: of `label_shape`.
-            suffix: one of `label_suffixes`.
+            suffix: one of `label_suffixes`, or `rtstruct`, which `check` has allowed.
             notes: to go with it.
 
         Raises:

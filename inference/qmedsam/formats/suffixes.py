@@ -11,6 +11,9 @@ GZIP_SUFFIX = ".gz"
 ZIP_SUFFIX = ".zip"
 PLAIN_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 PACKED_DICOM_SUFFIXES = tuple(suffix + GZIP_SUFFIX for suffix in PLAIN_DICOM_SUFFIXES)
+SEG_SUFFIX = ".dcm"
+SEG, RTSTRUCT = "seg", "rtstruct"  # what labels in a DICOM file are
+DICOM_KINDS = (SEG, RTSTRUCT)
 DICOM_SUFFIXES = (*PLAIN_DICOM_SUFFIXES, *PACKED_DICOM_SUFFIXES, ZIP_SUFFIX)
 PICTURE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"),

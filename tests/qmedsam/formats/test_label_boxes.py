@@ -11,7 +11,8 @@ from nibabel.orientations import axcodes2ornt, ornt_transform
 
 from qmedsam.formats.boxed_scan import open_boxed_scan
 from qmedsam.formats.dispatch import encode_labels, open_scan
-from qmedsam.formats.label_boxes import is_labels_name, read_label_boxes
+from qmedsam.formats.label_boxes import read_label_boxes as read_boxes_and_remarks
+from qmedsam.formats.label_grids import is_labels_name
 from qmedsam.formats.scan import FormatError, LabelNotes
 from tests.qmedsam.formats.dicom.conftest import HW, ct_slice, save, write_series
 from tests.qmedsam.formats.test_statistics import ORIENTATIONS, nifti_in
@@ -32,6 +33,12 @@ def block_in(shape, *, label=3, kind=np.uint8):
     found[2:5, 1:4, 1:3] = label
     found[0, 0, 0] = label + 4
     return found
+
+
+def read_label_boxes(path, scan):
+    boxes, remarks = read_boxes_and_remarks(path, scan)
+    assert remarks == []
+    return boxes
 
 
 def corners(boxes):
@@ -201,7 +208,7 @@ def test_labels_of_another_image_are_refused(tmp_path, picture):
 def test_dicom_that_is_no_seg_is_refused(tmp_path):
     folder = write_series(tmp_path / "ct", 3)
     scan = open_scan(folder)
-    with pytest.raises(FormatError, match=r"IM0001\.dcm must be a readable DICOM SEG"):
+    with pytest.raises(FormatError, match=r"IM0001\.dcm must be a DICOM SEG or RTSTRUCT"):
         read_label_boxes(folder / "IM0001.dcm", scan)
     with pytest.raises(FormatError, match=r"none\.dcm cannot be read"):
         read_label_boxes(tmp_path / "none.dcm", scan)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..scan import FormatError, check_size
 from .attributes import Attributes
 from .headers import Header
@@ -47,6 +50,34 @@ class Frame:
         """What it is called beside the name of the folder."""
         of_file = PurePath(self.header.file.name).name
         return of_file if self.count == 1 else f"{of_file}, frame {self.index + 1},"
+
+    def in_patient(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return where points (N, 2) in pixels lie, (N, 3) in mm; of a frame that has a place.
+
+        Raises:
+            ValueError: it has none.
+        """
+        plane, steps = self._steps()
+        places: NDArray[np.float64] = plane.position + points @ steps
+        return places
+
+    def pixels_of(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return which pixels (N, 2) are nearest to places (N, 3) in mm; see `in_patient`."""
+        plane, steps = self._steps()
+        points: NDArray[np.float64] = (places - plane.position) @ np.linalg.pinv(steps)
+        return points
+
+    def _steps(self) -> tuple[Plane, NDArray[np.float64]]:
+        """Return the plane, and the way from a column and a row to the next in mm, (2, 3).
+
+        Raises:
+            ValueError: the frame has no place.
+        """
+        if self.plane is None or self.spacing is None:
+            raise ValueError(f"{self.name} must say where it lies")
+        between_rows, between_columns = self.spacing
+        along_row, along_column = self.plane.along_row, self.plane.along_column
+        return self.plane, np.array([along_row * between_columns, along_column * between_rows])
 
 
 def frames_of(headers: Sequence[Header]) -> tuple[list[Frame], list[str]]:

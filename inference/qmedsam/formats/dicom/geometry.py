@@ -66,6 +66,11 @@ class Grid:
         return float(np.degrees(np.arctan2(aside, abs(along))))
 
 
+def is_placed(frames: Sequence[Frame]) -> bool:
+    """Say whether all frames say where they and their pixels lie."""
+    return all(frame.plane and frame.spacing for frame in frames)
+
+
 def grid_of(frames: Sequence[Frame]) -> Grid | None:
     """Return the grid through the first and the last of slices in order.
 

@@ -17,21 +17,21 @@ from ..intensity import AS_IT_IS, CT_WINDOWS, OF_FILE, PERCENTILES, IntensityWin
 from ..nifti import encode_nifti, new_header
 from ..picture import encode_label_png
 from ..scan import FormatError, LabelNotes, Scan
-from ..suffixes import NIFTI_SUFFIXES
+from ..suffixes import NIFTI_SUFFIXES, RTSTRUCT, SEG_SUFFIX
 from ..volume import LPS_TO_RAS
 from .attributes import without_warnings
 from .frames import Frame, check_memory, frames_of
-from .geometry import Grid, grid_of, straighten
+from .geometry import Grid, grid_of, is_placed, straighten
 from .headers import drop_duplicates, read_headers
 from .references import Reference, reference_to
 from .segmentation import SegmentationSource
 from .series import choose_series
 from .sources import SourceFile
+from .structure_set import StructureSetSource
 from .values import CT, is_hounsfield, is_inverted, missing_rescale, values_of, window_of
 from .volumes import Volume, choose_volume, volumes_of
 
 CT_WINDOW = "soft-tissue"
-SEG_SUFFIX = ".dcm"
 
 
 class DicomScan(Scan):
@@ -72,6 +72,7 @@ class DicomScan(Scan):
             of_values = _remarks_of_values(self._frames, window)
             is_ct = all(is_hounsfield(frame) for frame in self._frames)
             self._seg = SegmentationSource(self._frames)
+            self._structures = StructureSetSource(self._frames)
         self._grid = grid_of(self._frames)
         self._is_checked = False
         self._straighten = straighten
@@ -105,6 +106,23 @@ class DicomScan(Scan):
             return super().spacing
         return rows_columns[::-1]  # which an image says that does not say where it lies
 
+    def pixels_of(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return where places in the patient lie in `pixels`; see `Scan.pixels_of`.
+
+        Of slices that lie on no grid, each counts where it is.
+        """
+        if self.affine is not None or not is_placed(self._frames):
+            return super().pixels_of(places)
+        normal = self._frames[0].plane.normal if self._frames[0].plane else np.zeros(3)
+        levels = np.array([each.plane.along_normal for each in self._frames if each.plane])
+        slices = _place_among(places @ normal, levels)
+        nearest = np.clip(np.rint(slices), 0, len(levels) - 1).astype(int)
+        found = np.column_stack([np.zeros((len(places), 2)), slices])
+        for index in np.unique(nearest):
+            of_slice = nearest == index
+            found[of_slice, :2] = self._frames[index].pixels_of(places[of_slice])
+        return found
+
     @property
     def references(self) -> list[Reference]:
         """What refers to each of its slices in DICOM."""
@@ -116,25 +134,31 @@ class DicomScan(Scan):
         Raises:
             FormatError: they cannot.
         """
+        if suffix == RTSTRUCT:
+            if self._structures.problem:
+                raise FormatError(self._structures.problem)
+            return
         super().check(suffix)
         if suffix == SEG_SUFFIX and not self._is_checked:
             self._seg.check()
             self._is_checked = True
 
     def encode(self, label_map: LabelMap, suffix: str, notes: LabelNotes) -> bytes:
-        """Return a DICOM SEG, or NIfTI of what says where it lies, or of an image PNG.
+        """Return a DICOM SEG or RTSTRUCT, or NIfTI of what says where it lies, or an image's PNG.
 
         Raises:
             FormatError: there is no object for a SEG, or the file cannot be written.
         """
         if suffix == ".png":
             return encode_label_png(label_map, notes)
+        slices = label_map if self.is_volume else label_map[None]
         if suffix == SEG_SUFFIX:
-            return self._seg.encode(label_map if self.is_volume else label_map[None], notes)
+            return self._seg.encode(slices, notes)
+        if suffix == RTSTRUCT:
+            return self._structures.encode(slices, notes)
         grid = self._grid
         if grid is None:
             raise FormatError(self._nifti_problem())
-        slices = label_map if self.is_volume else label_map[None]
         if self._straighten:
             slices, grid = straighten(slices, grid)
         return encode_nifti(slices.T, LPS_TO_RAS @ grid.affine, new_header(), suffix, notes)
@@ -163,6 +187,13 @@ class DicomScan(Scan):
         if self._grid.problem:
             return f"NIfTI has slices at even distances in a line. {self._grid.problem}"
         return ""
+
+
+def _place_among(values: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return which of rising levels values are at, with parts between; beyond them they go on."""
+    lower = np.clip(np.searchsorted(levels, values) - 1, 0, len(levels) - 2)
+    found: NDArray[np.float64] = lower + (values - levels[lower]) / np.diff(levels)[lower]
+    return found
 
 
 def _choose(

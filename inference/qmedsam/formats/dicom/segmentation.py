@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset as PydicomDataset
-from pydicom.uid import UID, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 from pydicom.valuerep import DSfloat
 
 from ...core.postprocess import LabelMap
@@ -22,11 +22,10 @@ from ...version import __version__
 from ..scan import FormatError, LabelNotes
 from .attributes import Dataset, reason, without_warnings
 from .frames import Frame
-from .geometry import UNKNOWN_THICKNESS_MM, thickness_of
-from .patient import copy_patient
+from .geometry import UNKNOWN_THICKNESS_MM, is_placed, thickness_of
+from .identity import LONGEST_LABEL, identity_of, label_of
 from .references import Reference, find_problem, item_of, reference_to
 
-LONGEST_LABEL = 64  # characters of DICOM's LO
 UNPLACED_ROWS = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 OF_PLACES = ("FrameOfReferenceUID", "PositionReferenceIndicator", "DimensionOrganizationType")
 SHARED_OF_PLACES = ("PlaneOrientationSequence", "PixelMeasuresSequence")
@@ -46,29 +45,19 @@ class SegmentationSource:
     def __init__(self, frames: Sequence[Frame]) -> None:
         self._frames = frames
         self._references = [reference_to(frame) for frame in frames]
-        first = frames[0]
-        self._name, attributes = first.header.file.name, first.header.attributes
-        self._patient, invalid = copy_patient(attributes)
-        self._is_placed = all(frame.plane and frame.spacing for frame in frames)
+        self._name = frames[0].header.file.name
+        self._is_placed = is_placed(frames)
+        identity = identity_of(frames, is_placed=self._is_placed)
+        self._patient = identity.dataset
         thickness = thickness_of(frames) if self._is_placed else None
         self._thickness = UNKNOWN_THICKNESS_MM if thickness is None else thickness
-        missing = []
-        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
-            uid = attributes.lenient(keyword)
-            if keyword == "FrameOfReferenceUID" and not self._is_placed:
-                uid = generate_uid()  # that is not written
-            elif not UID(uid).is_valid:
-                missing.append(keyword)
-                # The same for all that is made of a series, that they still belong together.
-                uid = generate_uid(entropy_srcs=[keyword, first.header.series_uid or self._name])
-            setattr(self._patient, keyword, uid)
         self.problem = find_problem(frames)
         unknown = ["SliceThickness"] if self._is_placed and thickness is None else []
         self.remarks = tuple(
             f"{self._name} has {text} a DICOM SEG: {', '.join(keywords)}."
             for text, keywords in (
-                ("values that are invalid and left out of", invalid),
-                ("no valid identifiers, and new ones are made for", missing),
+                ("values that are invalid and left out of", identity.invalid),
+                ("no valid identifiers, and new ones are made for", identity.missing),
                 (f"no thickness, and {UNKNOWN_THICKNESS_MM:g} mm is written in", unknown),
             )
             if keywords
@@ -118,7 +107,7 @@ class SegmentationSource:
         segments = [
             highdicom.seg.SegmentDescription(
                 segment_number=number,
-                segment_label=_label(notes, number),
+                segment_label=label_of(notes, number),
                 segmented_property_category=codes.SCT.AnatomicalStructure,
                 segmented_property_type=codes.SCT.AnatomicalStructure,
                 algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
@@ -216,12 +205,6 @@ def _unplace(written: Dataset) -> None:
     by_frame.DimensionIndexPointer = tag_for_keyword("FrameLabel")
     by_frame.FunctionalGroupPointer = tag_for_keyword("FrameContentSequence")
     by_frame.DimensionDescriptionLabel = "Frame Label"
-
-
-def _label(notes: LabelNotes, number: int) -> str:
-    """Return the name of an object as DICOM may have it."""
-    named = "".join(each if each.isprintable() else " " for each in notes.name(number))
-    return named.replace("\\", "/").strip()[:LONGEST_LABEL] or f"Object {number}"
 
 
 def _decimals(values: Sequence[float]) -> list[DSfloat]:

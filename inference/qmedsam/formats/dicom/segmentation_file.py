@@ -1,9 +1,8 @@
-"""A DICOM SEG that is there already, read by highdicom: where its segments lie."""
+"""A DICOM SEG that is there already, read by highdicom: its segments, one after another."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,49 +18,46 @@ IN_SEGMENT = 0.5  # of a fractional one, from which on a voxel is in it
 
 @dataclass(frozen=True)
 class Segment:
-    """Where a segment lies.
+    """A segment.
 
     Attributes:
+        number: of it.
         name: of it.
-        first: lowest column, row and slice.
-        last: highest.
-        to_mm: turns these into millimetres to the left, back and top, (4, 4); None where slices
-            are counted as the references are that it was looked for by.
+        mask: (D, H, W).
+        to_mm: turns places (column, row, slice, 1) in the mask into millimetres to the left, back
+            and top, (4, 4); None where its slices are those that were asked for.
     """
 
+    number: int
     name: str
-    first: tuple[int, ...]
-    last: tuple[int, ...]
+    mask: NDArray[np.bool_]
     to_mm: NDArray[np.float64] | None
 
 
-def read_segments(name: str, content: bytes, references: Sequence[Reference]) -> list[Segment]:
-    """Read the segments of a SEG that are not empty.
+def segments_of(dataset: Dataset, name: str, references: Sequence[Reference]) -> Iterator[Segment]:
+    """Give the segments of a SEG, one after another, as each may be as large as its image.
 
     Args:
+        dataset: of the file.
         name: of the file, for messages.
-        content: of the file.
         references: to the slices of the image that it is of, in order; none of an image that is
-            not DICOM. Segments that do not refer to these have their places in the patient.
+            not DICOM. A SEG that does not refer to these has places in the patient instead.
 
     Raises:
-        FormatError: the file cannot be read or is no SEG, or says no place of its segments.
+        FormatError: the file cannot be read or is no SEG, or says no places of its segments.
     """
     import highdicom  # takes a second, and is needed for nothing else
 
     try:
         with without_warnings():
-            seg = highdicom.seg.segread(io.BytesIO(content))
-            frames = int(seg.get("NumberOfFrames", 1))
-            check_size(name, frames * int(seg.Rows) * int(seg.Columns))
+            frames = int(dataset.get("NumberOfFrames", 1))
+            check_size(name, frames * int(dataset.Rows) * int(dataset.Columns))
+            seg = highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
             uids = {str(uid) for *_, uid in seg.get_source_image_uids()}
-            numbers = [int(number) for number in seg.segment_numbers if number]
             is_of_these = any(each.instance_uid in uids for each in references)
-            return [
-                found
-                for number in numbers
-                if (found := _segment(seg, number, references if is_of_these else ())) is not None
-            ]
+            for number in seg.segment_numbers:
+                if number:  # of a SEG that is a label map, 0 is the background
+                    yield _segment(seg, int(number), references if is_of_these else ())
     except FormatError:
         raise
     except Exception as error:  # highdicom and pydicom raise what they like
@@ -71,23 +67,18 @@ def read_segments(name: str, content: bytes, references: Sequence[Reference]) ->
         ) from error
 
 
-def _segment(seg: Dataset, number: int, references: Sequence[Reference]) -> Segment | None:
-    """Return where a segment lies; None of an empty one."""
+def _segment(seg: Any, number: int, references: Sequence[Reference]) -> Segment:
+    """Return a segment, on the slices that it refers to or where it lies."""
     name = str(seg.get_segment_description(number).segment_label)
     if references:
-        mask, to_mm = _by_references(seg, number, references), None
-    else:
-        volume = seg.get_volume(segment_numbers=[number])
-        mask, to_mm = volume.array[..., 0], volume.affine[:, [2, 1, 0, 3]]
-    slices, rows, columns = np.nonzero(mask >= IN_SEGMENT)
-    if not len(slices):
-        return None
-    ends = [(int(each.min()), int(each.max())) for each in (columns, rows, slices)]
-    return Segment(name, tuple(low for low, _ in ends), tuple(high for _, high in ends), to_mm)
+        mask = _by_references(seg, number, references)
+        return Segment(number, name, mask >= IN_SEGMENT, None)
+    volume = seg.get_volume(segment_numbers=[number])
+    to_mm = volume.affine[:, [2, 1, 0, 3]]
+    return Segment(number, name, volume.array[..., 0] >= IN_SEGMENT, to_mm)
 
 
 def _by_references(seg: Any, number: int, references: Sequence[Reference]) -> NDArray[Any]:
-    """Return a segment (D, H, W) on the slices that it refers to."""
     options = {
         "segment_numbers": [number],
         "ignore_spatial_locations": True,
