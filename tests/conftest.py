@@ -31,7 +31,7 @@ EXAMPLES = ROOT / "examples" / "cases"
 SHARED_DATA = ROOT.parent / "shared" / "data"
 # A test waits for an event, and after so long takes it for one that never comes. Slow and busy
 # machines need a tenth of it.
-HANGS_AFTER_S = 900
+HANGS_AFTER_S = 240
 
 # Shells start what is in the background with Ctrl-C ignored, which processes of tests would heed.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

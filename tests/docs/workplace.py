@@ -27,7 +27,7 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from qmedsam import Settings
+from qmedsam import Settings, exit_status
 from qmedsam.cli import main
 from qmedsam.core.contract import Grid
 from qmedsam.model.network import CompiledNetwork
@@ -176,6 +176,7 @@ def _prepare(folder: Path) -> None:
     np.savez_compressed(folder / "cases" / "brain.npz", **np.load(BRAIN))
     cv2.imwrite(str(folder / "fundus.png"), image[..., ::-1])
     _write_series(folder / "ct_series")
+    _write_labels(folder)
     (folder / "boxes.csv").write_text("x0,y0,z0,x1,y1,z1\n10,20,1,60,90,4\n")
 
 
@@ -189,6 +190,16 @@ def _write_series(folder: Path) -> None:
         x, y, z = dataset.ImagePositionPatient
         dataset.ImagePositionPatient = [x, y, z + CT_SLICE_MM * number]
         dataset.save_as(folder / f"{number}.dcm")
+
+
+def _write_labels(folder: Path) -> None:
+    """Write labels of the series, as of other programs."""
+    segs = np.zeros((CT_SLICES, 128, 128), dtype=np.uint8)
+    segs[2:4, 30:60, 40:80] = 1
+    np.savez_compressed(folder / "masks" / "ct.npz", segs=segs)
+    words = ["convert", str(folder / "ct_series"), "--labels", str(folder / "masks" / "ct.npz")]
+    for output in (["organs.nii.gz"], ["plan.dcm", "--as", "rtstruct"]):
+        assert main([*words, "-o", str(folder / output[0]), *output[1:]]) == exit_status.DONE
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:

@@ -44,8 +44,8 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
         "--boxes",
         type=Path,
         metavar="FILE",
-        help="boxes as JSON or CSV, or a label map or DICOM SEG, around each label of it; after "
-        "those of --box (default: those of a case)",
+        help="boxes as JSON or CSV, or a label map, DICOM SEG or RTSTRUCT, one around each "
+        "object; after those of --box (default: those of a case)",
     )
     parser.add_argument(
         "--series",
