@@ -39,7 +39,8 @@ demo: .venv/runtime
 	@echo "Report:   demo/report.json"
 
 # Two processes, a file in one of them: many tests wait for a process of their own or use one core.
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
+# One that dies is not replaced: with `loadfile` the run would wait for ever.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --max-worker-restart 0
 
 # Types are read again here, where torch, Ray and highdicom are installed.
 test: check $(CHECKPOINT)

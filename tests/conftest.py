@@ -38,6 +38,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def send_itself(number: signal.Signals) -> None:
+    """Send this process a signal; where it would end all tests, fail instead."""
+    assert signal.getsignal(number) is not signal.SIG_DFL, f"nothing takes {number.name}"
+    signal.raise_signal(number)
+
+
 class FakeNetwork:
     """Draws each box as its mask and counts its calls.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional as F
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, send_itself
 from tests.training.small_networks import BOTH, build_small_network
 from tests.training.small_runs import (
     NEVER,
@@ -556,7 +555,7 @@ def test_a_signal_ends_a_run_after_its_step_and_says_how_to_go_on(
     def signalled(self, samples):
         parts = do_step(self, samples)
         if self.progress.step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+            send_itself(signal.SIGTERM)
         return parts
 
     monkeypatch.setattr(stage.Stage, "_step", signalled)
@@ -573,7 +572,7 @@ def test_a_signal_ends_a_validation(here, tmp_path, monkeypatch):
     score = stage.validate
 
     def signalled(*arguments, **options):
-        os.kill(os.getpid(), signal.SIGINT)
+        send_itself(signal.SIGINT)
         return score(*arguments, **options)
 
     monkeypatch.setattr(stage, "validate", signalled)

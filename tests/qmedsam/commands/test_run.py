@@ -27,7 +27,7 @@ from qmedsam.core.planning import Planner
 from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
 from qmedsam.system import memory
-from tests.conftest import HANGS_AFTER_S
+from tests.conftest import HANGS_AFTER_S, send_itself
 from tests.qmedsam.conftest import FakeCompiledNetwork, write_case
 
 pytestmark = pytest.mark.usefixtures("fake_model")
@@ -604,7 +604,7 @@ def test_a_signal_after_the_last_case_changes_nothing(folders, tmp_path, monkeyp
     write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
 
     def signal_itself(self):
-        os.kill(os.getpid(), signal.SIGTERM)
+        send_itself(signal.SIGTERM)
 
     monkeypatch.setattr(FakeCompiledNetwork, "wait", signal_itself)
     report = tmp_path / "report.json"
