@@ -7,7 +7,7 @@
 # make test-slow   the slow tests
 # make test-service   the tests of the service alone, without torch
 # make container-test   builds the image and runs it as the challenge does (docker, or buildah as root)
-# make fuzz        ten minutes of broken files into the reader
+# make fuzz        broken files into each reader, ten minutes each
 #
 # What one makes again:
 # make model       models/float, from the published checkpoint
@@ -56,12 +56,14 @@ test-service: .venv/service
 container-test: .venv/runtime
 	bash tests/container/run.sh
 
+FUZZ := cases dicom nifti nrrd tiff labels
 FUZZ_S := 600
 fuzz: .venv/tests
 	$(BIN)/pip install --quiet -r tests/fuzz/requirements.txt
-	mkdir -p runs/fuzz
-	PYTHONPATH=. $(BIN)/python tests/fuzz/reader.py runs/fuzz tests/fuzz/corpus \
-		-max_total_time=$(FUZZ_S) -artifact_prefix=runs/fuzz/
+	for each in $(FUZZ); do \
+		$(BIN)/python -m tests.fuzz $$each runs/fuzz/$$each -max_total_time=$(FUZZ_S) \
+			-timeout=30 -rss_limit_mb=4096 || exit 1; \
+	done
 
 check: check-format check-code check-types check-imports check-dockerfile
 

@@ -7,6 +7,7 @@ files in memory, as Linux does, and to a temporary folder elsewhere.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import tempfile
@@ -137,9 +138,9 @@ def _read(name: str, path: Path, volume: int | None, *, is_nrrd: bool) -> Any:
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     size, channels = reader.GetSize(), reader.GetNumberOfComponents()
-    times = int(np.prod(size[AXES:], dtype=np.int64))
+    times = math.prod(size[AXES:])
     index = choose_volume(name, volume, count=times * channels, shape=size[:AXES])
-    check_size(name, int(np.prod(size[:AXES], dtype=np.int64)) * channels)
+    check_size(name, math.prod(size[:AXES]) * channels)
     if reader.GetDimension() > AXES:
         place = np.unravel_index(index // channels, size[AXES:], order="F")
         reader.SetExtractSize([*size[:AXES], *([0] * len(place))])

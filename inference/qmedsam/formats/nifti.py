@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import zlib
 from typing import Any
 
@@ -22,7 +23,7 @@ from ..core.postprocess import LabelMap
 from .beside import Beside, read_beside
 from .intensity import IntensityWindow
 from .one_volume import choose_volume
-from .scan import AUTOMATIC_PLANE, VALUE_BYTES, FormatError, LabelNotes
+from .scan import AUTOMATIC_PLANE, VALUE_BYTES, FormatError, LabelNotes, check_size
 from .suffixes import GZIP_SUFFIX, NIFTI_PAIR_SUFFIXES, NIFTI_SUFFIXES
 from .unpacking import unpack_gzip
 from .volume import VolumeScan
@@ -81,7 +82,8 @@ class NiftiScan(VolumeScan):
         try:
             with LoggingOutputSuppressor():
                 image = _read(header, values)
-                own = _one_volume(name, image, volume)
+                size = len(header if values is None else values)
+                own = _one_volume(name, image, volume, size)
                 self._image = image
                 super().__init__(own, image.affine, window=window, plane=plane)
         except READ_ERRORS as error:
@@ -188,20 +190,35 @@ def _read(header: bytes, values: bytes | None) -> Any:
     return pair.from_file_map(holders)
 
 
-def _one_volume(name: str, image: Any, volume: int | None) -> NDArray[Any]:
+def _one_volume(name: str, image: Any, volume: int | None, size: int) -> NDArray[Any]:
     """Return the values (I, J, K) of one volume.
 
+    Args:
+        name: of the file, for messages.
+        image: as nibabel has it.
+        volume: number of the one to take, from 1.
+        size: bytes of the file with the values.
+
     Raises:
-        FormatError: the file holds several and none is chosen, or holds no numbers.
+        FormatError: the file holds several and none is chosen, holds no numbers, is cut off, or
+            the volume does not fit in memory.
     """
-    shape, kind = image.shape, image.get_data_dtype()
-    if len(shape) < AXES - 1 or 0 in shape or kind.kind not in "iuf":
+    shape, kind = tuple(int(side) for side in image.shape), image.get_data_dtype()
+    if len(shape) < AXES - 1 or min(shape) < 1 or kind.kind not in "iuf":
         raise FormatError(
             f"{name} must hold a volume of numbers (X, Y, Z) or a slice (X, Y), got {shape} of "
             f"{kind}"
         )
     own, more = (*shape, 1)[:AXES], shape[AXES:]
-    count = int(np.prod(more, dtype=np.int64))
+    # nibabel would make room for all before it looks whether they are there.
+    expected = int(image.dataobj.offset) + math.prod(shape) * kind.itemsize
+    if expected > size:
+        raise FormatError(
+            f"{name} must be a readable NIfTI file, got {size} bytes of the {expected} that its "
+            "header says"
+        )
+    check_size(name, math.prod(own))
+    count = math.prod(more)
     index = choose_volume(name, volume, count=count, shape=own)
     if count > 1:
         place = np.unravel_index(index, more, order="F")

@@ -7,6 +7,7 @@ for nothing, and several pages of one size are a stack, which is refused.
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,6 @@ def decode_tiff(name: str, content: bytes) -> Raster:
         with tifffile.TiffFile(io.BytesIO(content), is_ome=False) as file:
             page, remarks = _largest_page(name, file)
             _check_kind(name, page)
-            check_size(name, page.imagewidth * page.imagelength * page.samplesperpixel)
             _check_segments(name, page, len(content))
             stored = page.asarray(maxworkers=1)
             orientation = int(np.ravel(page.tags.valueof(ORIENTATION_TAG, UPRIGHT))[0])
@@ -65,9 +65,14 @@ def _largest_page(name: str, file: Any) -> tuple[Any, tuple[str, ...]]:
     """Return the page to take, and what to say of it.
 
     Raises:
-        FormatError: it is one of a stack.
+        FormatError: it is one of a stack, or a page does not fit in memory.
     """
     pages = list(file.pages)
+    for page in pages:  # before anything is reckoned with what they say
+        sides = (page.imagewidth, page.imagelength, page.imagedepth, page.samplesperpixel)
+        if not all(isinstance(side, int) and side >= 0 for side in sides):
+            raise FormatError(f"{name} must have pages with whole numbers for sides, got {sides}")
+        check_size(name, math.prod(sides))
     whole = [page for page in pages if not page.subfiletype & (REDUCED | MASK)] or pages
     areas = [page.imagewidth * page.imagelength for page in whole]
     largest = [page for page, area in zip(whole, areas, strict=True) if area == max(areas)]

@@ -1,6 +1,4 @@
-"""Coverage-guided fuzzing of what reads a stranger's file; `make fuzz`.
-
-    python tests/fuzz/reader.py tests/fuzz/corpus -max_total_time=600
+"""Fuzzing of what reads a stranger's case.
 
 An input is a file as it is, or the bytes of two members that are put into an archive, so that the
 checksums of zip do not hide the parsers behind it. Whatever comes, the reader gives a case or an
@@ -10,7 +8,6 @@ InvalidCaseError, and a case that can be read is segmented.
 from __future__ import annotations
 
 import io
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -25,7 +22,7 @@ from qmedsam.core.timing import Stopwatch
 from qmedsam.errors import InvalidCaseError
 from tests.conftest import FakeNetwork, segment_slices
 
-CORPUS = Path(__file__).with_name("corpus")
+CORPUS = Path(__file__).with_name("corpus") / "cases"
 MEMBERS = b"M"  # what an input begins with whose rest is two members and not a file
 LENGTH_BYTES = 2  # of the first member, before both
 MOST_PIXELS, MOST_OBJECTS = 1 << 16, 20  # that are segmented, to stay quick
@@ -92,7 +89,7 @@ def write_corpus() -> None:
         np.save(buffer, array)
         return buffer.getvalue()
 
-    CORPUS.mkdir(exist_ok=True)
+    CORPUS.mkdir(parents=True, exist_ok=True)
     cases = {
         "grey": (np.arange(12, dtype=np.uint8).reshape(3, 4), np.array([[0, 0, 2, 2]])),
         "rgb": (np.zeros((3, 4, 3), np.uint8), np.array([[0.5, 0, 2, 2]])),
@@ -107,16 +104,3 @@ def write_corpus() -> None:
         (CORPUS / f"{name}.members").write_bytes(head + first + second)
         for save in (np.savez, np.savez_compressed):
             save(CORPUS / f"{name}-{save.__name__}.npz", imgs=pixels, boxes=boxes)
-
-
-def main() -> None:
-    """Fuzz until the time is over or an input is found that is not handled."""
-    import atheris
-
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, check_input)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()

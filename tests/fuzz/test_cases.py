@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.fuzz.reader import CORPUS, check_input
+from tests.fuzz.cases import CORPUS, check_input
 
 INPUTS = sorted(CORPUS.iterdir())
 
