@@ -41,7 +41,7 @@ def read_labels(path: Path, scan: Scan) -> ReadLabels:
 
     Args:
         path: as of `read_label_grids`. A label map, and a SEG that does not refer to the slices of
-            the image, must be on its grid, the axes in any order and direction.
+            the image, must be on its grid, or a part of it, the axes in any order and direction.
         scan: the image. Where objects of a SEG or an RTSTRUCT overlap, the later one counts.
 
     Raises:
@@ -51,10 +51,12 @@ def read_labels(path: Path, scan: Scan) -> ReadLabels:
     depth = len(scan.pixels) if scan.is_volume else 1
     label_map: LabelMap = np.zeros((depth, *scan.label_shape[-2:]), dtype=np.uint16)
     names: dict[int, str] = {}
-    covered = 0
+    covered, is_beside = 0, False
     for grid in file.grids:
         names |= grid.names
-        for drawn, found in zip(label_map, on_pixels(path, grid, scan), strict=True):
+        on_image, has_more = on_pixels(path, grid, scan)
+        is_beside |= has_more
+        for drawn, found in zip(label_map, on_image, strict=True):
             fits = (found >= 0) & (found <= MOST_LABEL) & (found == np.rint(found))
             if not fits.all():
                 raise FormatError(
@@ -65,6 +67,8 @@ def read_labels(path: Path, scan: Scan) -> ReadLabels:
             covered += int((is_label & (drawn > 0)).sum())
             drawn[is_label] = found[is_label]
     remarks = [*file.remarks]
+    if is_beside:
+        remarks.append("Labels beside the image are left out.")
     if covered:
         remarks.append(f"Objects overlap on {covered} voxels, where the later one counts.")
     if label_map.max(initial=0) <= np.iinfo(np.uint8).max:

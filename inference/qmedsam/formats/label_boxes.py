@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..core.prompts import VOLUME_COLUMNS
 from .boxes import NamedBox
-from .label_grids import LabelGrid, read_label_grids
+from .label_grids import LabelGrid, on_slice, read_label_grids
 from .scan import FormatError, Scan
 
 DECIMALS = 3  # of a coordinate, beyond which there is the rounding of what files say
@@ -22,7 +22,8 @@ def read_label_boxes(path: Path, scan: Scan) -> tuple[list[NamedBox], list[str]]
 
     Args:
         path: as of `read_label_grids`. The axes of a label map must run along those of the image,
-            in any order and direction, with voxels of any size.
+            in any order and direction, with voxels of any size. Of a volume of labels on an image,
+            those count that cover its slice.
         scan: the image or volume that they are labels of.
 
     Returns:
@@ -33,13 +34,15 @@ def read_label_boxes(path: Path, scan: Scan) -> tuple[list[NamedBox], list[str]]
     """
     labels = read_label_grids(path, scan)
     found = []
-    for grid in labels.grids:
+    for whole in labels.grids:
+        grid = whole if scan.is_volume else on_slice(whole)
         ends = _ends_of(path, grid.labels)
         for label in sorted(ends):
             name = grid.names.get(label) or f"Label {label}"
             found.append(NamedBox(_corners(ends[label], grid, scan), name))
     if not found:
-        raise FormatError(f"{path} must have labels, of which there are none in it")
+        where = "it" if scan.is_volume else "it on this slice"
+        raise FormatError(f"{path} must have labels, of which there are none in {where}")
     return found, labels.remarks
 
 

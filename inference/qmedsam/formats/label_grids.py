@@ -23,11 +23,12 @@ from ..system.memory import largest_label_map_bytes
 from .dicom.attributes import Attributes
 from .dicom.headers import SEGMENTATIONS, read_dataset
 from .dicom.scan import DicomScan
-from .dicom.segmentation_file import segments_of
+from .dicom.segmentation_file import SlicesOf, segments_of
 from .dicom.sources import files_of_path
 from .dicom.structure_set_file import draw_structures, structures_of
 from .dispatch import begins_as_dicom, open_scan
-from .scan import AUTOMATIC_PLANE, PLANES, FormatError, LabelNotes, Scan
+from .label_picture import read_label_picture
+from .scan import PLANES, FormatError, LabelNotes, Scan, SeveralVolumesError
 from .suffixes import DICOM_SUFFIXES, LABEL_PICTURE_SUFFIXES, VOLUME_SUFFIXES
 from .volume import VolumeScan
 
@@ -87,22 +88,48 @@ def read_label_grids(path: Path, scan: Scan) -> LabelFile:
         return _read_dicom(path, scan)
     if path.name.lower().endswith(CASE_SUFFIX):
         return _read_archive(path, scan)
-    is_placed = path.name.lower().endswith(VOLUME_SUFFIXES)
-    if not is_placed and not path.name.lower().endswith(LABEL_PICTURE_SUFFIXES):
+    if path.name.lower().endswith(LABEL_PICTURE_SUFFIXES):
+        return _read_picture(path, scan)
+    if not path.name.lower().endswith(VOLUME_SUFFIXES):
         raise FormatError(f"{path} must be a label map, a DICOM SEG or an RTSTRUCT by its name")
     plane = scan.plane if isinstance(scan, VolumeScan) else PLANES[0]
-    labels = open_scan(path, plane=plane if is_placed else AUTOMATIC_PLANE)
+    try:
+        labels = open_scan(path, plane=plane)
+    except SeveralVolumesError as error:
+        raise FormatError(f"{path} must hold one volume of labels, got several") from error
     slices = labels.values if labels.is_volume else labels.values[None]
-    if scan.affine is None or labels.affine is None:
+    if labels.affine is None or not scan.is_placed:
         _check_shape(path, labels.values.shape, scan)
         return LabelFile(iter([LabelGrid(slices, {}, np.eye(4))]), [])
+    if scan.affine is None:
+        raise FormatError(
+            f"{path} must be a label map without places, a DICOM SEG or an RTSTRUCT for this "
+            "image, whose slices lie on no grid on which its labels could be found"
+        )
     turn = np.linalg.inv(scan.affine @ scan.own_axes) @ labels.affine @ labels.own_axes
     _check_along(path, turn)
     return LabelFile(iter([LabelGrid(slices, {}, turn)]), [])
 
 
-def on_pixels(path: Path, grid: LabelGrid, scan: Scan) -> NDArray[Any]:
-    """Return labels (D, H, W) in the order of the pixels of an image that has the same grid.
+def on_slice(grid: LabelGrid) -> LabelGrid:
+    """Return the labels of which the voxels cover the one slice of an image."""
+    axes, shift = grid.turn[:3, :3], grid.turn[:3, 3]
+    across = int(np.abs(axes[2]).argmax())  # x, y or z of the labels
+    count = grid.labels.shape[2 - across]
+    places = axes[2, across] * np.arange(count) + shift[2]
+    covers = np.flatnonzero(np.abs(places) <= abs(axes[2, across]) / 2 + ON_GRID)
+    first, behind = (int(covers[0]), int(covers[-1]) + 1) if len(covers) else (0, 0)
+    kept = [slice(None)] * 3
+    kept[2 - across] = slice(first, behind)
+    turn = grid.turn.copy()
+    turn[:3, 3] += axes[:, across] * first
+    return LabelGrid(grid.labels[tuple(kept)], grid.names, turn)
+
+
+def on_pixels(path: Path, grid: LabelGrid, scan: Scan) -> tuple[NDArray[Any], bool]:
+    """Return labels (D, H, W) of the pixels of an image, and whether others lie beside it.
+
+    The grid must be that of the image, but may be larger or smaller.
 
     Raises:
         FormatError: it has another.
@@ -115,22 +142,30 @@ def on_pixels(path: Path, grid: LabelGrid, scan: Scan) -> NDArray[Any]:
     sizes = grid.labels.shape[::-1]
     exact = np.zeros((3, 3))
     exact[along, range(3)] = np.where(flips, -1, 1)
-    first = np.array([0 if not flip else size - 1 for flip, size in zip(flips, sizes, strict=True)])
+    first = np.array([size - 1 if flip else 0 for flip, size in zip(flips, sizes, strict=True)])
+    place = axes @ first + shift  # in the image, of the voxel that comes first there
+    begins = np.rint(place).astype(np.int64)
+    spread = np.array(sizes) - 1.0
+    is_same = (np.abs(axes - exact) @ spread).max() <= ON_GRID
+    if not is_same or np.abs(place - begins).max() > ON_GRID:
+        raise FormatError(
+            f"{path} must have labels on the grid of the image, got voxels of another size or "
+            "place; resample it first"
+        )
     flipped = tuple(2 - axis for axis, flip in enumerate(flips) if flip)
     order = [2 - int(np.flatnonzero(along == 2 - axis)[0]) for axis in range(3)]
     found: NDArray[Any] = np.flip(grid.labels, flipped).transpose(order)
-    spread = np.array(sizes) - 1.0
-    is_same = (
-        found.shape == shape
-        and (np.abs(axes - exact) @ spread).max() <= ON_GRID
-        and np.abs(shift - exact @ -first).max() <= ON_GRID
-    )
-    if not is_same:
-        raise FormatError(
-            f"{path} must have labels on the grid of the image, {shape}, got {found.shape} or "
-            "another place; resample it first"
-        )
-    return found
+    if found.shape == shape and not begins.any():
+        return found, False
+    inside, of_image = [], []
+    for begin, size, most in zip(begins[::-1].tolist(), found.shape, shape, strict=True):
+        low, high = max(begin, 0), max(min(begin + size, most), max(begin, 0))
+        inside.append(slice(low - begin, high - begin))
+        of_image.append(slice(low, high))
+    part = found[tuple(inside)]
+    drawn = np.zeros(shape, found.dtype)
+    drawn[tuple(of_image)] = part
+    return drawn, bool(np.count_nonzero(found) > np.count_nonzero(part))
 
 
 def _is_dicom(path: Path) -> bool:
@@ -150,29 +185,46 @@ def _read_dicom(path: Path, scan: Scan) -> LabelFile:
     dataset = read_dataset(files[0])
     attributes = Attributes(dataset, str(path))
     kind = attributes.lenient("SOPClassUID")
-    remarks: list[str] = []
+    remarks = _remarks_of_coordinates(path, attributes, scan)
     if kind == RTStructureSetStorage:
         structures = structures_of(attributes, remarks)
         drawn = draw_structures(str(path), structures, scan, remarks)
         return LabelFile(
-            (_grid_of(mask, each.number, each.name, np.eye(4)) for each, mask in drawn), remarks
+            (_grid_of(mask, each.label, each.name, np.eye(4)) for each, mask in drawn), remarks
         )
     if kind not in SEGMENTATIONS:
         raise FormatError(f"{path} must be a DICOM SEG or RTSTRUCT, got another kind of DICOM")
     return LabelFile(_grids_of_segments(path, dataset, scan), remarks)
 
 
+def _remarks_of_coordinates(path: Path, attributes: Attributes, scan: Scan) -> list[str]:
+    """Say where labels are in other coordinates of the patient than an image."""
+    own = scan.frame_of_reference if isinstance(scan, DicomScan) else ""
+    said = [
+        each.lenient("FrameOfReferenceUID")
+        for each in (attributes, *attributes.items("ReferencedFrameOfReferenceSequence"))
+    ]
+    others = {each for each in said if each}
+    if not own or not others or own in others:
+        return []
+    return [f"{path.name} has another FrameOfReferenceUID than the image; look where labels lie."]
+
+
 def _grids_of_segments(path: Path, dataset: Any, scan: Scan) -> Iterator[LabelGrid]:
-    references = scan.references if isinstance(scan, DicomScan) else ()
-    for segment in segments_of(dataset, str(path), references):
+    in_pixels: NDArray[Any] | None = None
+    if scan.affine is not None:
+        in_pixels = np.linalg.inv(scan.affine @ scan.own_axes)
+    hw: tuple[int, int] = (scan.label_shape[-2], scan.label_shape[-1])
+    image = scan.slices if isinstance(scan, DicomScan) else SlicesOf((), hw, None, in_pixels)
+    for segment in segments_of(dataset, str(path), image):
         turn = np.eye(4)
         if segment.to_mm is not None:
-            if scan.affine is None:
+            if in_pixels is None:
                 raise FormatError(
                     f"{path} must refer to the slices of this image, which do not lie on a grid of "
-                    "which the places in it could be found"
+                    "which the places in it could be found, and have their pixels"
                 )
-            turn = np.linalg.inv(scan.affine @ scan.own_axes) @ segment.to_mm
+            turn = in_pixels @ segment.to_mm
             _check_along(path, turn)
         yield _grid_of(segment.mask, segment.number, segment.name, turn)
 
@@ -182,6 +234,18 @@ def _grid_of(
 ) -> LabelGrid:
     """Return a grid of one object."""
     return LabelGrid(mask * np.uint16(number), {number: name}, turn)
+
+
+def _read_picture(path: Path, scan: Scan) -> LabelFile:
+    """Read a label map in a picture, or in a TIFF stack."""
+    try:
+        labels = read_label_picture(str(path), path.read_bytes())
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read: {error}") from error
+    _check_shape(path, labels.shape, scan)
+    return LabelFile(
+        iter([LabelGrid(labels if scan.is_volume else labels[None], {}, np.eye(4))]), []
+    )
 
 
 def _read_archive(path: Path, scan: Scan) -> LabelFile:

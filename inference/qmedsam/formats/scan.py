@@ -180,6 +180,11 @@ class Scan(ABC):
         return self._values.nbytes + self.pixels.nbytes
 
     @property
+    def is_placed(self) -> bool:
+        """Whether it says where it lies."""
+        return self.affine is not None
+
+    @property
     def label_shape(self) -> tuple[int, ...]:
         """Shape of its label map, (H, W) or (D, H, W)."""
         return self.pixels.shape if self.is_volume else self.pixels.shape[:2]

@@ -53,12 +53,31 @@ def decode_tiff(name: str, content: bytes) -> Raster:
             _check_kind(name, page)
             _check_segments(name, page, len(content))
             stored = page.asarray(maxworkers=1)
-            orientation = int(np.ravel(page.tags.valueof(ORIENTATION_TAG, UPRIGHT))[0])
-            return Raster(_values(page, stored), orientation, remarks)
+            return Raster(_values(page, stored), orientation_of(page), remarks)
     except FormatError:
         raise
     except Exception as error:  # of a file that is broken, any
         raise FormatError(f"{name} must be a readable TIFF image, got: {error}") from error
+
+
+def checked_pages(name: str, file: Any) -> list[Any]:
+    """Return the pages, before anything is reckoned with what they say.
+
+    Raises:
+        FormatError: a size is no number, or does not fit in memory.
+    """
+    pages = list(file.pages)
+    for page in pages:
+        sides = (page.imagewidth, page.imagelength, page.imagedepth, page.samplesperpixel)
+        if not all(isinstance(side, int) and side >= 0 for side in sides):
+            raise FormatError(f"{name} must have pages with whole numbers for sides, got {sides}")
+        check_size(name, math.prod(sides))
+    return pages
+
+
+def orientation_of(page: Any) -> int:
+    """Return how a page is to be turned, as of `Raster`."""
+    return int(np.ravel(page.tags.valueof(ORIENTATION_TAG, UPRIGHT))[0])
 
 
 def _largest_page(name: str, file: Any) -> tuple[Any, tuple[str, ...]]:
@@ -67,12 +86,7 @@ def _largest_page(name: str, file: Any) -> tuple[Any, tuple[str, ...]]:
     Raises:
         FormatError: it is one of a stack, or a page does not fit in memory.
     """
-    pages = list(file.pages)
-    for page in pages:  # before anything is reckoned with what they say
-        sides = (page.imagewidth, page.imagelength, page.imagedepth, page.samplesperpixel)
-        if not all(isinstance(side, int) and side >= 0 for side in sides):
-            raise FormatError(f"{name} must have pages with whole numbers for sides, got {sides}")
-        check_size(name, math.prod(sides))
+    pages = checked_pages(name, file)
     whole = [page for page in pages if not page.subfiletype & (REDUCED | MASK)] or pages
     areas = [page.imagewidth * page.imagelength for page in whole]
     largest = [page for page, area in zip(whole, areas, strict=True) if area == max(areas)]

@@ -20,6 +20,7 @@ from ...core.geometry import Mask
 
 contourpy: Any = contourpy_library
 BETWEEN, ABOVE_ALL = 0.5, 2.0  # levels of a mask of 0 and 1
+CROSSINGS = 1 << 20  # of edges and rows, that are looked for at once
 Polygon = NDArray[np.float64]  # (N, 2), x and y in pixels; the last point leads to the first
 
 
@@ -51,23 +52,39 @@ def fill(polygons: Sequence[Polygon], hw: tuple[int, int]) -> Mask:
     """
     height, width = hw
     # A step at each crossing of a row: beside it, the inside becomes the outside.
-    steps = np.zeros((height, width + 1), dtype=np.int32)
+    steps = np.zeros((height, width + 1), dtype=np.int64)
     for polygon in polygons:
-        first, second = polygon, np.roll(polygon, -1, axis=0)
-        low = np.where((first[:, 1] <= second[:, 1])[:, None], first, second)
-        high = np.where((first[:, 1] <= second[:, 1])[:, None], second, first)
-        # Rows from the lower end on and before the upper: a corner between two edges counts once.
-        start = np.clip(np.ceil(low[:, 1]), 0, height).astype(np.int64)
-        stop = np.clip(np.ceil(high[:, 1]), 0, height).astype(np.int64)
-        counts = stop - start
-        edges = np.repeat(np.arange(len(polygon)), counts)
+        _add_crossings(polygon, steps)
+    return np.asarray(np.cumsum(steps[:, :width], axis=1) % 2, dtype=np.bool_)
+
+
+def _add_crossings(polygon: Polygon, steps: NDArray[np.int64]) -> None:
+    """Count where the edges of a polygon cross rows, at the first pixel behind each crossing.
+
+    Args:
+        polygon: in pixels.
+        steps: (H, W + 1), counted up.
+    """
+    height, columns = steps.shape
+    first, second = polygon, np.roll(polygon, -1, axis=0)
+    is_upward = (first[:, 1] <= second[:, 1])[:, None]
+    low, high = np.where(is_upward, first, second), np.where(is_upward, second, first)
+    # Rows from the lower end on and before the upper: a corner between two edges counts once.
+    start = np.clip(np.ceil(low[:, 1]), 0, height).astype(np.int64)
+    stop = np.clip(np.ceil(high[:, 1]), 0, height).astype(np.int64)
+    ends = np.cumsum(stop - start)
+    # Some edges at once: a contour of many points may cross each row many times.
+    parts = np.searchsorted(ends, np.arange(CROSSINGS, ends[-1], CROSSINGS))
+    for part in np.split(np.arange(len(polygon)), parts):
+        counts = (stop - start)[part]
+        edges = np.repeat(part, counts)
         before = np.cumsum(counts) - counts
-        rows = np.arange(counts.sum()) - np.repeat(before - start, counts)
+        rows = np.arange(counts.sum()) - np.repeat(before - start[part], counts)
         along = (rows - low[edges, 1]) / (high[edges, 1] - low[edges, 1])
         crossings = low[edges, 0] + along * (high[edges, 0] - low[edges, 0])
-        columns = np.clip(np.ceil(crossings), 0, width).astype(np.int64)
-        np.add.at(steps, (rows, columns), 1)
-    return np.asarray(np.cumsum(steps[:, :width], axis=1) % 2, dtype=np.bool_)
+        behind = np.clip(np.ceil(crossings), 0, columns - 1).astype(np.int64)
+        found = np.bincount(rows * columns + behind, minlength=steps.size)
+        steps += found.reshape(steps.shape)
 
 
 def _corners(ring: Polygon) -> Polygon:

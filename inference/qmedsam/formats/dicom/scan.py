@@ -23,8 +23,9 @@ from .attributes import without_warnings
 from .frames import Frame, check_memory, frames_of
 from .geometry import Grid, grid_of, is_placed, straighten
 from .headers import drop_duplicates, read_headers
-from .references import Reference, reference_to
+from .references import reference_to
 from .segmentation import SegmentationSource
+from .segmentation_file import SlicesOf
 from .series import choose_series
 from .sources import SourceFile
 from .structure_set import StructureSetSource
@@ -124,9 +125,25 @@ class DicomScan(Scan):
         return found
 
     @property
-    def references(self) -> list[Reference]:
-        """What refers to each of its slices in DICOM."""
-        return [reference_to(frame) for frame in self._frames]
+    def is_placed(self) -> bool:
+        """Whether each slice says where it lies, be it on a grid or not."""
+        return is_placed(self._frames)
+
+    @property
+    def slices(self) -> SlicesOf:
+        """Its slices, as far as a SEG may refer to them."""
+        plane = self._frames[0].plane
+        return SlicesOf(
+            [reference_to(frame) for frame in self._frames],
+            self._frames[0].hw,
+            None if plane is None else np.concatenate([plane.along_row, plane.along_column]),
+            None if self.affine is None else np.linalg.inv(self.affine),
+        )
+
+    @property
+    def frame_of_reference(self) -> str:
+        """Identifier of the coordinates of the patient; empty where there is none."""
+        return self._frames[0].header.attributes.lenient("FrameOfReferenceUID")
 
     def check(self, suffix: str) -> None:
         """Check that labels can be written; a DICOM SEG is tried.

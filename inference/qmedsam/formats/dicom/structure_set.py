@@ -47,17 +47,18 @@ class StructureSetSource:
             )
 
     def encode(self, label_map: LabelMap, notes: LabelNotes) -> bytes:
-        """Return an RTSTRUCT, a region of interest for each object that has a label or a name.
+        """Return an RTSTRUCT, a region of interest for each object that has pixels or a name.
 
         Args:
             label_map: (D, H, W), slices in the order of the frames.
             notes: to go with it.
 
         Raises:
-            FormatError: there can be none.
+            FormatError: there is no object, or there can be no RTSTRUCT.
         """
-        if self.problem:
-            raise FormatError(self.problem)
+        if self.problem or not (label_map.any() or notes.names):
+            problem = self.problem or "Nothing was found, and an RTSTRUCT must have an object"
+            raise FormatError(problem)
         try:
             with without_warnings():
                 written = self._written(label_map, notes)
@@ -71,57 +72,54 @@ class StructureSetSource:
         return content.getvalue()
 
     def _written(self, label_map: LabelMap, notes: LabelNotes) -> Dataset:
+        found = self._head(notes)
+        found_labels = np.flatnonzero(np.bincount(label_map.reshape(-1))[1:]) + 1
+        labels = sorted({*found_labels.tolist(), *range(1, len(notes.names) + 1)})
+        found.StructureSetROISequence = [
+            _item(
+                ROINumber=label,
+                ReferencedFrameOfReferenceUID=found.FrameOfReferenceUID,
+                ROIName=label_of(notes, label),
+                ROIGenerationAlgorithm="SEMIAUTOMATIC",
+            )
+            for label in labels
+        ]
+        contours = self._contours(label_map)
+        found.ROIContourSequence = [
+            _item(ROIDisplayColor=list(object_color(label - 1)), ReferencedROINumber=label)
+            for label in labels
+        ]
+        for label, region in zip(labels, found.ROIContourSequence, strict=True):
+            if label in contours:  # a sequence without items is not allowed here
+                region.ContourSequence = contours[label]
+        found.RTROIObservationsSequence = [
+            _item(
+                ObservationNumber=label,
+                ReferencedROINumber=label,
+                RTROIInterpretedType=None,
+                ROIInterpreter=None,
+            )
+            for label in labels
+        ]
+        return found
+
+    def _head(self, notes: LabelNotes) -> Dataset:
+        """Return what is said of patient, study, series and slices."""
         now = datetime.now().astimezone()
         found: Dataset = PydicomDataset()
         found.update(self._identity.dataset)
         found.SOPClassUID, found.SOPInstanceUID = RTStructureSetStorage, generate_uid()
-        found.Modality, found.SeriesNumber = "RTSTRUCT", 901
-        found.InstanceNumber = 1
+        found.Modality, found.SeriesNumber, found.InstanceNumber = "RTSTRUCT", 901, 1
         source_series = str(found.SeriesInstanceUID)
         found.SeriesInstanceUID = generate_uid()
         found.SeriesDescription = notes.line()[:LONGEST_LABEL]
         found.OperatorsName = found.PositionReferenceIndicator = None
-        found.Manufacturer = "QMedSAM"
-        found.ManufacturerModelName = "QMedSAM Service"
+        found.Manufacturer, found.ManufacturerModelName = "QMedSAM", "QMedSAM Service"
         found.SoftwareVersions = __version__
-        found.StructureSetLabel = "QMedSAM"
-        found.StructureSetDate, found.StructureSetTime = (
-            now.strftime("%Y%m%d"),
-            now.strftime("%H%M%S"),
-        )
-        found.ApprovalStatus = "UNAPPROVED"
+        found.StructureSetLabel, found.ApprovalStatus = "QMedSAM", "UNAPPROVED"
+        found.StructureSetDate = now.strftime("%Y%m%d")
+        found.StructureSetTime = now.strftime("%H%M%S")
         found.ReferencedFrameOfReferenceSequence = [self._referenced(found, source_series)]
-        count = max(int(label_map.max(initial=0)), len(notes.names))
-        numbers = range(1, count + 1)
-        found.StructureSetROISequence = [
-            _item(
-                ROINumber=number,
-                ReferencedFrameOfReferenceUID=found.FrameOfReferenceUID,
-                ROIName=label_of(notes, number),
-                ROIGenerationAlgorithm="SEMIAUTOMATIC",
-            )
-            for number in numbers
-        ]
-        contours = self._contours(label_map)
-        found.ROIContourSequence = [
-            _item(
-                ROIDisplayColor=list(object_color(number - 1)),
-                ReferencedROINumber=number,
-            )
-            for number in numbers
-        ]
-        for number, region in zip(numbers, found.ROIContourSequence, strict=True):
-            if number in contours:  # a sequence without items is not allowed here
-                region.ContourSequence = contours[number]
-        found.RTROIObservationsSequence = [
-            _item(
-                ObservationNumber=number,
-                ReferencedROINumber=number,
-                RTROIInterpretedType=None,
-                ROIInterpreter=None,
-            )
-            for number in numbers
-        ]
         # With lengths in 32 bits, for a contour of many points.
         found.file_meta = FileMetaDataset()
         found.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.path import Path as MatplotlibPath
 
+from qmedsam.formats.dicom import contours
 from qmedsam.formats.dicom.contours import fill, outlines_of
 
 
@@ -72,3 +73,12 @@ def test_polygons_may_reach_beyond_the_image_and_cross():
     assert not fill([np.array([[1.0, 1], [3, 3], [1, 1]])], (4, 6)).any()
     assert not fill([], (4, 6)).any()
     assert not fill([square + 1000], (4, 6)).any()
+
+
+def test_a_contour_of_many_crossings_is_filled_part_by_part(monkeypatch):
+    corners = np.array([(x, y) for x in range(40) for y in ((-1, 50) if x % 2 else (50, -1))])
+    mask = fill([corners + 0.5], (40, 50))
+    monkeypatch.setattr(contours, "CROSSINGS", 7)
+    np.testing.assert_array_equal(fill([corners + 0.5], (40, 50)), mask)
+    assert mask.any()
+    assert not mask.all()

@@ -213,8 +213,68 @@ def test_contours_that_fit_no_slice_are_told_of(tmp_path):
     assert back.remarks == (
         "Contours that are not closed are left out: POINT.",
         "1 contours lie above or below the image and are left out.",
-        "2 contours lie between slices and go to the nearest one.",
+        "2 contours lie between slices; for a slice the plane that is closest counts.",
     )
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ((-0.5, 0.5, 1.5, 2.5), (1, 1, 0, 0)),  # twice as dense as slices, none in one
+        ((-1, 1, 3, 5, 7), (1, 1, 1, 1)),  # half a slice off
+        ((0, 0.02), (1, 0, 0, 0)),  # rounding
+    ],
+)
+def test_planes_between_slices_do_not_cut_holes_in_each_other(tmp_path, levels, expected):
+    folder = write_series(tmp_path / "ct", 4)
+    one = (levels[-1] == 0.02) * 1  # the second contour is apart from the first one
+    path = with_contours(
+        folder,
+        *(
+            square(0.5, 0.5 + 4 * one * place, 4.5, 3.5 + 3 * one * place, z)
+            for place, z in enumerate(levels)
+        ),
+    )
+    label_map = read_labels(path, open_scan(folder)).label_map
+    assert tuple(label_map[:, 1, 1].tolist()) == expected
+    assert label_map[0, 5, 1] == one
+
+
+def test_a_neighbour_of_a_single_slice_has_no_contour_on_it(tmp_path):
+    folder = write_series(tmp_path / "ct", 2)
+    for z in (-1.25, 1.25):  # half a thickness away
+        path = with_contours(folder, square(0.5, 0.5, 4.5, 3.5, z))
+        scan = open_scan(folder / "IM0000.dcm")
+        assert not read_labels(path, scan).label_map.any()
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (5, 70_000), (-3, 2), (None, 4)])
+def test_regions_of_any_number_become_labels(tmp_path, numbers):
+    folder = write_series(tmp_path / "ct", 3)
+    scan = open_scan(folder)
+    label_map = np.zeros(scan.label_shape, np.uint8)
+    label_map[:, 1:4, 1:4], label_map[:, 5:7, 5:9] = 1, 2
+    written = pydicom.dcmread(io.BytesIO(encoded(scan, label_map, LabelNotes("", ("a", "b")))))
+    for place, number in enumerate(numbers):
+        written.StructureSetROISequence[place].ROINumber = number
+        written.ROIContourSequence[place].ReferencedROINumber = number
+    written.save_as(tmp_path / "plan.dcm")
+    back = read_labels(tmp_path / "plan.dcm", scan)
+    np.testing.assert_array_equal(back.label_map, label_map)
+    assert back.names == ("a", "b")
+    assert back.remarks == ("Labels count regions, as their numbers are not all 1 to 65535.",)
+    boxes, _ = read_label_boxes(tmp_path / "plan.dcm", scan)
+    assert [box.name for box in boxes] == ["a", "b"]
+
+
+def test_labels_that_are_far_apart_are_as_many_regions(tmp_path):
+    scan = open_scan(write_series(tmp_path / "ct", 2))
+    label_map = np.zeros(scan.label_shape, np.uint16)
+    label_map[0, 1, 1], label_map[1, 4, 4] = 1, 3000
+    written = pydicom.dcmread(io.BytesIO(encoded(scan, label_map, LabelNotes(""))))
+    assert [region.ROINumber for region in written.StructureSetROISequence] == [1, 3000]
+    with pytest.raises(FormatError, match="an RTSTRUCT must have an object"):
+        encoded(scan, np.zeros(scan.label_shape, np.uint8), LabelNotes(""))
 
 
 def test_a_contour_in_another_is_a_hole(tmp_path):
