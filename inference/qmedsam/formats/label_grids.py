@@ -92,9 +92,10 @@ def read_label_grids(path: Path, scan: Scan) -> LabelFile:
         raise FormatError(f"{path} must be a label map, a DICOM SEG or an RTSTRUCT by its name")
     plane = scan.plane if isinstance(scan, VolumeScan) else PLANES[0]
     labels = open_scan(path, plane=plane if is_placed else AUTOMATIC_PLANE)
-    slices = labels.values if labels.is_volume else labels.values[None]
+    values = labels.values if labels.is_volume else _grey(labels.values)
+    slices = values if labels.is_volume else values[None]
     if scan.affine is None or labels.affine is None:
-        _check_shape(path, labels.values.shape, scan)
+        _check_shape(path, values.shape, scan)
         return LabelFile(iter([LabelGrid(slices, {}, np.eye(4))]), [])
     turn = np.linalg.inv(scan.affine @ scan.own_axes) @ labels.affine @ labels.own_axes
     _check_along(path, turn)
@@ -198,6 +199,11 @@ def _read_archive(path: Path, scan: Scan) -> LabelFile:
     names = dict(enumerate(notes.names, 1)) if notes else {}
     grid = LabelGrid(labels if scan.is_volume else labels[None], names, np.eye(4))
     return LabelFile(iter([grid]), [], notes)
+
+
+def _grey(values: NDArray[Any]) -> NDArray[Any]:
+    """Return labels of a picture whose colours are all grey, as GIF has them, as (H, W)."""
+    return values[..., 0] if values.ndim == 3 and (values == values[..., :1]).all() else values
 
 
 def _check_shape(path: Path, shape: tuple[int, ...], scan: Scan) -> None:
