@@ -22,7 +22,7 @@ from ..core.postprocess import LabelMap
 from .beside import Beside, read_beside
 from .intensity import IntensityWindow
 from .one_volume import choose_volume
-from .scan import AUTOMATIC_PLANE, VALUE_BYTES, FormatError, LabelNotes
+from .scan import AUTOMATIC_PLANE, VALUE_BYTES, FormatError, LabelNotes, check_size
 from .suffixes import GZIP_SUFFIX, NIFTI_PAIR_SUFFIXES, NIFTI_SUFFIXES
 from .unpacking import unpack_gzip
 from .volume import VolumeScan
@@ -192,7 +192,8 @@ def _one_volume(name: str, image: Any, volume: int | None) -> NDArray[Any]:
     """Return the values (I, J, K) of one volume.
 
     Raises:
-        FormatError: the file holds several and none is chosen, or holds no numbers.
+        FormatError: the file holds several and none is chosen, holds no numbers, or more of them
+            than fit in memory.
     """
     shape, kind = image.shape, image.get_data_dtype()
     if len(shape) < AXES - 1 or 0 in shape or kind.kind not in "iuf":
@@ -203,6 +204,7 @@ def _one_volume(name: str, image: Any, volume: int | None) -> NDArray[Any]:
     own, more = (*shape, 1)[:AXES], shape[AXES:]
     count = int(np.prod(more, dtype=np.int64))
     index = choose_volume(name, volume, count=count, shape=own)
+    check_size(name, int(np.prod(own, dtype=np.int64)))
     if count > 1:
         place = np.unravel_index(index, more, order="F")
         return _values(image.dataobj, (..., *(int(each) for each in place)))
