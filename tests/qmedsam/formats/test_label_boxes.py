@@ -106,6 +106,19 @@ def test_a_finer_and_larger_grid_becomes_that_of_the_image(tmp_path):
     assert corners(read_label_boxes(tmp_path / "fine.nii", scan)) == EXPECTED
 
 
+@pytest.mark.parametrize(("place", "voxel"), [((0, 1, 2), (0, 0, 1)), ((5, 4, 3), (2, 2, 1))])
+def test_a_label_thinner_than_a_voxel_is_in_that_voxel(tmp_path, place, voxel):
+    scan = open_scan(nifti_in(tmp_path, "RAS"))
+    image = nibabel.load(tmp_path / "RAS.nii")
+    fine = np.zeros(2 * np.array(image.shape), np.uint8)
+    fine[place] = 1
+    affine = image.affine @ np.array(
+        [[0.5, 0, 0, -0.25], [0, 0.5, 0, -0.25], [0, 0, 0.5, -0.25], [0, 0, 0, 1]]
+    )
+    nibabel.save(nibabel.Nifti1Image(fine, affine), tmp_path / "fine.nii")
+    assert corners(read_label_boxes(tmp_path / "fine.nii", scan)) == [voxel + voxel]
+
+
 def test_labels_of_dicom_are_nifti_or_a_seg(tmp_path):
     scan = open_scan(write_series(tmp_path / "ct", 4))
     label_map = np.zeros(scan.label_shape, np.uint8)
