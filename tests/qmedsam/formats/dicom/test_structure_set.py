@@ -219,9 +219,20 @@ def test_contours_that_fit_no_slice_are_told_of(tmp_path):
     )
 
 
-def test_a_contour_in_another_is_a_hole(tmp_path):
+@pytest.mark.parametrize(("z_mm", "slices"), [(-1.01, []), (-0.99, [0]), (2.99, [1]), (3.01, [])])
+def test_contours_count_up_to_half_a_slice_beside_the_image(tmp_path, z_mm, slices):
+    """Slices are 2 mm apart, the last one at 2 mm."""
     folder = write_series(tmp_path / "ct", 2)
-    path = with_contours(folder, square(-0.5, -0.5, 8.5, 6.5, 0), square(1.5, 1.5, 4.5, 3.5, 0))
+    back = read_labels(with_contours(folder, square(0.5, 0.5, 4.5, 3.5, z_mm)), open_scan(folder))
+    assert np.flatnonzero(back.label_map.any(axis=(1, 2))).tolist() == slices
+    assert any("above or below" in remark for remark in back.remarks) == (not slices)
+
+
+@pytest.mark.parametrize("kind", ["CLOSED_PLANAR", "CLOSEDPLANAR_XOR"])
+def test_a_contour_in_another_is_a_hole(tmp_path, kind):
+    folder = write_series(tmp_path / "ct", 2)
+    squares = square(-0.5, -0.5, 8.5, 6.5, 0), square(1.5, 1.5, 4.5, 3.5, 0)
+    path = with_contours(folder, *squares, kinds=[kind] * 2)
     label_map = read_labels(path, open_scan(folder)).label_map
     assert label_map[0, 0, 0] == 1
     assert label_map[0, 2:4, 2:5].max() == 0
@@ -296,6 +307,16 @@ def test_an_image_without_a_place_has_none(tmp_path):
     path = with_contours(folder, square(0, 0, 4, 3, 0))
     with pytest.raises(FormatError, match="The image must say where its pixels lie"):
         read_labels(path, scan)
+
+
+def test_slices_that_cannot_be_referred_to_have_none(tmp_path):
+    folder = write_series(tmp_path / "ct", 2)
+    save(ct_slice(1, SOPInstanceUID="1.2.3.4.5.1"), folder / "IM0001.dcm")
+    scan = open_scan(folder)
+    with pytest.raises(
+        FormatError, match=r"plan\.dcm cannot be written\. .* SOPInstanceUID of its"
+    ):
+        encoded(scan, blobs(scan.label_shape))
 
 
 def test_other_images_and_other_names_are_refused(tmp_path):

@@ -237,6 +237,20 @@ def test_the_slope_of_each_slice_is_its_own(tmp_path):
     assert (scan.window, scan.remarks) == ("percentiles", ())
 
 
+def test_padding_may_be_a_range_of_values(tmp_path):
+    stored = (1024 + 10 * np.arange(80, dtype=np.int16)).reshape(HW)
+    stored[0, :4] = -2001, -2000, -1990, -1989
+    path = image(
+        tmp_path,
+        PixelData=stored.tobytes(),
+        PixelPaddingValue=-2000,
+        PixelPaddingRangeLimit=-1990,
+    )
+    scan = open_scan(path, "percentiles")
+    assert np.isnan(scan._values[0, :4]).tolist() == [False, True, True, False]
+    assert scan.remarks == ("2 values are no measurement and are seen as 0.",)
+
+
 def test_padding_is_dark_where_low_values_are_bright(tmp_path):
     stored = (1024 + 10 * np.arange(80, dtype=np.int16)).reshape(HW)
     stored[0] = -2000

@@ -172,10 +172,12 @@ def test_a_phase_that_ended_early_is_a_shorter_volume(tmp_path):
     assert values(folder, 3) == [200, 201]
 
 
-def test_phases_of_which_a_slice_is_missing_are_not_mixed(tmp_path):
-    folder = phases(tmp_path / "ct", count=3)
+@pytest.mark.parametrize(("order", "second"), [("by phase", 3), ("by slice", 1)])
+def test_phases_of_which_a_slice_is_missing_are_not_mixed(tmp_path, order, second):
+    folder = phases(tmp_path / "ct", count=3, order=order)
     (folder / "IM0004.dcm").unlink()
-    with pytest.raises(FormatError, match=r"IM0000\.dcm and IM0003\.dcm must lie at different pos"):
+    message = rf"IM0000\.dcm and IM000{second}\.dcm must lie at different positions"
+    with pytest.raises(FormatError, match=message):
         open_scan(folder)
 
 
