@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from qmedsam.batch.cases import write_case
+from qmedsam.batch.overlay import draw_overlay
 from qmedsam.cli import main
 from qmedsam.formats.scan import LabelNotes
-from tests.qmedsam.commands.conftest import AFFINE, VOLUME
+from tests.qmedsam.commands.conftest import AFFINE, IMAGE, VOLUME
 
 pytestmark = pytest.mark.usefixtures("fake_model")
 
@@ -27,7 +28,11 @@ def test_a_picture_is_segmented_by_one_command(tmp_path, picture):
     labels = cv2.imread(str(output), cv2.IMREAD_UNCHANGED)
     assert (labels.shape, labels.dtype) == ((60, 80), np.uint8)
     assert (labels[15, 20], labels[40, 60], labels[58, 2]) == (1, 2, 0)
-    assert cv2.imread(str(preview)).shape == (512, 683, 3)
+    drawn = cv2.imread(str(preview))
+    assert drawn.shape == (512, 683, 3)
+    corners = np.array([[5, 5, 40, 30], [50, 20, 75, 55]], np.float32)
+    expected = draw_overlay(IMAGE, corners, labels, objects=(0, 1))
+    np.testing.assert_array_equal(drawn[..., ::-1], expected)
 
 
 def test_how_labels_were_made_goes_with_them(tmp_path, picture):
