@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import UsageError
 from ..formats.boxes import NamedBox, parse_box
 from ..formats.intensity import WINDOW_NAMES, parse_window
 from ..formats.scan import AUTOMATIC_PLANE, PLANES, FormatError
-from ..formats.suffixes import DICOM_KINDS, SEG, SUFFIXES
+from ..formats.suffixes import DICOM_KINDS, NIFTI_SUFFIXES, SEG, SUFFIXES
 from ..options import at_least
 from .extras import needs_extra
 from .outputs import check_outputs
@@ -133,6 +134,7 @@ def read_boxed_scan(
 
     Raises:
         InferenceError: something cannot be read, or would be written over.
+        UsageError: labels are to be straightened in a format in which they are not.
     """
     with needs_extra(EXTRA):  # not at the top, for the help is there without it
         from ..formats.boxed_scan import open_boxed_scan
@@ -149,6 +151,8 @@ def read_boxed_scan(
         volume=arguments.volume,
         straighten=arguments.straighten,
     )
+    if arguments.straighten and not arguments.output.name.lower().endswith(NIFTI_SUFFIXES):
+        raise UsageError(f"--straighten goes with labels in NIfTI, got {arguments.output}")
     warn_of(arguments.image, boxed.scan.remarks)
     warn_of(arguments.boxes, boxed.remarks)
     return boxed

@@ -12,7 +12,8 @@ from ..batch.cases import CASE_SUFFIX, write_case
 from ..core.postprocess import LabelMap
 from ..system.files import write_bytes
 from .boxed_scan import BoxedScan
-from .label_grids import on_pixels, read_label_grids
+from .label_grids import read_label_grids
+from .label_placing import on_pixels
 from .npz import CaseScan
 from .scan import FormatError, Scan
 

@@ -137,6 +137,9 @@ def _read(name: str, path: Path, volume: int | None, *, is_nrrd: bool) -> Any:
     reader.SetImageIO("NrrdImageIO" if is_nrrd else "MetaImageIO")
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
+    kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    if kind.startswith("complex"):
+        raise FormatError(f"{name} must hold integers or floats, got {kind}")
     size, channels = reader.GetSize(), reader.GetNumberOfComponents()
     times = math.prod(size[AXES:])
     index = choose_volume(name, volume, count=times * channels, shape=size[:AXES])

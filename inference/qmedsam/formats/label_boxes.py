@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ..core.prompts import VOLUME_COLUMNS
 from .boxes import NamedBox
-from .label_grids import LabelGrid, on_slice, read_label_grids
+from .label_grids import read_label_grids
+from .label_placing import LabelGrid, on_slice
 from .scan import FormatError, Scan
 
 DECIMALS = 3  # of a coordinate, beyond which there is the rounding of what files say
@@ -76,7 +77,8 @@ def _corners(ends: NDArray[np.float64], grid: LabelGrid, scan: Scan) -> tuple[fl
     """Return the first and last pixel or voxel of a box, in coordinates of the file of an image."""
     turn = scan.own_axes @ grid.turn
     outer = np.array([ends[0] - 0.5, ends[1] + 0.5]) @ turn[:3, :3].T + turn[:3, 3]
-    corners = np.array([outer.min(axis=0) + 0.5, outer.max(axis=0) - 0.5]).round(DECIMALS) + 0.0
-    corners[1] = np.maximum(*corners)  # of labels on a finer grid
+    low, high = outer.min(axis=0) + 0.5, outer.max(axis=0) - 0.5
+    within = np.rint((low + high) / 2)  # the voxel of a label that is thinner than one
+    corners = np.where(high < low, within, [low, high]).round(DECIMALS) + 0.0
     kept = corners if VOLUME_COLUMNS in scan.box_columns else corners[:, :2]
     return tuple(float(value) for value in kept.reshape(-1))

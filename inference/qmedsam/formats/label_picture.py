@@ -1,7 +1,7 @@
 """Label maps in pictures: the numbers that are stored, not the brightness that viewers show.
 
-A palette's colours are for the eye, and its indices are the labels; 1 to 7 bits of grey are not
-spread over 8. TIFF may hold a stack.
+A palette's colours are for the eye, and its indices are the labels, unless it has greys alone;
+1 to 7 bits of grey are not spread over 8. TIFF may hold a stack.
 """
 
 from __future__ import annotations
@@ -58,6 +58,10 @@ def _of_picture(name: str, content: bytes) -> NDArray[Any]:
     ):
         check_size(name, picture.width * picture.height * len(picture.getbands()))
         values = np.asarray(picture)
+        if picture.mode == "P":
+            colours = np.asarray(picture.convert("RGB"))
+            is_grey = not (colours != colours[..., :1]).any()
+            values = colours[..., 0] if is_grey else values
         if picture.mode == "LA":
             values = values[..., 0]
         if picture.format == "PNG" and picture.mode == "L":

@@ -47,6 +47,8 @@ def test_a_case_becomes_a_file_and_a_case_again(tmp_path, name):
     boxes = tmp_path / "boxes.json"
     words = ["convert", str(EXAMPLES / f"{name}.npz"), "-o", str(image)]
     assert main([*words, "--write-boxes", str(boxes)]) == 0
+    if image.name.endswith(".nii.gz"):
+        assert nibabel.load(image).header.get_zooms() == (1, 1, 1)
     back = ["convert", str(image), "--boxes", str(boxes), "--window"]
     assert main([*back, "127.5,255", "-o", str(tmp_path / "case.npz")]) == 0
     again = read_case(tmp_path / "case.npz")
@@ -98,6 +100,16 @@ def test_a_window_that_is_not_known_is_not_made_up(tmp_path, nifti, converted, c
     assert main([*back, "--window", "lung", "--box", "spleen=3,4,1,20,25,6"]) == 0
     assert notes_of(tmp_path / "b.nii")["window"] == "window lung"
     assert notes_of(tmp_path / "b.nii")["labels"] == {"1": "spleen"}
+
+
+def test_labels_of_another_plane_than_that_of_their_case_are_refused(
+    tmp_path, nifti, converted, caplog
+):
+    _, labels = converted
+    words = ["convert", str(nifti), "--labels", str(labels), "-o", str(tmp_path / "b.nii")]
+    assert main([*words, "--plane", "coronal"]) == 2
+    assert "must have shape (30, 8, 40), as the image has, got (8, 30, 40)" in caplog.text
+    assert main([*words, "--plane", "axial"]) == 0
 
 
 def test_the_names_of_a_case_go_with_its_boxes(tmp_path, converted):

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from qmedsam.batch.cases import write_case
+from qmedsam.batch.overlay import draw_overlay
 from qmedsam.cli import main
 from qmedsam.formats.scan import LabelNotes
-from tests.qmedsam.commands.conftest import AFFINE, VOLUME
+from tests.qmedsam.commands.conftest import AFFINE, IMAGE, VOLUME
 
 pytestmark = pytest.mark.usefixtures("fake_model")
 
@@ -27,7 +28,11 @@ def test_a_picture_is_segmented_by_one_command(tmp_path, picture):
     labels = cv2.imread(str(output), cv2.IMREAD_UNCHANGED)
     assert (labels.shape, labels.dtype) == ((60, 80), np.uint8)
     assert (labels[15, 20], labels[40, 60], labels[58, 2]) == (1, 2, 0)
-    assert cv2.imread(str(preview)).shape == (512, 683, 3)
+    drawn = cv2.imread(str(preview))
+    assert drawn.shape == (512, 683, 3)
+    corners = np.array([[5, 5, 40, 30], [50, 20, 75, 55]], np.float32)
+    expected = draw_overlay(IMAGE, corners, labels, objects=(0, 1))
+    np.testing.assert_array_equal(drawn[..., ::-1], expected)
 
 
 def test_how_labels_were_made_goes_with_them(tmp_path, picture):
@@ -41,6 +46,13 @@ def test_how_labels_were_made_goes_with_them(tmp_path, picture):
         assert json.loads(info)["labels"] == {"1": "left", "2": "Object 2"}
     labels = cv2.imread(str(output), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(labels, of_archive["segs"])
+
+
+def test_a_window_with_a_level_below_0_is_written_behind_an_equals_sign(tmp_path, nifti):
+    words = ["segment", str(nifti), "--box", "3,4,1,20,25,6", "--window=-600,1500"]
+    assert main([*words, "-o", str(tmp_path / "a.npz")]) == 0
+    info = json.loads(str(np.load(tmp_path / "a.npz")["info"]))
+    assert info["window"] == "window L -600 W 1500"
 
 
 def test_a_corrected_box_is_named_as_it_was_written(tmp_path, nifti, caplog):
@@ -207,9 +219,23 @@ def test_a_case_is_segmented_by_its_own_boxes(tmp_path):
     document = json.loads(str(found["info"]))
     assert document["labels"] == {"1": "left", "2": "right"}
     assert document["window"] == "window lung"
-    words = ["segment", str(tmp_path / "a.npz"), "--box", "1,1,9,9"]
-    assert main([*words, "-o", str(tmp_path / "b.npz")]) == 0
-    assert np.load(tmp_path / "b.npz")["segs"].max() == 1
+    (tmp_path / "boxes.csv").write_text("1,1,9,9\n")
+    for option in (["--box", "1,1,9,9"], ["--boxes", str(tmp_path / "boxes.csv")]):
+        words = ["segment", str(tmp_path / "a.npz"), *option]
+        assert main([*words, "-o", str(tmp_path / "b.npz")]) == 0
+        assert np.load(tmp_path / "b.npz")["segs"].max() == 1
+
+
+def test_labels_of_a_volume_in_a_case_are_those_of_a_case_alone(tmp_path, caplog):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 60, 80), dtype=np.uint8)
+    write_case(tmp_path / "a.npz", pixels, np.array([[5, 10, 1, 40, 30, 3]]), "")
+    words = ["segment", str(tmp_path / "a.npz"), "-o"]
+    assert main([*words, str(tmp_path / "b.npz")]) == 0
+    places = np.argwhere(np.load(tmp_path / "b.npz")["segs"] == 1)
+    assert np.abs(places.min(0) - [1, 10, 5]).max() <= 1
+    assert np.abs(places.max(0) - [3, 30, 40]).max() <= 1
+    assert main([*words, str(tmp_path / "b.png")]) == 2
+    assert "b.png must end in .npz" in caplog.text
 
 
 def test_a_case_without_boxes_needs_some(tmp_path, caplog):
@@ -254,3 +280,13 @@ def test_statistics_are_written_nowhere_that_is_the_users(tmp_path, nifti, caplo
     assert main([*words, "--stats", str(tmp_path / "a.xlsx")]) == 2
     assert "a.xlsx must end in .csv, .json, as statistics do" in caplog.text
     assert not (tmp_path / "a.nii").exists()
+
+
+def test_what_the_model_predicts_of_masks_is_in_the_statistics(
+    tmp_path, nifti, fake_model, monkeypatch
+):
+    monkeypatch.setattr(fake_model, "rate", lambda _, boxes: np.full(len(boxes), 0.875, np.float32))
+    words = ["segment", str(nifti), "--box", "3,4,1,20,25,6", "-o", str(tmp_path / "a.nii")]
+    assert main([*words, "--stats", str(tmp_path / "a.json")]) == 0
+    (row,) = json.loads((tmp_path / "a.json").read_text())["objects"]
+    assert row["quality"] == 0.875

@@ -10,6 +10,16 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
 SPACING_MM = 2.5
+OF_ANOTHER_PROGRAM = {  # what highdicom asks of a SEG
+    "series_instance_uid": "1.2.3.4.9",
+    "series_number": 9,
+    "sop_instance_uid": "1.2.3.4.9.1",
+    "instance_number": 1,
+    "manufacturer": "Other",
+    "manufacturer_model_name": "Program",
+    "software_versions": "1",
+    "device_serial_number": "1",
+}
 
 
 def pydicom_file(name: str) -> Path:

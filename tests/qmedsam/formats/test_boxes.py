@@ -32,6 +32,16 @@ def test_boxes_may_be_named(tmp_path):
         ]
 
 
+def test_a_name_may_come_after_the_numbers_of_a_row(tmp_path):
+    (tmp_path / "a.csv").write_text("1,2,3,4,disc\n5,6,7,8\n")
+    (tmp_path / "b.csv").write_text("1,2,3,4,5,6,liver\n")
+    assert read_boxes(tmp_path / "a.csv") == [
+        NamedBox((1.0, 2.0, 3.0, 4.0), "disc"),
+        NamedBox((5.0, 6.0, 7.0, 8.0)),
+    ]
+    assert read_boxes(tmp_path / "b.csv") == [NamedBox((1.0, 2.0, 3.0, 4.0, 5.0, 6.0), "liver")]
+
+
 def test_a_name_is_called_label_too_and_null_is_none(tmp_path):
     rows = [
         {"box": [1, 2, 3, 4], "label": "disc"},

@@ -56,6 +56,10 @@ def stored_as(codes: str, values: np.ndarray, sides=(1, 1, 1)) -> tuple[np.ndarr
         ((44, 64, 62), (1, 1, 1), "axial"),
         ((60, 64, 62), (1.2, 0.9, 0.9), "axial"),
         ((60, 64, 62), (0.5, 3, 3), "axial"),
+        ((60, 64, 62), (1.5, 1, 1), "sagittal"),
+        ((60, 64, 62), (1.49, 1, 1), "axial"),
+        ((30, 64, 60), (1, 1, 1), "sagittal"),
+        ((31, 64, 60), (1, 1, 1), "axial"),
     ],
 )
 def test_slices_are_cut_as_they_were_taken(shape, sides, plane):

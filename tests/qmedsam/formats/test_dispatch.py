@@ -7,6 +7,7 @@ import io
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 from PIL import Image
 
 from qmedsam.formats.dispatch import encode_labels, open_scan, read_scan, write_labels
@@ -33,6 +34,72 @@ def picture(tmp_path):
 def case(tmp_path):
     np.savez(tmp_path / "case.npz", imgs=np.zeros((5, 6), np.uint8), boxes=np.zeros((0, 4)))
     return tmp_path / "case.npz"
+
+
+@pytest.fixture
+def nrrd(tmp_path):
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(VALUES), str(tmp_path / "scan.nrrd"))
+    return tmp_path / "scan.nrrd"
+
+
+@pytest.fixture
+def metaimage(tmp_path):
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(VALUES), str(tmp_path / "scan.mha"))
+    return tmp_path / "scan.mha"
+
+
+@pytest.fixture
+def wide_picture(tmp_path):
+    Image.fromarray(VALUES[..., 0].astype(np.uint16)).save(tmp_path / "wide.png")
+    return tmp_path / "wide.png"
+
+
+@pytest.fixture
+def stack(tmp_path):
+    (tmp_path / "stack").mkdir()
+    for z in range(3):
+        Image.fromarray(VALUES[..., z].astype(np.uint8)).save(tmp_path / "stack" / f"{z}.png")
+    return tmp_path / "stack"
+
+
+@pytest.fixture
+def ct(tmp_path):
+    return series(tmp_path / "ct")
+
+
+@pytest.mark.parametrize(
+    ("name", "window"),
+    [
+        ("nifti", "percentiles"),
+        ("nrrd", "percentiles"),
+        ("metaimage", "percentiles"),
+        ("ct", "soft-tissue"),
+        ("picture", "as-it-is"),
+        ("stack", "as-it-is"),
+        ("wide_picture", "percentiles"),
+        ("case", "as-it-is"),
+    ],
+)
+def test_without_a_window_there_is_one_of_the_format(request, name, window):
+    assert open_scan(request.getfixturevalue(name)).window == window
+
+
+@pytest.mark.parametrize("name", ["nifti", "nrrd", "metaimage", "ct", "picture", "stack", "case"])
+def test_labels_of_any_format_may_be_those_of_a_case(request, tmp_path, name):
+    scan = open_scan(request.getfixturevalue(name))
+    label_map = (np.indices(scan.label_shape).sum(axis=0) % 3).astype(np.uint8)
+    write_labels(scan, label_map, tmp_path / "labels.npz")
+    np.testing.assert_array_equal(np.load(tmp_path / "labels.npz")["segs"], label_map)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.png", "a.JPG", "a.jpeg", "a.tif", "a.tiff", "a.bmp", "a.gif", "a.webp", "a.jp2", "a.j2k"],
+)
+def test_pictures_are_known_by_the_ends_of_their_names(tmp_path, name):
+    Image.fromarray(VALUES[..., 0].astype(np.uint8)).save(tmp_path / name)
+    scan = open_scan(tmp_path / name)
+    assert (scan.is_volume, scan.label_shape, scan.box_columns) == (False, (9, 8), (4,))
 
 
 @pytest.mark.parametrize("window", ["lungs", "40,400", "", (40, 400), [], 0, False])
@@ -131,11 +198,11 @@ def test_paths_may_be_text_and_nothing_else(tmp_path, picture):
             write_labels(scan, np.zeros(scan.label_shape, np.uint8), wrong)
 
 
-@pytest.mark.parametrize("name", ["picture", "case", "nifti"])
+@pytest.mark.parametrize("name", ["picture", "stack", "case", "nifti", "nrrd"])
 @pytest.mark.parametrize(("what", "chosen"), [("plane", "coronal"), ("volume", 1), ("series", "1")])
 def test_what_there_is_no_choice_of_cannot_be_chosen(request, name, what, chosen):
     path = request.getfixturevalue(name)
-    if name == "nifti" and what != "series":
+    if name in ("nifti", "nrrd") and what != "series":
         assert open_scan(path, **{what: chosen}).is_volume
         return
     with pytest.raises(FormatError, match=rf"A {what} can be chosen of .* alone, not of "):

@@ -83,6 +83,13 @@ def test_a_few_values_are_all_told_from_each_other_and_from_zero():
     assert seen(-values, "percentiles")[[0, 600, 800]].tolist() == [255, 128, 0]
 
 
+@pytest.mark.parametrize(("lowest", "expected"), [(50, 0), (51, 26)])
+def test_zero_is_told_from_the_lowest_values_if_these_are_more_than_5_percent(lowest, expected):
+    """Of a thousand that are not zero; the 99.5th percentile is 100."""
+    values = np.repeat([0, 10, 50, 100], [99, lowest, 900 - lowest, 100])
+    assert seen(values, "percentiles")[[0, 99, -1]].tolist() == [0, expected, 255]
+
+
 @pytest.mark.parametrize(
     "missing",
     [-float(np.finfo(np.float32).max), float(np.finfo(np.float32).max), -LARGEST, np.nan, -np.inf],

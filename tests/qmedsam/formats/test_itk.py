@@ -266,10 +266,36 @@ def test_what_does_not_fit_is_refused_before_it_is_read(tmp_path, monkeypatch):
         open_scan(tmp_path / "a.mha")
 
 
-def test_complex_values_are_refused(tmp_path):
-    SimpleITK.WriteImage(image_of(VALUES.astype(np.complex64)), str(tmp_path / "a.mha"))
-    with pytest.raises(FormatError, match=r"a\.mha .*(complex64|volume)"):
-        open_scan(tmp_path / "a.mha")
+@pytest.mark.parametrize("volume", [None, 1])
+def test_complex_values_are_refused_where_the_file_says_so(tmp_path, volume):
+    """MetaImage does not: it has two channels."""
+    for suffix in (".nrrd", ".mha"):
+        SimpleITK.WriteImage(image_of(VALUES + 7j), str(tmp_path / f"a{suffix}"))
+    with pytest.raises(
+        FormatError, match=r"a\.nrrd must hold integers or floats, got complex of 64"
+    ):
+        open_scan(tmp_path / "a.nrrd", volume=volume)
+    assert open_scan(tmp_path / "a.mha", volume=2).values.tolist() == np.full((5, 8, 7), 7).tolist()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "place", "other"),
+    [
+        (".mha", b"TransformMatrix = 1 0 0 0 1 0", b"TransformMatrix = 1 0 0 1 0 0"),
+        (".mha", b"TransformMatrix = 1 0 0 0 1 0", b"TransformMatrix = 1 0 0 0 0 0"),
+        (".nrrd", b"(0,3,0)", b"(2,0,0)"),
+        (".nrrd", b"(0,3,0)", b"(0,0,0)"),
+    ],
+)
+def test_directions_that_say_no_place_are_refused(tmp_path, suffix, place, other):
+    path = tmp_path / f"a{suffix}"
+    SimpleITK.WriteImage(image_of(VALUES), str(path))
+    assert place in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(place, other))
+    with pytest.raises(
+        FormatError, match=rf"a\{suffix} must be a readable volume, got one that is"
+    ):
+        open_scan(path)
 
 
 def test_nothing_is_left_of_files_that_were_read(tmp_path, monkeypatch):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import cv2
+import highdicom
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 from nibabel.orientations import axcodes2ornt, ornt_transform
+from PIL import Image
+from pydicom.sr.codedict import codes
 
 from qmedsam.formats.boxed_scan import open_boxed_scan
 from qmedsam.formats.dispatch import encode_labels, open_scan
 from qmedsam.formats.label_boxes import read_label_boxes as read_boxes_and_remarks
 from qmedsam.formats.label_grids import is_labels_name
 from qmedsam.formats.scan import FormatError, LabelNotes
+from tests.qmedsam.formats.conftest import OF_ANOTHER_PROGRAM
 from tests.qmedsam.formats.dicom.conftest import HW, ct_slice, save, write_series
 from tests.qmedsam.formats.test_statistics import ORIENTATIONS, nifti_in
 
@@ -68,8 +73,9 @@ def test_boxes_are_of_the_voxels_of_the_image(tmp_path, orientation):
     path = nifti_in(tmp_path, orientation)
     image = nibabel.load(path)
     labels = nibabel.Nifti1Image(block_in(image.shape), image.affine)
-    SimpleITK.WriteImage(_as_itk(labels, tmp_path), str(tmp_path / "labels.nrrd"))
-    for name in ("plain.nii", "labels.nrrd"):
+    for name in ("labels.nrrd", "labels.mha"):
+        SimpleITK.WriteImage(_as_itk(labels, tmp_path), str(tmp_path / name))
+    for name in ("plain.nii", "labels.nrrd", "labels.mha"):
         assert corners(read_label_boxes(tmp_path / name, open_scan(path))) == EXPECTED
 
 
@@ -89,6 +95,19 @@ def test_a_finer_and_larger_grid_becomes_that_of_the_image(tmp_path):
     affine[:3, 3] -= affine[:3, 0] * 4
     nibabel.save(nibabel.Nifti1Image(fine, affine), tmp_path / "fine.nii")
     assert corners(read_label_boxes(tmp_path / "fine.nii", scan)) == EXPECTED
+
+
+@pytest.mark.parametrize(("place", "voxel"), [((0, 1, 2), (0, 0, 1)), ((5, 4, 3), (2, 2, 1))])
+def test_a_label_thinner_than_a_voxel_is_in_that_voxel(tmp_path, place, voxel):
+    scan = open_scan(nifti_in(tmp_path, "RAS"))
+    image = nibabel.load(tmp_path / "RAS.nii")
+    fine = np.zeros(2 * np.array(image.shape), np.uint8)
+    fine[place] = 1
+    affine = image.affine @ np.array(
+        [[0.5, 0, 0, -0.25], [0, 0.5, 0, -0.25], [0, 0, 0.5, -0.25], [0, 0, 0, 1]]
+    )
+    nibabel.save(nibabel.Nifti1Image(fine, affine), tmp_path / "fine.nii")
+    assert corners(read_label_boxes(tmp_path / "fine.nii", scan)) == [voxel + voxel]
 
 
 def test_labels_of_dicom_are_nifti_or_a_seg(tmp_path):
@@ -132,7 +151,7 @@ def test_a_seg_of_an_image_has_boxes_of_four_coordinates(tmp_path):
     assert corners(read_label_boxes(tmp_path / "a.dcm", scan)) == [(3, 2, 7, 3)]
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.npz"])
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.gif", "a.npz"])
 def test_labels_of_a_picture_are_a_picture_or_an_archive(tmp_path, picture, name):
     scan = open_scan(picture)
     label_map = np.zeros(scan.label_shape, np.uint8)
@@ -140,9 +159,47 @@ def test_labels_of_a_picture_are_a_picture_or_an_archive(tmp_path, picture, name
     if name == "a.npz":
         np.savez(tmp_path / name, gts=label_map)
     else:
-        cv2.imwrite(str(tmp_path / name), label_map)
+        Image.fromarray(label_map).save(tmp_path / name)
     (box,) = read_label_boxes(tmp_path / name, scan)
     assert (box.corners, box.name) == ((30, 10, 49, 19), "Label 255")
+
+
+def test_labels_that_were_found_count_before_those_that_were_drawn(tmp_path, picture):
+    scan = open_scan(picture)
+    found, drawn = np.zeros((2, *scan.label_shape), np.uint8)
+    found[10:20, 30:50], drawn[1:3, 1:4] = 2, 5
+    np.savez(tmp_path / "a.npz", segs=found, gts=drawn)
+    (box,) = read_label_boxes(tmp_path / "a.npz", scan)
+    assert (box.corners, box.name) == ((30, 10, 49, 19), "Label 2")
+
+
+def test_a_label_in_several_parts_is_one_object(tmp_path, picture):
+    scan = open_scan(picture)
+    label_map = np.zeros(scan.label_shape, np.uint8)
+    label_map[2, 3] = label_map[50, 70] = 9
+    Image.fromarray(label_map).save(tmp_path / "a.png")
+    assert corners(read_label_boxes(tmp_path / "a.png", scan)) == [(3, 2, 70, 50)]
+
+
+def test_a_fractional_segment_is_there_from_a_half_on(tmp_path):
+    folder = write_series(tmp_path / "ct", 2)
+    fractions = np.zeros((2, *HW), np.float32)
+    fractions[0, 2:4, 3:8], fractions[0, 1, 1], fractions[1, 2, 3] = 0.5, 0.49, 1
+    written = highdicom.seg.Segmentation(
+        source_images=[pydicom.dcmread(path) for path in sorted(folder.iterdir())],
+        pixel_array=fractions,
+        segmentation_type="FRACTIONAL",
+        max_fractional_value=100,
+        segment_descriptions=[
+            highdicom.seg.SegmentDescription(
+                1, "liver", codes.SCT.Organ, codes.SCT.Liver, algorithm_type="MANUAL"
+            )
+        ],
+        **OF_ANOTHER_PROGRAM,
+    )
+    written.save_as(tmp_path / "a.dcm")
+    (box,) = read_label_boxes(tmp_path / "a.dcm", open_scan(folder))
+    assert (box.corners, box.name) == ((3, 2, 0, 7, 3, 1), "liver")
 
 
 def test_boxes_of_a_label_map_come_after_those_that_are_given(tmp_path, picture):

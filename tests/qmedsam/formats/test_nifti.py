@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 from nibabel import orientations
-from nibabel.nifti1 import Nifti1Pair
+from nibabel.nifti1 import Nifti1Extension, Nifti1Pair
 from nibabel.nifti2 import Nifti2Pair
 from nibabel.testing import data_path
 
@@ -87,6 +87,24 @@ def test_labels_are_written_in_the_geometry_of_the_file(tmp_path, codes, is_obli
     assert {file.name for file in tmp_path.iterdir()} == {"scan.nii.gz", "labels.nii.gz"}
 
 
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_the_rest_of_the_header_goes_with_labels(tmp_path, kind):
+    image = kind(VALUES, LPS_AFFINE)
+    image.set_sform(LPS_AFFINE, code=4)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["aux_file"], image.header["toffset"] = b"atlas", 7
+    image.header.extensions.append(Nifti1Extension("comment", b"of the scanner"))
+    nibabel.save(image, tmp_path / "scan.nii")
+    scan = read(tmp_path / "scan.nii", SAME)
+    write(scan, (scan.pixels > 99).astype(np.uint8), tmp_path / "labels.nii")
+    written = nibabel.load(tmp_path / "labels.nii")
+    assert type(written) is kind
+    assert written.header.get_xyzt_units() == ("mm", "sec")
+    assert [int(written.header[name]) for name in ("sform_code", "toffset")] == [4, 7]
+    assert written.header["aux_file"].item() == b"atlas"
+    assert written.header.extensions[0].get_content().rstrip(b"\0") == b"of the scanner"
+
+
 @pytest.mark.parametrize("codes", CODES)
 def test_boxes_are_of_the_voxels_of_the_file(tmp_path, codes):
     """A box round some voxels of the file is the box round the same ones of the pixels."""
@@ -136,8 +154,9 @@ def test_a_broken_file_is_named(tmp_path, name, content):
         read(tmp_path / name, "percentiles")
 
 
-def test_a_truncated_file_is_named(tmp_path):
-    path = tmp_path / "scan.nii.gz"
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+def test_a_truncated_file_is_named(tmp_path, name):
+    path = tmp_path / name
     nibabel.save(nibabel.Nifti1Image(VALUES, LPS_AFFINE), path)
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(FormatError, match="readable NIfTI file"):
@@ -263,11 +282,12 @@ def test_a_slope_of_any_size_keeps_the_contrast(tmp_path, slope):
     assert read(tmp_path / "a.nii").pixels.std() > 60
 
 
-def test_colours_and_what_has_one_axis_are_refused(tmp_path):
+def test_complex_values_colours_and_what_has_one_axis_are_refused(tmp_path):
     colours = np.zeros(SHAPE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
     nibabel.save(nibabel.Nifti1Image(colours, LPS_AFFINE), tmp_path / "colours.nii")
     nibabel.save(nibabel.Nifti1Image(VALUES[:, 0, 0], LPS_AFFINE), tmp_path / "line.nii")
-    for name in ("colours", "line"):
+    nibabel.save(nibabel.Nifti1Image(VALUES * 1j, LPS_AFFINE), tmp_path / "complex.nii")
+    for name in ("colours", "line", "complex"):
         with pytest.raises(FormatError, match=r"must hold a volume of numbers \(X, Y, Z\) or a"):
             read(tmp_path / f"{name}.nii")
 
@@ -278,3 +298,13 @@ def test_what_nibabel_says_of_a_header_does_not_reach_the_terminal(tmp_path, cap
     (tmp_path / "a.nii").write_bytes(content)
     read(tmp_path / "a.nii")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.hdr"])
+def test_what_does_not_fit_is_refused_before_it_is_decoded(tmp_path, monkeypatch, name):
+    kind = Nifti1Pair if name == "a.hdr" else nibabel.Nifti1Image
+    nibabel.save(kind(VALUES, LPS_AFFINE), tmp_path / name)
+    monkeypatch.setattr("qmedsam.formats.scan.largest_array_bytes", lambda: 400)
+    monkeypatch.setattr("qmedsam.formats.nifti._values", None)
+    with pytest.raises(FormatError, match=r"must hold 100 values at most .* got 6000"):
+        read(tmp_path / name)

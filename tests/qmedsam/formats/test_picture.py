@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import cv2
 import imagecodecs
@@ -44,6 +46,20 @@ def test_a_picture_that_does_not_fit_is_refused_before_it_is_decoded(tmp_path, m
     Image.new("L", (20_000, 20_000)).save(tmp_path / "b.png")
     with pytest.raises(FormatError, match=r"b\.png is too large"):
         read(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize(
+    ("side", "message"), [(13_377, r"must be a readable PNG"), (13_378, r"is too large")]
+)
+def test_a_picture_may_have_178_million_pixels(tmp_path, monkeypatch, side, message):
+    """By what the header says: the decoder is not asked for so many."""
+    monkeypatch.setattr("qmedsam.formats.scan.largest_array_bytes", lambda: 1 << 40)
+    content = saved(Image.new("L", (1, 1)), "PNG")
+    header = b"IHDR" + struct.pack(">II", side, side) + content[24:29]
+    large = content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
+    monkeypatch.setattr("qmedsam.formats.picture._values", None)
+    with pytest.raises(FormatError, match=rf"a\.png {message}"):
+        decode_picture("a.png", large)
 
 
 def test_16_bits_are_spread_by_percentiles(tmp_path):
@@ -181,3 +197,22 @@ def test_a_picture_that_is_cut_off_is_named(name):
 def test_a_broken_orientation_turns_nothing():
     content = saved(Image.fromarray(SMOOTH), "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
     np.testing.assert_array_equal(decode_picture("a.png", content).upright(), SMOOTH)
+
+
+def test_a_palette_of_jpeg_2000_becomes_its_colours():
+    """A file of grey gets a palette in its header, as no library at hand writes one."""
+    index = np.asarray(FEW)
+    table = np.array([[10, 20, 30], [200, 100, 0], [1, 2, 3], [255, 0, 9]], np.uint8)
+    content = saved(Image.fromarray(index), "JPEG2000")
+    start = content.index(b"jp2h") - 4
+    end = start + int.from_bytes(content[start : start + 4])
+    palette = struct.pack(">HB3B", 4, 3, 7, 7, 7) + table.tobytes()
+    columns = b"".join(struct.pack(">HBB", 0, 1, column) for column in range(3))
+    is_srgb = content[start + 8 : end].replace(struct.pack(">I", 17), struct.pack(">I", 16))
+    inside = is_srgb + box_of(b"pclr", palette) + box_of(b"cmap", columns)
+    found = decode_picture("a.jp2", content[:start] + box_of(b"jp2h", inside) + content[end:])
+    np.testing.assert_array_equal(found.values, table[index])
+
+
+def box_of(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content

@@ -59,6 +59,7 @@ def test_labels_lie_where_the_slices_have_them(tmp_path, suffix):
     else:
         header = nibabel.load(tmp_path / "labels.nii.gz").header
         notes = json.loads(header.extensions[0].get_content())
+        assert header.get_zooms() == (1, 1, 1)
     assert notes["labels"] == {"1": "disc"}
 
 

@@ -169,3 +169,24 @@ def test_what_does_not_fit_is_refused(tmp_path):
         statistics_of(scan, np.zeros((2, 2), np.uint8), NOTES)
     with pytest.raises(FormatError, match=r"a\.xlsx must end in \.csv, \.json"):
         check_statistics_name(tmp_path / "a.xlsx")
+
+
+def test_a_table_has_the_columns_that_are_documented(tmp_path):
+    scan = open_scan(nifti_in(tmp_path, "RAS"))
+    write_statistics(tmp_path / "a.csv", scan, [])
+    assert (tmp_path / "a.csv").read_text().strip().split(",") == [
+        *("label", "name", "quality", "voxels", "volume_mm3", "area_mm2"),
+        *("mean", "deviation", "min", "max", "centre_x", "centre_y", "centre_z"),
+        *("x_min", "y_min", "z_min", "x_max", "y_max", "z_max"),
+        *("centre_left_mm", "centre_posterior_mm", "centre_superior_mm"),
+        *("left_min_mm", "posterior_min_mm", "superior_min_mm"),
+        *("left_max_mm", "posterior_max_mm", "superior_max_mm"),
+    ]
+
+
+def test_a_case_has_no_millimetres(tmp_path):
+    pixels = np.full((3, 4, 5), 7, np.uint8)
+    np.savez(tmp_path / "a.npz", imgs=pixels, boxes=np.array([[0, 0, 0, 1, 1, 1]]))
+    (found,) = statistics_of(open_scan(tmp_path / "a.npz"), pixels > 0, LabelNotes(""))
+    assert (found.voxels, found.mean) == (60, (7,))
+    assert (found.volume_mm3, found.area_mm2, found.centre_mm) == (None, None, None)

@@ -66,7 +66,15 @@ def test_white_is_zero_of_12_bits_is_inverted_within_12_bits(path):
 
 @pytest.mark.parametrize(
     ("bits", "expected"),
-    [(1, [0, 255]), (2, [0, 85, 170, 255]), (3, [0, 36, 73, 109]), (4, [0, 17, 34, 51])],
+    [
+        (1, [0, 255]),
+        (2, [0, 85, 170, 255]),
+        (3, [0, 36, 73, 109]),
+        (4, [0, 17, 34, 51]),
+        (5, [0, 8, 16, 25]),
+        (6, [0, 4, 8, 12]),
+        (7, [0, 2, 4, 6]),
+    ],
 )
 def test_grey_of_few_bits_is_spread_over_8(path, bits, expected):
     values = np.arange(len(expected), dtype=np.uint8)[None]
@@ -211,6 +219,8 @@ def test_an_orientation_shows_the_picture_as_viewers_do(path, orientation):
     [
         (np.zeros((4, 5), np.complex64), {}, "integers or floats, got complex64"),
         (np.zeros((4, 5, 4), np.uint8), {"photometric": "separated"}, "got SEPARATED"),
+        (np.zeros((4, 5, 3), np.uint8), {"photometric": "cielab"}, "got CIELAB"),
+        (np.zeros((4, 5, 3), np.uint8), {"photometric": "ycbcr"}, "got YCBCR"),
         (
             np.zeros((4, 5, 5), np.uint8),
             {"photometric": "minisblack", "planarconfig": "contig"},

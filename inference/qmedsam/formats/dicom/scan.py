@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.postprocess import LabelMap
-from ..intensity import AS_IT_IS, CT_WINDOWS, OF_FILE, PERCENTILES, IntensityWindow, Limits
+from ..intensity import (
+    AS_IT_IS,
+    CT_WINDOWS,
+    OF_FILE,
+    PERCENTILES,
+    IntensityWindow,
+    Limits,
+    is_measured,
+)
 from ..nifti import encode_nifti, new_header
 from ..picture import encode_label_png
 from ..scan import FormatError, LabelNotes, Scan
@@ -189,7 +197,7 @@ class DicomScan(Scan):
         by_frame = zip(*self._by_frame(found), self._is_inverted, strict=True)
         for shown, values, has_low_bright in by_frame:
             if has_low_bright:
-                shown[...] = np.where(np.isfinite(values), np.uint8(255) - shown, 0)
+                shown[...] = np.where(is_measured(values), np.uint8(255) - shown, 0)
         return found
 
     def _by_frame(self, found: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 
 from qmedsam.formats.dicom.frames import frames_of
 from qmedsam.formats.dicom.geometry import grid_of, straighten
@@ -144,6 +145,13 @@ def test_labels_of_a_tilted_series_are_sheared_or_straight(tmp_path):
         np.testing.assert_allclose(found, place, atol=0.35 if is_straight else 1e-4)
         axes = written.affine[:3, :3] / np.linalg.norm(written.affine[:3, :3], axis=0)
         assert np.allclose(axes.T @ axes, np.eye(3), atol=1e-6) == is_straight
+        if is_straight:
+            SimpleITK.ReadImage(str(tmp_path / "a.nii"))
+        else:
+            with pytest.raises(RuntimeError, match="orthonormal"):
+                SimpleITK.ReadImage(str(tmp_path / "a.nii"))
+    plain, straight = open_scan(folder), open_scan(folder, straighten=True)
+    np.testing.assert_array_equal(straight.pixels, plain.pixels)
 
 
 def test_without_distances_of_pixels_there_is_no_grid(tmp_path):

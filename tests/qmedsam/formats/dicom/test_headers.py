@@ -59,7 +59,7 @@ def test_files_may_be_encoded_in_other_ways(tmp_path, syntax):
     assert (open_scan(save(dataset, tmp_path / "b.dcm", syntax)).pixels == expected).all()
 
 
-@pytest.mark.parametrize("name", ["IM0005.dcm", "IM0005.IMA", "X.dcm"])
+@pytest.mark.parametrize("name", ["IM0005.dcm", "IM0005.IMA", "X.dcm", "X.dicom"])
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
 def test_a_file_named_as_dicom_that_is_none_stops_the_run(tmp_path, name, content):
     folder = write_series(tmp_path / "ct")

@@ -118,20 +118,38 @@ def test_any_character_set_becomes_utf_8(tmp_path, charset):
     assert written.PatientName == "Doe^Jane"
 
 
-def test_identifiers_that_are_missing_are_made_up_and_said(tmp_path):
-    def change(number, dataset):
-        del dataset.FrameOfReferenceUID, dataset.StudyInstanceUID
-
-    folder = write_series(tmp_path / "ct", 3, change)
+@pytest.mark.parametrize("value", [None, b"1.02.x"], ids=["missing", "invalid"])
+def test_identifiers_that_are_missing_or_invalid_are_made_up_and_said(tmp_path, value):
+    keywords = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+    folder = write_series(tmp_path / "ct", 3)
+    for number, path in enumerate(sorted(folder.iterdir())):
+        dataset = ct_slice(number, **dict.fromkeys(keywords))
+        raw = {} if value is None else dict.fromkeys(keywords, (b"UI", value))
+        path.write_bytes(with_raw(dataset, raw))
     scan = open_scan(folder)
     assert scan.remarks == (
         f"{folder}/IM0000.dcm has no valid identifiers, and new ones are made for a DICOM SEG: "
-        "StudyInstanceUID, FrameOfReferenceUID.",
+        f"{', '.join(keywords)}.",
     )
     first, second = (checked(labels(each)[1], tmp_path) for each in (scan, open_scan(folder)))
     assert first.StudyInstanceUID == second.StudyInstanceUID  # labels of a series stay together
     assert first.FrameOfReferenceUID == second.FrameOfReferenceUID
     assert first.SOPInstanceUID != second.SOPInstanceUID
+
+
+def test_the_patient_is_that_of_the_first_slice(tmp_path):
+    def change(number, dataset):
+        dataset.PatientID, dataset.InstanceNumber = f"of {number}", 9 - number
+
+    scan = open_scan(write_series(tmp_path / "ct", 3, change))
+    assert checked(labels(scan)[1], tmp_path).PatientID == "of 0"
+
+
+def test_the_window_is_in_the_description_of_the_series(tmp_path):
+    scan = open_scan(write_series(tmp_path / "ct", 3), "lung")
+    description = checked(labels(scan)[1], tmp_path).SeriesDescription
+    assert description.startswith("qmedsam ")
+    assert description.endswith(", window lung")
 
 
 def test_slices_without_thickness_are_as_thick_as_their_distance(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import shutil
 import subprocess
@@ -96,6 +97,7 @@ def test_it_says_whose_it_is_and_of_what(tmp_path):
         "1.2.3.4.2",
     )
     assert written.SeriesInstanceUID != "1.2.3.4.1"
+    assert written.SeriesDescription.endswith(", window lung")
     (frame,) = written.ReferencedFrameOfReferenceSequence
     assert frame.FrameOfReferenceUID == "1.2.3.4.3"
     (series,) = frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence
@@ -277,9 +279,20 @@ def test_labels_that_are_far_apart_are_as_many_regions(tmp_path):
         encoded(scan, np.zeros(scan.label_shape, np.uint8), LabelNotes(""))
 
 
-def test_a_contour_in_another_is_a_hole(tmp_path):
+@pytest.mark.parametrize(("z_mm", "slices"), [(-1.01, []), (-0.99, [0]), (2.99, [1]), (3.01, [])])
+def test_contours_count_up_to_half_a_slice_beside_the_image(tmp_path, z_mm, slices):
+    """Slices are 2 mm apart, the last one at 2 mm."""
     folder = write_series(tmp_path / "ct", 2)
-    path = with_contours(folder, square(-0.5, -0.5, 8.5, 6.5, 0), square(1.5, 1.5, 4.5, 3.5, 0))
+    back = read_labels(with_contours(folder, square(0.5, 0.5, 4.5, 3.5, z_mm)), open_scan(folder))
+    assert np.flatnonzero(back.label_map.any(axis=(1, 2))).tolist() == slices
+    assert any("above or below" in remark for remark in back.remarks) == (not slices)
+
+
+@pytest.mark.parametrize("kind", ["CLOSED_PLANAR", "CLOSEDPLANAR_XOR"])
+def test_a_contour_in_another_is_a_hole(tmp_path, kind):
+    folder = write_series(tmp_path / "ct", 2)
+    squares = square(-0.5, -0.5, 8.5, 6.5, 0), square(1.5, 1.5, 4.5, 3.5, 0)
+    path = with_contours(folder, *squares, kinds=[kind] * 2)
     label_map = read_labels(path, open_scan(folder)).label_map
     assert label_map[0, 0, 0] == 1
     assert label_map[0, 2:4, 2:5].max() == 0
@@ -287,10 +300,34 @@ def test_a_contour_in_another_is_a_hole(tmp_path):
     assert label_map[1].max() == 0
 
 
-def test_contours_aslant_are_refused(tmp_path):
+def test_where_regions_overlap_the_later_one_counts_and_it_is_said(tmp_path):
+    folder = write_series(tmp_path / "ct", 2)
+    path = with_contours(folder, square(0.5, 0.5, 4.5, 3.5, 0))
+    written = pydicom.dcmread(path)
+    later = copy.deepcopy(written.ROIContourSequence[0])
+    later.ReferencedROINumber = 2
+    corners = square(3.5, 2.5, 6.5, 5.5, 0)
+    later.ContourSequence[0].ContourData = [f"{value:.6f}" for value in corners]
+    written.ROIContourSequence.insert(0, later)  # by number, and not by place
+    written.save_as(path)
+    back = read_labels(path, open_scan(folder))
+    expected = np.zeros((2, *HW), np.uint8)
+    expected[0, 1:4, 1:5] = 1
+    expected[0, 3:6, 4:7] = 2
+    np.testing.assert_array_equal(back.label_map, expected)
+    assert back.remarks == ("Objects overlap on 1 voxels, where the later one counts.",)
+
+
+@pytest.mark.parametrize("rise_mm", [0.99, 1.01])
+def test_contours_aslant_by_more_than_half_a_slice_are_refused(tmp_path, rise_mm):
+    """Slices are 2 mm apart."""
     folder = write_series(tmp_path / "ct", 4)
     aslant = square(0.5, 0.5, 4.5, 3.5, 0)
-    aslant[5] = 4
+    aslant[5] = rise_mm
+    if rise_mm < 1:
+        label_map = read_labels(with_contours(folder, aslant), open_scan(folder)).label_map
+        assert label_map[0, 1:4, 1:5].all()
+        return
     with pytest.raises(FormatError, match=r"plan\.dcm must have contours in the slices of the"):
         read_labels(with_contours(folder, aslant), open_scan(folder))
 
@@ -330,6 +367,16 @@ def test_an_image_without_a_place_has_none(tmp_path):
     path = with_contours(folder, square(0, 0, 4, 3, 0))
     with pytest.raises(FormatError, match="The image must say where its pixels lie"):
         read_labels(path, scan)
+
+
+def test_slices_that_cannot_be_referred_to_have_none(tmp_path):
+    folder = write_series(tmp_path / "ct", 2)
+    save(ct_slice(1, SOPInstanceUID="1.2.3.4.5.1"), folder / "IM0001.dcm")
+    scan = open_scan(folder)
+    with pytest.raises(
+        FormatError, match=r"plan\.dcm cannot be written\. .* SOPInstanceUID of its"
+    ):
+        encoded(scan, blobs(scan.label_shape))
 
 
 def test_other_images_and_other_names_are_refused(tmp_path):

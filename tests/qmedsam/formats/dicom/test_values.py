@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import imagecodecs
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    JPEG2000,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    SecondaryCaptureImageStorage,
+)
 
 from qmedsam.formats.dispatch import open_scan
 from qmedsam.formats.intensity import WindowError
@@ -225,3 +235,119 @@ def test_the_slope_of_each_slice_is_its_own(tmp_path):
     scan = open_scan(write_series(tmp_path / "pt", 3, change))
     assert scan._values[:, 0, 0].tolist() == [24, 2 * 124, 3 * 224]
     assert (scan.window, scan.remarks) == ("percentiles", ())
+
+
+def test_padding_may_be_a_range_of_values(tmp_path):
+    stored = (1024 + 10 * np.arange(80, dtype=np.int16)).reshape(HW)
+    stored[0, :4] = -2001, -2000, -1990, -1989
+    path = image(
+        tmp_path,
+        PixelData=stored.tobytes(),
+        PixelPaddingValue=-2000,
+        PixelPaddingRangeLimit=-1990,
+    )
+    scan = open_scan(path, "percentiles")
+    assert np.isnan(scan._values[0, :4]).tolist() == [False, True, True, False]
+    assert scan.remarks == ("2 values are no measurement and are seen as 0.",)
+
+
+def test_padding_is_dark_where_low_values_are_bright(tmp_path):
+    stored = (1024 + 10 * np.arange(80, dtype=np.int16)).reshape(HW)
+    stored[0] = -2000
+    path = image(
+        tmp_path,
+        PhotometricInterpretation="MONOCHROME1",
+        PixelData=stored.tobytes(),
+        PixelPaddingValue=-2000,
+    )
+    pixels = open_scan(path).pixels
+    assert pixels[0].tolist() == [0] * 10
+    assert pixels[1, 0] == 255 - round((100 + 160) * 255 / 400)
+
+
+def test_the_lowest_float_is_dark_where_low_values_are_bright(tmp_path):
+    stored = np.arange(80, dtype=np.float32).reshape(HW)
+    stored[0] = -np.finfo(np.float32).max
+    dataset = ct_slice(
+        PhotometricInterpretation="MONOCHROME1",
+        PixelData=None,
+        BitsAllocated=32,
+        RescaleSlope=None,
+        RescaleIntercept=None,
+        Modality="MR",
+    )
+    for keyword in ("BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(dataset, keyword)
+    dataset.FloatPixelData = stored.tobytes()
+    pixels = open_scan(save(dataset, tmp_path / "a.dcm")).pixels
+    assert pixels[0].tolist() == [0] * 10
+    assert (pixels[1, 0], pixels[-1, -1]) == (255, 0)
+
+
+def eight_bits(pixels: np.ndarray, interpretation: str, **attributes) -> Dataset:
+    """Return an image of 8 bits, (H, W) or (H, W, 3)."""
+    found = ct_slice(SOPClassUID=SecondaryCaptureImageStorage, RescaleSlope=None, Modality="OT")
+    del found.RescaleIntercept
+    found.Rows, found.Columns = pixels.shape[:2]
+    found.SamplesPerPixel = pixels.shape[2] if pixels.ndim == 3 else 1
+    if pixels.ndim == 3:
+        found.PlanarConfiguration = 0
+    found.PhotometricInterpretation = interpretation
+    found.BitsAllocated = found.BitsStored = 8
+    found.HighBit, found.PixelRepresentation = 7, 0
+    found.PixelData = pixels.tobytes()
+    for keyword, value in attributes.items():
+        setattr(found, keyword, value)
+    found["PixelData"].VR = "OB"
+    return found
+
+
+def test_a_palette_becomes_its_colours(tmp_path):
+    index = np.arange(80, dtype=np.uint8).reshape(HW) % 3
+    tables = {"Red": (10, 200, 1), "Green": (20, 100, 2), "Blue": (30, 0, 255)}
+    dataset = eight_bits(index, "PALETTE COLOR")
+    for colour, values in tables.items():
+        setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [3, 0, 16])
+        table = (np.array(values, np.uint16) << 8).tobytes()
+        setattr(dataset, f"{colour}PaletteColorLookupTableData", table)
+        dataset[f"{colour}PaletteColorLookupTableDescriptor"].VR = "US"
+    scan = open_scan(save(dataset, tmp_path / "a.dcm"))
+    expected = np.array([tables["Red"], tables["Green"], tables["Blue"]]).T[index]
+    np.testing.assert_array_equal(scan.pixels, expected)
+    assert scan.window == "as-it-is"
+
+
+@pytest.mark.parametrize(
+    ("ybr", "rgb"),
+    [((76, 85, 255), (255, 0, 0)), ((150, 44, 21), (0, 255, 0)), ((99, 128, 128), (99, 99, 99))],
+    ids=["red", "green", "grey"],
+)
+def test_luminance_and_chrominance_become_rgb(tmp_path, ybr, rgb):
+    dataset = eight_bits(np.full((*HW, 3), ybr, np.uint8), "YBR_FULL")
+    found = open_scan(save(dataset, tmp_path / "a.dcm")).pixels
+    assert np.abs(found.astype(int) - rgb).max() <= 2
+
+
+GRADIENT = (np.indices((16, 24)).sum(axis=0) * 6).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode", "apart"),
+    [
+        (JPEGBaseline8Bit, lambda values: imagecodecs.jpeg8_encode(values, level=98), 3),
+        (JPEGLosslessSV1, imagecodecs.ljpeg_encode, 0),
+        (JPEGLSLossless, imagecodecs.jpegls_encode, 0),
+        (JPEG2000Lossless, lambda values: codestream(values, reversible=True), 0),
+        (JPEG2000, lambda values: codestream(values, level=60), 3),
+    ],
+    ids=["jpeg", "jpeg-lossless", "jpeg-ls", "jpeg-2000-lossless", "jpeg-2000"],
+)
+def test_compressed_values_are_those_that_were_compressed(tmp_path, syntax, encode, apart):
+    dataset = eight_bits(GRADIENT, "MONOCHROME2")
+    dataset.PixelData = encapsulate([encode(GRADIENT)])
+    found = open_scan(save(dataset, tmp_path / "a.dcm", syntax))._values
+    assert np.abs(found.astype(int) - GRADIENT).max() <= apart
+
+
+def codestream(values: np.ndarray, **options) -> bytes:
+    return imagecodecs.jpeg2k_encode(values, codecformat="j2k", **options)

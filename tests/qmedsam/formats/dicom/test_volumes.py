@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, SecondaryCaptureImageStorage
 
-from qmedsam.formats.dispatch import open_scan
+from qmedsam.formats.dispatch import encode_labels, open_scan
 from qmedsam.formats.scan import FormatError, SeveralVolumesError
 from tests.qmedsam.formats.dicom.conftest import HW, STEP_MM, ct_slice, save, write_series
 
@@ -60,6 +62,14 @@ def listed(folder):
         ("AcquisitionNumber", "acquisition", "1", "2"),
         ("ConvolutionKernel", "kernel", "soft", "bone"),
         ("ContentTime", "content time", "101010", "101020"),
+        ("EchoNumbers", "echo", "1", "2"),
+        ("InversionTime", "inversion time", "100", "300.5"),
+        ("FlipAngle", "flip angle", "15", "30"),
+        ("NominalPercentageOfCardiacPhase", "percentage of the cardiac phase", 20.0, 70.0),
+        ("ComplexImageComponent", "component", "MAGNITUDE", "PHASE"),
+        ("KVP", "kVp", "80", "140"),
+        ("FrameReferenceTime", "reference time", "0", "500"),
+        ("AcquisitionTime", "acquisition time", "101010", "101020"),
     ],
 )
 @pytest.mark.parametrize("order", ["by phase", "by slice"])
@@ -74,6 +84,36 @@ def test_what_the_files_say_tells_volumes_apart(tmp_path, keyword, word, first, 
     ]
     assert values(folder, 1) == [0, 1, 2]
     assert values(folder, 2) == [100, 101, 102]
+
+
+def test_values_of_several_parts_tell_volumes_apart(tmp_path):
+    kinds = (["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"])
+    folder = phases(tmp_path / "type", ImageType=lambda phase, z: kinds[phase])
+    texts = [text.split(", 3 axial")[0] for text in listed(folder)]
+    assert texts == [r"type ORIGINAL\PRIMARY\M", r"type ORIGINAL\PRIMARY\P"]
+    directions = ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0])
+    folder = phases(
+        tmp_path / "gradient", DiffusionGradientOrientation=lambda phase, z: directions[phase]
+    )
+    assert [values(folder, number) for number in (1, 2)] == [[0, 1, 2], [100, 101, 102]]
+    assert listed(folder)[1].startswith("gradient ")
+
+
+def test_two_traits_may_be_needed(tmp_path):
+    """Two echoes of two acquisitions, in the order of the page: echo time comes first."""
+    folder = phases(
+        tmp_path / "mr",
+        count=4,
+        EchoTime=lambda phase, z: (5, 5, 10, 10)[phase],
+        AcquisitionNumber=lambda phase, z: (1, 2, 1, 2)[phase],
+    )
+    assert [text.split(", 3 axial")[0] for text in listed(folder)] == [
+        "echo time 5, acquisition 1",
+        "echo time 5, acquisition 2",
+        "echo time 10, acquisition 1",
+        "echo time 10, acquisition 2",
+    ]
+    assert [values(folder, number)[0] for number in (1, 2, 3, 4)] == [0, 100, 200, 300]
 
 
 def test_the_choice_is_part_of_the_message(tmp_path):
@@ -132,10 +172,12 @@ def test_a_phase_that_ended_early_is_a_shorter_volume(tmp_path):
     assert values(folder, 3) == [200, 201]
 
 
-def test_phases_of_which_a_slice_is_missing_are_not_mixed(tmp_path):
-    folder = phases(tmp_path / "ct", count=3)
+@pytest.mark.parametrize(("order", "second"), [("by phase", 3), ("by slice", 1)])
+def test_phases_of_which_a_slice_is_missing_are_not_mixed(tmp_path, order, second):
+    folder = phases(tmp_path / "ct", count=3, order=order)
     (folder / "IM0004.dcm").unlink()
-    with pytest.raises(FormatError, match=r"IM0000\.dcm and IM0003\.dcm must lie at different pos"):
+    message = rf"IM0000\.dcm and IM000{second}\.dcm must lie at different positions"
+    with pytest.raises(FormatError, match=message):
         open_scan(folder)
 
 
@@ -259,6 +301,19 @@ def test_a_frame_of_a_colour_clip_is_chosen(tmp_path):
     assert scan.pixels.shape == (8, 10, 3)
     assert scan.pixels[0, 0].tolist() == [7, 0, 0]
     assert scan.label_suffixes == (".dcm", ".png")
+    content = encode_labels(scan, np.ones(HW, bool), "a.dcm", scan.notes_of([""]))
+    (group,) = pydicom.dcmread(io.BytesIO(content)).PerFrameFunctionalGroupsSequence
+    (item,) = group.DerivationImageSequence[0].SourceImageSequence
+    assert item.ReferencedFrameNumber == 7
+
+
+def test_frames_of_a_grey_clip_are_a_volume_as_stored(tmp_path):
+    dataset = ct_slice(SOPClassUID=SecondaryCaptureImageStorage, NumberOfFrames=4)
+    del dataset.ImagePositionPatient, dataset.ImageOrientationPatient
+    stored = np.array([30, 10, 40, 20], np.int16)[:, None, None]
+    dataset.PixelData = np.broadcast_to(stored + 1024, (4, *HW)).tobytes()
+    scan = open_scan(save(dataset, tmp_path / "clip.dcm"))
+    assert scan._values[:, 0, 0].tolist() == [30, 10, 40, 20]
 
 
 def test_of_a_clip_only_the_chosen_frame_needs_memory(tmp_path, monkeypatch):
@@ -310,6 +365,40 @@ def test_echoes_of_an_enhanced_file_are_volumes(tmp_path):
         f"echo time 3, 3 axial {FLAT}, a.dcm",
     ]
     assert values(path, 2) == [1, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("place", "word", "first", "second"),
+    [
+        ("MRDiffusionSequence__DiffusionBValue", "b-value", 0.0, 800.0),
+        ("MRModifierSequence__InversionTimes", "inversion time", 100.0, 300.0),
+        ("MRTimingAndRelatedParametersSequence__FlipAngle", "flip angle", 15.0, 30.0),
+        ("FrameContentSequence__TemporalPositionIndex", "time point", 1, 2),
+        ("FrameContentSequence__FrameAcquisitionNumber", "acquisition", 1, 2),
+        ("MRImageFrameTypeSequence__ComplexImageComponent", "component", "REAL", "PHASE"),
+        ("MRImageFrameTypeSequence__FrameType", "type", "A", "B"),
+        ("CTReconstructionSequence__ConvolutionKernel", "kernel", "soft", "bone"),
+        ("CTXRayDetailsSequence__KVP", "kVp", 80.0, 140.0),
+        (
+            "CardiacSynchronizationSequence__NominalPercentageOfCardiacPhase",
+            "percentage of the cardiac phase",
+            20.0,
+            70.0,
+        ),
+        (
+            "CardiacSynchronizationSequence__NominalCardiacTriggerDelayTime",
+            "trigger delay",
+            0.5,
+            1.5,
+        ),
+    ],
+)
+def test_what_an_enhanced_file_says_of_frames_tells_volumes_apart(
+    tmp_path, place, word, first, second
+):
+    path = enhanced(tmp_path / "a.dcm", [0, 0, 2, 2, 4, 4], **{place: [first, second] * 3})
+    assert all(text.startswith(f"{word} ") for text in listed(path))
+    assert [values(path, number) for number in (1, 2)] == [[0, 2, 4], [1, 3, 5]]
 
 
 def test_stacks_of_an_enhanced_file_are_volumes(tmp_path):
