@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ import tifffile as tifffile_library
 from numpy.typing import NDArray
 
 from ..core.postprocess import LabelMap
+from .folder import read_file
 from .intensity import AS_IT_IS, PERCENTILES, IntensityWindow
 from .nifti import encode_nifti, new_header
 from .picture import decode_picture
 from .scan import FormatError, LabelNotes, Scan, check_size
-from .suffixes import NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from .suffixes import NIFTI_SUFFIXES
 from .volume import LPS_TO_RAS
 
 tifffile: Any = tifffile_library
@@ -31,11 +33,12 @@ class PictureStackScan(Scan):
 
     Args:
         name: of the folder, for messages.
-        contents: of its files, by name; those that are no pictures are left out.
+        files: the pictures, in any order.
         window: of their values; None leaves 8 bits as they are and takes percentiles of more.
 
     Raises:
-        FormatError: a file cannot be read, or they are not alike.
+        FormatError: a file is no such picture, or they are not alike.
+        OSError: a file cannot be read.
         WindowError: the window does not fit their values.
     """
 
@@ -44,19 +47,18 @@ class PictureStackScan(Scan):
     def __init__(
         self,
         name: str,
-        contents: Mapping[str, bytes],
+        files: Sequence[Path],
         window: str | IntensityWindow | None = None,
     ) -> None:
-        names = sorted(
-            (each for each in contents if each.lower().endswith(PICTURE_SUFFIXES)), key=_in_order
-        )
+        by_name = {file.name: file for file in files}
+        names = sorted(by_name, key=_in_order)
         kinds = sorted({each.lower().rpartition(".")[2] for each in names})
         if len(kinds) > 1:
             raise FormatError(f"{name} must have slices of one kind, got .{', .'.join(kinds)}")
         remarks: dict[str, None] = {}
         slices: list[NDArray[Any]] = []
         for each in names:
-            raster = decode_picture(f"{name}/{each}", contents[each])
+            raster = decode_picture(f"{name}/{each}", read_file(by_name[each]))
             slices.append(_grey(f"{name}/{each}", raster.upright()))
             check_size(name, slices[0].size * len(names))
             first = slices[0]

@@ -45,6 +45,7 @@ class DicomScan(Scan):
         series: number or UID of the series to take; needed where there are several.
         volume: number of the volume or image in it, from 1; needed where there are several.
         straighten: put labels of slices under a tilted gantry on a straight grid in NIfTI.
+        remarks: what a user should know of the files, a sentence each, before all others.
 
     Raises:
         SeveralSeriesError: there are several series, and none is chosen.
@@ -62,9 +63,10 @@ class DicomScan(Scan):
         series: str | None = None,
         volume: int | None = None,
         straighten: bool = False,
+        remarks: Sequence[str] = (),
     ) -> None:
         with without_warnings():
-            chosen, remarks = _choose(name, files, series, volume)
+            chosen, of_files = _choose(name, files, series, volume)
             self._frames = chosen.frames
             check_memory(self._frames, name)
             values = values_of(self._frames)
@@ -85,7 +87,7 @@ class DicomScan(Scan):
             np.stack(values) if is_volume else values[0],
             window,
             is_volume=is_volume,
-            remarks=(*remarks, *of_places, *of_values, *self._seg.remarks),
+            remarks=(*remarks, *of_files, *of_places, *of_values, *self._seg.remarks),
         )
         suffixes = (SEG_SUFFIX, *NIFTI_SUFFIXES, *(() if is_volume else (".png",)))
         self.refusals = dict.fromkeys(NIFTI_SUFFIXES, self._nifti_problem()) | {
