@@ -88,6 +88,14 @@ def test_slices_that_are_not_alike_are_named(tmp_path):
         open_scan(folder_of(tmp_path / "colours", colours))
 
 
+def test_images_and_their_labels_are_not_one_volume(tmp_path):
+    folder = folder_of(tmp_path / "both", SLICES[:3], name="img_{:03}.png")
+    for path in sorted(folder.glob("img*")):
+        (folder / path.name.replace("img", "label")).write_bytes(path.read_bytes())
+    with pytest.raises(FormatError, match=r"both must have slices of one volume, .* label_#$"):
+        open_scan(folder)
+
+
 def test_a_slice_that_cannot_be_opened_is_named(tmp_path):
     folder = folder_of(tmp_path / "stack", SLICES)
     (folder / "slice_0.png").unlink()
