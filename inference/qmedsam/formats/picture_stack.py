@@ -79,7 +79,7 @@ class PictureStackScan(Scan):
             options = {"photometric": "minisblack", "compression": "zlib", "metadata": None}
             tifffile.imwrite(content, label_map, description=notes.as_json(), **options)
             return content.getvalue()
-        return encode_nifti(label_map.T, LPS_TO_RAS, new_header(), suffix, notes)
+        return encode_nifti(label_map.T, LPS_TO_RAS, new_header(label_map.shape), suffix, notes)
 
 
 def _grey(name: str, values: NDArray[Any]) -> NDArray[Any]:

@@ -6,6 +6,7 @@ stored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,12 +17,12 @@ from ...core.postprocess import LabelMap
 from ..intensity import AS_IT_IS, CT_WINDOWS, OF_FILE, PERCENTILES, IntensityWindow, Limits
 from ..nifti import encode_nifti, new_header
 from ..picture import encode_label_png
-from ..scan import FormatError, LabelNotes, Scan
+from ..scan import FormatError, LabelNotes, Scan, check_size
 from ..suffixes import NIFTI_SUFFIXES, RTSTRUCT, SEG_SUFFIX
 from ..volume import LPS_TO_RAS
 from .attributes import without_warnings
 from .frames import Frame, check_memory, frames_of
-from .geometry import Grid, grid_of, is_placed, straighten
+from .geometry import Grid, grid_of, is_placed, straight_shape, straighten
 from .headers import drop_duplicates, read_headers
 from .references import Reference, reference_to
 from .segmentation import SegmentationSource
@@ -131,7 +132,7 @@ class DicomScan(Scan):
         return [reference_to(frame) for frame in self._frames]
 
     def check(self, suffix: str) -> None:
-        """Check that labels can be written; a DICOM SEG is tried.
+        """Check that labels can be written; a DICOM SEG is tried, a straight grid measured.
 
         Raises:
             FormatError: they cannot.
@@ -144,6 +145,10 @@ class DicomScan(Scan):
         if suffix == SEG_SUFFIX and not self._is_checked:
             self._seg.check()
             self._is_checked = True
+        if suffix in NIFTI_SUFFIXES and self._straighten and self._grid is not None:
+            shape = (len(self._frames), *self._frames[0].hw)
+            count = math.prod(straight_shape(shape, self._grid))
+            check_size("Labels on a straight grid", count)
 
     def encode(self, label_map: LabelMap, suffix: str, notes: LabelNotes) -> bytes:
         """Return a DICOM SEG or RTSTRUCT, or NIfTI of what says where it lies, or an image's PNG.
@@ -163,7 +168,8 @@ class DicomScan(Scan):
             raise FormatError(self._nifti_problem())
         if self._straighten:
             slices, grid = straighten(slices, grid)
-        return encode_nifti(slices.T, LPS_TO_RAS @ grid.affine, new_header(), suffix, notes)
+        header = new_header(slices.shape)
+        return encode_nifti(slices.T, LPS_TO_RAS @ grid.affine, header, suffix, notes)
 
     def _resolved(self, window: str | IntensityWindow) -> str | IntensityWindow:
         own = window_of(self._frames[0]) if window == OF_FILE else None
