@@ -138,6 +138,7 @@ def read_boxed_scan(
     """
     with needs_extra(EXTRA):  # not at the top, for the help is there without it
         from ..formats.boxed_scan import open_boxed_scan
+    _check_straighten(arguments)
     inputs = [arguments.image, arguments.boxes, *read]
     check_outputs(written, inputs, overwrites=arguments.overwrite)
     window = None if arguments.window is None else parse_window(arguments.window)
@@ -162,6 +163,17 @@ def warn_of(path: Path, notes: Sequence[str]) -> None:
     """Warn of what was found out of a file, a line each."""
     for note in notes:
         logger.warning("%s: %s", path, note)
+
+
+def _check_straighten(arguments: argparse.Namespace) -> None:
+    """Refuse to straighten what is written as it is.
+
+    Raises:
+        UsageError: the output is no NIfTI.
+    """
+    output = arguments.output
+    if arguments.straighten and not output.name.lower().endswith(NIFTI_SUFFIXES):
+        raise UsageError(f"--straighten goes with labels in NIfTI, and does nothing to {output}")
 
 
 def _box(text: str) -> NamedBox:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path, PurePath
 
+from .folder import read_file
 from .scan import FormatError
 
 Beside = Callable[[str], bytes]  # from the name of a file to its content
@@ -12,7 +13,7 @@ Beside = Callable[[str], bytes]  # from the name of a file to its content
 
 def files_beside(path: Path) -> Beside:
     """Return what reads files in the folder of another one."""
-    return lambda name: (path.parent / PurePath(name).name).read_bytes()
+    return lambda name: read_file(path.parent / PurePath(name).name)
 
 
 def read_beside(name: str, other: str, beside: Beside | None) -> bytes:

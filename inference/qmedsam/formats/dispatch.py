@@ -18,6 +18,7 @@ from .beside import Beside, files_beside
 from .dicom.headers import MAGIC, MAGIC_AT, is_dicom
 from .dicom.scan import DicomScan
 from .dicom.sources import DICOMDIR, files_of_bytes, files_of_path
+from .folder import open_file, read_file, visible_files
 from .intensity import IntensityWindow, WindowError
 from .itk import ItkScan
 from .nifti import NiftiScan
@@ -27,6 +28,7 @@ from .picture_stack import PictureStackScan
 from .scan import AUTOMATIC_PLANE, FormatError, LabelNotes, Scan
 from .suffixes import (
     CASE_SUFFIXES,
+    DICOM_FILE_SUFFIXES,
     DICOM_SUFFIXES,
     ITK_HEADER_SUFFIXES,
     ITK_SUFFIXES,
@@ -68,10 +70,11 @@ def open_scan(
     name = str(path)
     lower = path.name.lower()
     try:
-        if path.is_dir() and _has_pictures(path):
+        pictures = _pictures(path) if path.is_dir() else []
+        if pictures and not _has_dicom(path):
             _check_choices(name, series=series, plane=plane, volume=volume, straighten=straighten)
             with _named(name):
-                return PictureStackScan(name, _contents(path), window)
+                return PictureStackScan(name, pictures, window)
         is_many = path.is_dir() or path.name.upper() == DICOMDIR
         if is_many or lower.endswith(DICOM_SUFFIXES) or begins_as_dicom(path):
             _check_choices(name, plane=plane)
@@ -83,13 +86,14 @@ def open_scan(
                     series=series,
                     volume=volume,
                     straighten=straighten,
+                    remarks=_left_out(pictures),
                 )
         if not lower.endswith(SUFFIXES):
             raise FormatError(
                 f"{name} must be DICOM, a folder of it, or end in {', '.join(SUFFIXES)}"
             )
         _check_choices(name, straighten=straighten)
-        content, beside = path.read_bytes(), files_beside(path)
+        content, beside = read_file(path), files_beside(path)
     except OSError as error:
         raise FormatError(f"{name} cannot be read: {error}") from error
     return read_scan(
@@ -284,21 +288,39 @@ def _named(name: str) -> Iterator[None]:
         raise WindowError(f"{name}: {error}") from error
 
 
-def _has_pictures(folder: Path) -> bool:
-    """Say whether a folder has pictures, and no DICOM beside which they may lie."""
-    files = _visible(folder)
-    has_pictures = any(file.name.lower().endswith(PICTURE_SUFFIXES) for file in files)
-    return has_pictures and not any(begins_as_dicom(file) for file in files)
+def _pictures(folder: Path) -> list[Path]:
+    """Return the pictures in a folder, whether they can be opened or not."""
+    visible = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
+    named = [each for each in visible if each.name.lower().endswith(PICTURE_SUFFIXES)]
+    return [each for each in named if not each.is_dir()]
 
 
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in _visible(folder)}
+def _has_dicom(folder: Path) -> bool:
+    """Say whether a folder, or one in it, has DICOM.
+
+    Raises:
+        OSError: a file cannot be read, so that this is not known.
+    """
+    problem = None
+    for file in visible_files(folder):
+        if file.name.lower().endswith(DICOM_FILE_SUFFIXES):
+            return True
+        try:
+            if begins_as_dicom(file):
+                return True
+        except OSError as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
+    return False
 
 
-def _visible(folder: Path) -> list[Path]:
-    """Return the files of a folder; hidden ones are left out."""
-    files = sorted(file for file in folder.iterdir() if file.is_file())
-    return [file for file in files if not file.name.startswith(".")]
+def _left_out(pictures: list[Path]) -> list[str]:
+    """Say which pictures lie beside DICOM, or above it."""
+    if not pictures:
+        return []
+    more = f" and {len(pictures) - 1} more" if len(pictures) > 1 else ""
+    return [f"There is DICOM, which is read; pictures are left out: {pictures[0].name}{more}."]
 
 
 def begins_as_dicom(path: Path) -> bool:
@@ -307,5 +329,5 @@ def begins_as_dicom(path: Path) -> bool:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         return is_dicom(stream.read(MAGIC_AT + len(MAGIC)))

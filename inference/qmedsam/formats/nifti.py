@@ -6,6 +6,7 @@ import gzip
 import io
 import math
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import nibabel
@@ -33,6 +34,7 @@ HEADER_2_BYTES = 540  # of version 2; of version 1 it is 348
 MAGICS = {True: (b"ni2\0", 4), False: (b"ni1\0", 344)}  # of a pair, by version, and where
 LARGEST_SCALE = 1e20  # of slope and intercept, with which float32 holds all values
 AXES = 3
+LONGEST_SIDE = 32_767  # voxels, of NIfTI-1
 READ_ERRORS = (
     OSError,
     EOFError,
@@ -97,9 +99,9 @@ class NiftiScan(VolumeScan):
         return encode_nifti(own, self._image.affine, header, suffix, notes)
 
 
-def new_header() -> Any:
-    """Return the header of a file that was none before, in millimetres."""
-    kind: Any = nibabel.Nifti1Header
+def new_header(shape: Sequence[int]) -> Any:
+    """Return the header of a file that was none before, in millimetres; of NIfTI-2 if it must."""
+    kind: Any = Nifti2Header if max(shape) > LONGEST_SIDE else nibabel.Nifti1Header
     header = kind()
     header.set_xyzt_units("mm")
     return header

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from nibabel import nifti1 as nibabel_nifti1
 
 from ..batch.cases import read_case_bytes
 from ..batch.overlay import encode_png
@@ -15,13 +12,11 @@ from ..core.prompts import check_pixels, label_map_shape
 from ..errors import InvalidCaseError
 from .boxes import NamedBox
 from .intensity import AS_IT_IS, IntensityWindow
-from .nifti import encode_nifti
+from .nifti import encode_nifti, new_header
 from .picture import encode_label_png
 from .scan import FormatError, LabelNotes, Scan
 from .suffixes import NIFTI_SUFFIXES
 from .volume import LPS_TO_RAS
-
-nifti1: Any = nibabel_nifti1
 
 
 class CaseScan(Scan):
@@ -96,5 +91,4 @@ class CaseScan(Scan):
             raise FormatError(f"{name} must end in {', '.join(suffixes)} for this case")
         if not self.is_volume:
             return encode_png(as_rgb(self.pixels))
-        header: Any = nifti1.Nifti1Header()
-        return encode_nifti(self.pixels.T, LPS_TO_RAS, header, suffix)
+        return encode_nifti(self.pixels.T, LPS_TO_RAS, new_header(self.pixels.shape), suffix)

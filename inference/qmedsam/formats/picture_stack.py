@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import itertools
-import re
-from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,17 +12,17 @@ import tifffile as tifffile_library
 from numpy.typing import NDArray
 
 from ..core.postprocess import LabelMap
+from .folder import read_file
 from .intensity import AS_IT_IS, PERCENTILES, IntensityWindow
 from .nifti import encode_nifti, new_header
 from .picture import decode_picture
+from .picture_names import find_gaps, in_order, numbers_of
 from .scan import FormatError, LabelNotes, Scan, check_size
-from .suffixes import NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from .suffixes import NIFTI_SUFFIXES
 from .volume import LPS_TO_RAS
 
 tifffile: Any = tifffile_library
 STACK_SUFFIX = ".tif"
-DIGITS = re.compile(r"(\d+)")
-MOST_GAPS = 3  # in a message
 
 
 class PictureStackScan(Scan):
@@ -31,11 +30,12 @@ class PictureStackScan(Scan):
 
     Args:
         name: of the folder, for messages.
-        contents: of its files, by name; those that are no pictures are left out.
+        files: the pictures, in any order.
         window: of their values; None leaves 8 bits as they are and takes percentiles of more.
 
     Raises:
-        FormatError: a file cannot be read, or they are not alike.
+        FormatError: a file is no such picture, they are not alike, or not of one volume.
+        OSError: a file cannot be read.
         WindowError: the window does not fit their values.
     """
 
@@ -44,19 +44,19 @@ class PictureStackScan(Scan):
     def __init__(
         self,
         name: str,
-        contents: Mapping[str, bytes],
+        files: Sequence[Path],
         window: str | IntensityWindow | None = None,
     ) -> None:
-        names = sorted(
-            (each for each in contents if each.lower().endswith(PICTURE_SUFFIXES)), key=_in_order
-        )
+        by_name = {file.name: file for file in files}
+        names = in_order(by_name)
         kinds = sorted({each.lower().rpartition(".")[2] for each in names})
         if len(kinds) > 1:
             raise FormatError(f"{name} must have slices of one kind, got .{', .'.join(kinds)}")
+        gaps = find_gaps(numbers_of(name, names))
         remarks: dict[str, None] = {}
         slices: list[NDArray[Any]] = []
         for each in names:
-            raster = decode_picture(f"{name}/{each}", contents[each])
+            raster = decode_picture(f"{name}/{each}", read_file(by_name[each]))
             slices.append(_grey(f"{name}/{each}", raster.upright()))
             check_size(name, slices[0].size * len(names))
             first = slices[0]
@@ -66,7 +66,7 @@ class PictureStackScan(Scan):
                     f"{slices[-1].shape} of {slices[-1].dtype}"
                 )
             remarks.update(dict.fromkeys(raster.all_remarks()))
-        remarks.update(dict.fromkeys(_gaps(names)))
+        remarks.update(dict.fromkeys([gaps] if gaps else []))
         values = np.stack(slices)
         if window is None:
             window = AS_IT_IS if values.dtype == np.uint8 else PERCENTILES
@@ -79,27 +79,7 @@ class PictureStackScan(Scan):
             options = {"photometric": "minisblack", "compression": "zlib", "metadata": None}
             tifffile.imwrite(content, label_map, description=notes.as_json(), **options)
             return content.getvalue()
-        return encode_nifti(label_map.T, LPS_TO_RAS, new_header(), suffix, notes)
-
-
-def _in_order(name: str) -> list[tuple[int, str]]:
-    """Return what sorts names by the numbers in them."""
-    parts = DIGITS.split(name.lower())
-    return [(int(part), part) if part.isdecimal() else (-1, part) for part in parts]
-
-
-def _gaps(names: list[str]) -> tuple[str, ...]:
-    """Say so, if the last numbers in names leave some out."""
-    found = [[int(part) for part in DIGITS.findall(name)] for name in names]
-    numbers = sorted(each[-1] for each in found if each)
-    pairs = list(itertools.pairwise(numbers))
-    step = min((high - low for low, high in pairs), default=0)
-    gaps = [f"{low} to {high}" for low, high in pairs if high - low > step]
-    if not gaps or len(numbers) < len(names):
-        return ()
-    more = ", ..." if len(gaps) > MOST_GAPS else ""
-    listed = ", ".join(gaps[:MOST_GAPS])
-    return (f"Numbers in the names of slices leap from {listed}{more}: some may be missing.",)
+        return encode_nifti(label_map.T, LPS_TO_RAS, new_header(label_map.shape), suffix, notes)
 
 
 def _grey(name: str, values: NDArray[Any]) -> NDArray[Any]:

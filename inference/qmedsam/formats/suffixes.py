@@ -14,7 +14,8 @@ PACKED_DICOM_SUFFIXES = tuple(suffix + GZIP_SUFFIX for suffix in PLAIN_DICOM_SUF
 SEG_SUFFIX = ".dcm"
 SEG, RTSTRUCT = "seg", "rtstruct"  # what labels in a DICOM file are
 DICOM_KINDS = (SEG, RTSTRUCT)
-DICOM_SUFFIXES = (*PLAIN_DICOM_SUFFIXES, *PACKED_DICOM_SUFFIXES, ZIP_SUFFIX)
+DICOM_FILE_SUFFIXES = (*PLAIN_DICOM_SUFFIXES, *PACKED_DICOM_SUFFIXES)
+DICOM_SUFFIXES = (*DICOM_FILE_SUFFIXES, ZIP_SUFFIX)
 PICTURE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"),
     *(".jp2", ".j2k"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 
 import nibabel
@@ -218,7 +219,38 @@ def test_slices_of_dicom_stay_as_they_are(tmp_path):
 def test_dicom_beside_pictures_is_what_is_read(tmp_path, picture):
     folder = series(tmp_path / "ct")
     picture.rename(folder / "preview.png")
-    assert open_scan(folder).label_shape == (6, 128, 128)
+    scan = open_scan(folder)
+    assert scan.label_shape == (6, 128, 128)
+    said = "There is DICOM, which is read; pictures are left out: preview.png."
+    assert scan.remarks[0] == said
+
+
+@pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "packed"])
+def test_dicom_below_pictures_is_what_is_read(tmp_path, picture, is_packed):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    series(folder / "series1")
+    for path in sorted(folder.rglob("*.dcm") if is_packed else ()):
+        path.with_suffix(".dcm.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    for name in ("thumb1.png", "thumb2.png"):
+        (folder / name).write_bytes(picture.read_bytes())
+    scan = open_scan(folder)
+    assert scan.label_shape == (6, 128, 128)
+    said = "There is DICOM, which is read; pictures are left out: thumb1.png and 1 more."
+    assert scan.remarks[0] == said
+
+
+def test_what_may_be_dicom_beside_pictures_and_cannot_be_opened_is_named(tmp_path, picture):
+    folder = tmp_path / "study"
+    (folder / "series1").mkdir(parents=True)
+    picture.rename(folder / "thumb.png")
+    (folder / "series1" / "IM0000").symlink_to(tmp_path / "unfetched")
+    with pytest.raises(FormatError, match=r"study cannot be read: .*series1/IM0000"):
+        open_scan(folder)
+    (folder / "series1" / "IM0000").rename(folder / "series1" / "IM0000.dcm")
+    with pytest.raises(FormatError, match=r"series1/IM0000\.dcm cannot be read"):
+        open_scan(folder)
 
 
 def test_a_message_of_several_lines_becomes_one():

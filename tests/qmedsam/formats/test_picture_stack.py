@@ -89,6 +89,32 @@ def test_slices_that_are_not_alike_are_named(tmp_path):
         open_scan(folder_of(tmp_path / "colours", colours))
 
 
+def test_images_and_their_labels_are_not_one_volume(tmp_path):
+    folder = folder_of(tmp_path / "both", SLICES[:3], name="img_{:03}.png")
+    for path in sorted(folder.glob("img*")):
+        (folder / path.name.replace("img", "label")).write_bytes(path.read_bytes())
+    with pytest.raises(FormatError, match=r"both must have slices of one volume, .* label_#$"):
+        open_scan(folder)
+
+
+def test_a_slice_that_cannot_be_opened_is_named(tmp_path):
+    folder = folder_of(tmp_path / "stack", SLICES)
+    (folder / "slice_0.png").unlink()
+    (folder / "slice_0.png").symlink_to(tmp_path / "unfetched")
+    with pytest.raises(FormatError, match=r"stack cannot be read: .*stack/slice_0\.png"):
+        open_scan(folder)
+
+
+def test_what_lies_beside_slices_is_not_read_whole(tmp_path):
+    folder = folder_of(tmp_path / "stack", SLICES)
+    with (folder / "movie.bin").open("wb") as stream:
+        stream.truncate(1 << 40)
+    assert open_scan(folder).pixels.shape == (12, 6, 8)
+    (folder / "movie.bin").rename(folder / "slice_12.png")
+    with pytest.raises(FormatError, match=r"slice_12\.png must have \d+ bytes at most for this"):
+        open_scan(folder)
+
+
 def test_a_stack_that_does_not_fit_is_refused_at_its_first_slice(tmp_path, monkeypatch):
     folder = folder_of(tmp_path / "stack", SLICES)
     (folder / "slice_1.png").write_text("is not looked at")

@@ -114,22 +114,34 @@ def thickness_of(frames: Sequence[Frame]) -> float | None:
     return float(np.median(np.abs(np.diff(along)))) if len(along) > 1 else None
 
 
+def straight_shape(shape: tuple[int, ...], grid: Grid) -> tuple[int, int, int]:
+    """Return the shape that a label map of a shape (D, H, W) has on a grid without a shear."""
+    depth, height, width = shape
+    across, down = np.ptp(_shifts_px(depth, grid), axis=0)
+    return depth, height + int(down), width + int(across)
+
+
 def straighten(label_map: LabelMap, grid: Grid) -> tuple[LabelMap, Grid]:
     """Shift the slices of a label map (D, H, W) by whole pixels onto a grid without a shear.
 
     Returns:
         The label map, larger by what the slices are shifted, and its grid.
     """
-    shifts = np.rint(np.arange(len(label_map))[:, None] * grid.lean_px()).astype(int)
-    least = shifts.min(axis=0)
-    across, down = np.ptp(shifts, axis=0)
     depth, height, width = label_map.shape
-    straight = np.zeros((depth, height + down, width + across), dtype=label_map.dtype)
+    shifts = _shifts_px(depth, grid)
+    least = shifts.min(axis=0)
+    straight = np.zeros(straight_shape(label_map.shape, grid), dtype=label_map.dtype)
     for source, target, (x, y) in zip(label_map, straight, shifts - least, strict=True):
         target[y : y + height, x : x + width] = source
     steps = grid.steps.copy()
     steps[2] = (steps[2] @ grid.normal) * grid.normal
     return straight, Grid(grid.origin + least @ steps[:2], steps, grid.normal, grid.problem)
+
+
+def _shifts_px(depth: int, grid: Grid) -> NDArray[np.int64]:
+    """Return how far slices lie from the first one along rows and columns, (D, 2)."""
+    shifts: NDArray[np.int64] = np.rint(np.arange(depth)[:, None] * grid.lean_px()).astype(np.int64)
+    return shifts
 
 
 def _problem(

@@ -154,10 +154,10 @@ def drop_duplicates(images: Sequence[Header]) -> tuple[list[Header], list[str]]:
         if uid and uids[uid] > 1:  # only of such the whole file is read
             with header.file.open() as stream:
                 digest = hashlib.sha256(stream.read()).digest()
-            first = seen.setdefault(digest, header.file.name)
-            if first != header.file.name:
-                remarks.append(f"{header.file.name} is the same as {first} and is left out.")
+            if digest in seen:
+                remarks.append(f"{header.file.name} is the same as {seen[digest]} and is left out.")
                 continue
+            seen[digest] = header.file.name
         kept.append(header)
     return kept, remarks
 

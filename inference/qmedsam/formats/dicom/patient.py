@@ -1,4 +1,4 @@
-"""What a SEG says of patient, study and equipment: as its source does, where that is valid.
+"""What labels in DICOM say of patient, study and equipment: as their source does, where valid.
 
 What is missing becomes the empty value of DICOM, what is invalid is left out, and text is in UTF-8,
 so that nothing here keeps labels from being written.
@@ -20,7 +20,7 @@ from pydicom.valuerep import DA, TM
 from .attributes import Attributes, Dataset
 
 CALENDAR: dict[str, Any] = {"DA": DA, "TM": TM}  # which read what the rules of their text allow
-# What a SEG must have, with or without a value.
+# What a SEG or an RTSTRUCT must have, with or without a value.
 REQUIRED = (
     "PatientName",
     "PatientID",

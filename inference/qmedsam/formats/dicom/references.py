@@ -1,4 +1,4 @@
-"""What a DICOM SEG refers to: files by their identifiers, and frames in them."""
+"""What a DICOM SEG or RTSTRUCT refers to: files by their identifiers, and frames in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .frames import Frame
 
 @dataclass(frozen=True)
 class Reference:
-    """What a SEG refers to.
+    """What labels refer to.
 
     Attributes:
         class_uid: kind of the file.
@@ -50,8 +50,13 @@ def item_of(reference: Reference) -> Dataset:
     return found
 
 
-def find_problem(frames: Sequence[Frame]) -> str:
-    """Say why frames cannot be referred to; nothing if they can."""
+def find_problem(frames: Sequence[Frame], kind: str) -> str:
+    """Say why frames cannot be referred to; nothing if they can.
+
+    Args:
+        frames: of the image.
+        kind: what is to refer to them, in words.
+    """
     references = [reference_to(frame) for frame in frames]
     counts = Counter(references)
     for frame, reference in zip(frames, references, strict=True):
@@ -59,10 +64,10 @@ def find_problem(frames: Sequence[Frame]) -> str:
         uids = {"SOPClassUID": reference.class_uid, "SOPInstanceUID": reference.instance_uid}
         for keyword, uid in uids.items():
             if not UID(uid).is_valid:
-                return f"{name} must have a valid {keyword} for a DICOM SEG, which refers to it"
+                return f"{name} must have a valid {keyword} for {kind}, which refers to it"
         if counts[reference] > 1:
             return (
-                f"{name} must have a SOPInstanceUID of its own for a DICOM SEG, which refers to "
-                "it, and shares one with another slice"
+                f"{name} must have a SOPInstanceUID of its own for {kind}, which refers to it, "
+                "and shares one with another slice"
             )
     return ""

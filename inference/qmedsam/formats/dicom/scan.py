@@ -6,6 +6,7 @@ stored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,12 +25,12 @@ from ..intensity import (
 )
 from ..nifti import encode_nifti, new_header
 from ..picture import encode_label_png
-from ..scan import FormatError, LabelNotes, Scan
+from ..scan import FormatError, LabelNotes, Scan, check_size
 from ..suffixes import NIFTI_SUFFIXES, RTSTRUCT, SEG_SUFFIX
 from ..volume import LPS_TO_RAS
 from .attributes import without_warnings
 from .frames import Frame, check_memory, frames_of
-from .geometry import Grid, grid_of, is_placed, straighten
+from .geometry import Grid, grid_of, is_placed, straight_shape, straighten
 from .headers import drop_duplicates, read_headers
 from .references import reference_to
 from .segmentation import SegmentationSource
@@ -54,6 +55,7 @@ class DicomScan(Scan):
         series: number or UID of the series to take; needed where there are several.
         volume: number of the volume or image in it, from 1; needed where there are several.
         straighten: put labels of slices under a tilted gantry on a straight grid in NIfTI.
+        remarks: what a user should know of the files, a sentence each, before all others.
 
     Raises:
         SeveralSeriesError: there are several series, and none is chosen.
@@ -71,9 +73,10 @@ class DicomScan(Scan):
         series: str | None = None,
         volume: int | None = None,
         straighten: bool = False,
+        remarks: Sequence[str] = (),
     ) -> None:
         with without_warnings():
-            chosen, remarks = _choose(name, files, series, volume)
+            chosen, of_files = _choose(name, files, series, volume)
             self._frames = chosen.frames
             check_memory(self._frames, name)
             values = values_of(self._frames)
@@ -94,7 +97,7 @@ class DicomScan(Scan):
             np.stack(values) if is_volume else values[0],
             window,
             is_volume=is_volume,
-            remarks=(*remarks, *of_places, *of_values, *self._seg.remarks),
+            remarks=(*remarks, *of_files, *of_places, *of_values, *self._seg.remarks),
         )
         suffixes = (SEG_SUFFIX, *NIFTI_SUFFIXES, *(() if is_volume else (".png",)))
         self.refusals = dict.fromkeys(NIFTI_SUFFIXES, self._nifti_problem()) | {
@@ -154,7 +157,7 @@ class DicomScan(Scan):
         return self._frames[0].header.attributes.lenient("FrameOfReferenceUID")
 
     def check(self, suffix: str) -> None:
-        """Check that labels can be written; a DICOM SEG is tried.
+        """Check that labels can be written; a DICOM SEG is tried, a straight grid measured.
 
         Raises:
             FormatError: they cannot.
@@ -167,6 +170,10 @@ class DicomScan(Scan):
         if suffix == SEG_SUFFIX and not self._is_checked:
             self._seg.check()
             self._is_checked = True
+        if suffix in NIFTI_SUFFIXES and self._straighten and self._grid is not None:
+            shape = (len(self._frames), *self._frames[0].hw)
+            count = math.prod(straight_shape(shape, self._grid))
+            check_size("Labels on a straight grid", count)
 
     def encode(self, label_map: LabelMap, suffix: str, notes: LabelNotes) -> bytes:
         """Return a DICOM SEG or RTSTRUCT, or NIfTI of what says where it lies, or an image's PNG.
@@ -186,7 +193,8 @@ class DicomScan(Scan):
             raise FormatError(self._nifti_problem())
         if self._straighten:
             slices, grid = straighten(slices, grid)
-        return encode_nifti(slices.T, LPS_TO_RAS @ grid.affine, new_header(), suffix, notes)
+        header = new_header(slices.shape)
+        return encode_nifti(slices.T, LPS_TO_RAS @ grid.affine, header, suffix, notes)
 
     def _resolved(self, window: str | IntensityWindow) -> str | IntensityWindow:
         own = window_of(self._frames[0]) if window == OF_FILE else None

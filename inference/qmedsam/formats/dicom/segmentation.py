@@ -51,14 +51,20 @@ class SegmentationSource:
         self._patient = identity.dataset
         thickness = thickness_of(frames) if self._is_placed else None
         self._thickness = UNKNOWN_THICKNESS_MM if thickness is None else thickness
-        self.problem = find_problem(frames)
+        self.problem = find_problem(frames, "a DICOM SEG")
         unknown = ["SliceThickness"] if self._is_placed and thickness is None else []
         self.remarks = tuple(
-            f"{self._name} has {text} a DICOM SEG: {', '.join(keywords)}."
+            f"{self._name} has {text}: {', '.join(keywords)}."
             for text, keywords in (
-                ("values that are invalid and left out of", identity.invalid),
-                ("no valid identifiers, and new ones are made for", identity.missing),
-                (f"no thickness, and {UNKNOWN_THICKNESS_MM:g} mm is written in", unknown),
+                ("values that are invalid and left out of labels in DICOM", identity.invalid),
+                (
+                    "no valid identifiers, and new ones are made for labels in DICOM",
+                    identity.missing,
+                ),
+                (
+                    f"no thickness, and {UNKNOWN_THICKNESS_MM:g} mm is written in a DICOM SEG",
+                    unknown,
+                ),
             )
             if keywords
         )
@@ -101,7 +107,7 @@ class SegmentationSource:
 
     def _written(self, label_map: LabelMap, count: int, notes: LabelNotes) -> Dataset:
         """Return a SEG of so many segments."""
-        import highdicom  # takes a second, and is needed for nothing else
+        import highdicom  # takes a second, and is needed for a SEG alone
         from pydicom.sr.codedict import codes
 
         segments = [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from ...system.files import printable
+from ..folder import open_file, visible_files
 from ..scan import FormatError
 from ..suffixes import GZIP_SUFFIX, PACKED_DICOM_SUFFIXES, ZIP_SUFFIX
 from ..unpacking import UNPACKING_ERRORS, unpack_gzip, unpack_zip
@@ -69,14 +70,14 @@ def files_of_bytes(name: str, content: bytes) -> list[SourceFile]:
 def files_of_path(path: Path) -> list[SourceFile]:
     """Return the files of a folder and the folders in it, of a DICOMDIR or archive, or a file.
 
-    Those whose names begin with a dot are left out.
+    They are those of `visible_files` of a folder, of which some may be no files.
 
     Raises:
         FormatError: they cannot be read.
         OSError: likewise.
     """
     if path.is_dir():
-        return [_file_of_path(each) for each in _visible(path)]
+        return [_file_of_path(each) for each in visible_files(path)]
     if path.name.upper() == DICOMDIR:
         return [_file_of_path(each) for each in _listed(path)]
     if path.name.lower().endswith(ZIP_SUFFIX):
@@ -104,17 +105,8 @@ def _broken_archive(name: str, error: BaseException) -> FormatError:
     return FormatError(f"{name} must be a readable archive, got: {reason(error)}")
 
 
-def _visible(folder: Path) -> Iterable[Path]:
-    for at, folders, names in os.walk(folder, onerror=_raise):
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
-        for name in sorted(names):
-            path = Path(at, name)
-            if not name.startswith(".") and path.is_file():
-                yield path
-
-
 def _listed(path: Path) -> list[Path]:
-    """Return the files that a DICOMDIR lists, whether they are there or not.
+    """Return the files that a DICOMDIR lists, each once, whether they are there or not.
 
     Raises:
         FormatError: it cannot be read, or lists what does not lie beside it.
@@ -128,7 +120,8 @@ def _listed(path: Path) -> list[Path]:
         raise FormatError(f"{path} must be a readable DICOMDIR, got: {reason(error)}") from error
     records = directory.items("DirectoryRecordSequence")
     found = [record.values("ReferencedFileID") for record in records]
-    return sorted(_beside(path, [str(part) for part in parts]) for parts in found if parts)
+    listed = [_beside(path, [str(part) for part in parts]) for parts in found if parts]
+    return sorted({os.path.realpath(each): each for each in listed}.values())
 
 
 def _beside(directory: Path, parts: list[str]) -> Path:
@@ -141,7 +134,7 @@ def _beside(directory: Path, parts: list[str]) -> Path:
     """
     folder = directory.parent
     found = folder.joinpath(*parts)
-    if not found.resolve().is_relative_to(folder.resolve()):
+    if not Path(os.path.realpath(found)).is_relative_to(os.path.realpath(folder)):
         raise FormatError(f"{directory} must list files beside it, got {printable(found)}")
     small = folder.joinpath(*(part.lower() for part in parts))
     return small if small.is_file() and not found.is_file() else found
@@ -149,8 +142,8 @@ def _beside(directory: Path, parts: list[str]) -> Path:
 
 def _file_of_path(path: Path) -> SourceFile:
     if path.name.lower().endswith(PACKED_DICOM_SUFFIXES):
-        return SourceFile(str(path), lambda: _unpacked(path))
-    return SourceFile(str(path), lambda: path.open("rb"))
+        return SourceFile(str(path), partial(_unpacked, path))
+    return SourceFile(str(path), partial(open_file, path))
 
 
 def _unpacked(path: Path) -> BinaryIO:
@@ -160,11 +153,7 @@ def _unpacked(path: Path) -> BinaryIO:
         OSError: it cannot be read or unpacked.
     """
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             return io.BytesIO(unpack_gzip(stream))
     except (*UNPACKING_ERRORS, MemoryError) as error:
         raise OSError(f"it cannot be unpacked: {reason(error)}") from error
-
-
-def _raise(error: OSError) -> None:
-    raise error

@@ -39,7 +39,7 @@ class StructureSetSource:
     def __init__(self, frames: Sequence[Frame]) -> None:
         self._frames = frames
         self._identity = identity_of(frames, is_placed=True)
-        self.problem = find_problem(frames)
+        self.problem = find_problem(frames, "an RTSTRUCT")
         if not is_placed(frames):
             self.problem = (
                 "An RTSTRUCT has contours in the patient, and needs the places of slices and "

@@ -16,6 +16,7 @@ from pydicom import pixels as pydicom_pixels
 from ..intensity import IntensityWindow, WindowError
 from ..scan import FormatError
 from .attributes import Attributes, Dataset, reason
+from .codestreams import check_codestreams
 from .frames import COLOURS, PALETTE, Frame
 from .headers import PIXEL_KEYWORDS, read_dataset
 from .planes import within
@@ -123,10 +124,12 @@ def _of_file(frames: Sequence[Frame]) -> list[NDArray[Any]]:
     indices = [frame.index for frame in frames]
     try:
         _check_whole(dataset, frames[0].header.attributes)
+        # Without indices those packed one after another are found at once.
+        wanted = None if indices == list(range(count)) else indices
+        check_codestreams(dataset, frames, wanted)
         if count == 1:
             decoded = [pixels.pixel_array(dataset)]
-        else:  # without indices those packed one after another are found at once
-            wanted = None if indices == list(range(count)) else indices
+        else:
             decoded = list(pixels.iter_pixels(dataset, indices=wanted))
         return [
             _as_rgb(stored, frame, dataset)

@@ -41,11 +41,6 @@ class Volume:
     text: str
     problem: str = ""
 
-    @property
-    def is_placed(self) -> bool:
-        """Whether the frames say where they lie."""
-        return self.frames[0].plane is not None
-
 
 def volumes_of(frames: Iterable[Frame]) -> list[Volume]:
     """Return the volumes and images that frames are, in the order of their numbers."""

@@ -154,6 +154,34 @@ def test_labels_of_a_tilted_series_are_sheared_or_straight(tmp_path):
     np.testing.assert_array_equal(straight.pixels, plain.pixels)
 
 
+def test_whether_a_straight_grid_fits_in_memory_is_decided_before(tmp_path, monkeypatch):
+    folder = write_series(tmp_path / "ct", change=leaning(15))  # by 3 rows from first to last
+    monkeypatch.setattr("qmedsam.formats.scan.largest_array_bytes", lambda: 4 * 5 * 11 * 10)
+    open_scan(folder, straighten=True).check(".nii")
+    monkeypatch.setattr("qmedsam.formats.scan.largest_array_bytes", lambda: 4 * 5 * 11 * 10 - 1)
+    open_scan(folder).check(".nii")
+    open_scan(folder, straighten=True).check(".dcm")
+    with pytest.raises(FormatError, match=r"straight grid must hold 549 values at most .* got 550"):
+        open_scan(folder, straighten=True).check(".nii")
+
+
+def test_a_straight_grid_may_be_longer_than_nifti_1_has_it(tmp_path):
+    def change(number, dataset):
+        dataset.ImagePositionPatient = [1, 2 + 7000 * number, 2 * number]
+
+    label_map = np.zeros((5, 8, 10), np.uint8)
+    label_map[4, 3, 2] = 1
+    scan = open_scan(write_series(tmp_path / "ct", change=change), straighten=True)
+    write_labels(scan, label_map, tmp_path / "a.nii", scan.notes_of(["disc"]))
+    written = nibabel.load(tmp_path / "a.nii")
+    assert written.shape == (10, 40_008, 5)
+    assert np.argwhere(np.asarray(written.dataobj)).tolist() == [[2, 40_003, 4]]
+    np.testing.assert_allclose(
+        written.affine @ [2, 40_003, 4, 1], [-2, -2 - 28_000 - 2.1, 8, 1], rtol=1e-6
+    )
+    assert b"disc" in written.header.extensions[0].get_content()
+
+
 def test_without_distances_of_pixels_there_is_no_grid(tmp_path):
     folder = write_series(tmp_path / "ct", change=lambda _, dataset: dataset.pop("PixelSpacing"))
     scan = open_scan(folder)

@@ -136,8 +136,9 @@ def test_files_with_one_identifier_that_differ_are_both_taken(tmp_path):
     scan = open_scan(folder)
     assert scan.pixels.shape == (5, 8, 10)
     assert scan.label_suffixes == (".nii", ".nii.gz")
-    with pytest.raises(FormatError, match="must have a SOPInstanceUID of its own"):
-        scan.check(".dcm")
+    for kind, named in ((".dcm", "a DICOM SEG"), ("rtstruct", "an RTSTRUCT")):
+        with pytest.raises(FormatError, match=f"must have a SOPInstanceUID of its own for {named}"):
+            scan.check(kind)
 
 
 def test_uploaded_files_without_names_are_counted(tmp_path):

@@ -421,5 +421,16 @@ def test_a_volume_is_counted_from_1(number, capsys):
 def test_choices_of_dicom_are_not_ignored_of_other_files(tmp_path, options, message, caplog):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((30, 30), np.uint8))
     words = ["segment", str(tmp_path / "a.png"), "--box", "1,1,9,9", "-o", str(tmp_path / "b.png")]
+    if "--straighten" in options:
+        words[-1] = str(tmp_path / "b.nii")
     assert main([*words, *options]) == 2
     assert f"{message}, not of {tmp_path / 'a.png'}" in caplog.text
+
+
+@pytest.mark.parametrize("output", ["b.npz", "b.dcm"])
+@pytest.mark.parametrize("command", ["segment", "convert"])
+def test_what_is_no_nifti_is_not_straightened(tmp_path, command, output, caplog):
+    words = [command, str(series(tmp_path / "ct")), "--box", "10,20,1,50,60,3", "--straighten"]
+    assert main([*words, "-o", str(tmp_path / output)]) == 2
+    assert f"--straighten goes with labels in NIfTI, and does nothing to {tmp_path}" in caplog.text
+    assert not (tmp_path / output).exists()

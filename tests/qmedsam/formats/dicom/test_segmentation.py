@@ -101,7 +101,8 @@ def test_what_is_invalid_is_left_out_with_a_warning_that_names_it(tmp_path, attr
         (folder / f"IM000{number}.dcm").write_bytes(with_raw(ct_slice(number), raw))
     scan = open_scan(folder)
     assert scan.remarks == (
-        f"{folder}/IM0000.dcm has values that are invalid and left out of a DICOM SEG: {left_out}.",
+        f"{folder}/IM0000.dcm has values that are invalid and left out of labels in DICOM: "
+        f"{left_out}.",
     )
     written = checked(labels(scan)[1], tmp_path)
     assert [written.get(keyword) or "" for keyword in attributes] == [""] * len(attributes)
@@ -128,7 +129,7 @@ def test_identifiers_that_are_missing_or_invalid_are_made_up_and_said(tmp_path, 
         path.write_bytes(with_raw(dataset, raw))
     scan = open_scan(folder)
     assert scan.remarks == (
-        f"{folder}/IM0000.dcm has no valid identifiers, and new ones are made for a DICOM SEG: "
+        f"{folder}/IM0000.dcm has no valid identifiers, and new ones are made for labels in DICOM: "
         f"{', '.join(keywords)}.",
     )
     first, second = (checked(labels(each)[1], tmp_path) for each in (scan, open_scan(folder)))

@@ -25,18 +25,25 @@ def zipped(folder, **options) -> bytes:
     return stream.getvalue()
 
 
-def test_folders_are_searched_and_hidden_files_left_out(tmp_path):
-    for name in ("b/c/3", "b/2", "a/1", ".hidden", ".git/4"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    names = [file.name for file in files_of_path(tmp_path)]
-    assert sorted(names) == [str(tmp_path / name) for name in ("a/1", "b/2", "b/c/3")]
+@pytest.mark.parametrize("number", [0, 2, 4])
+def test_a_slice_that_is_not_fetched_stops_the_run_and_is_named(tmp_path, number):
+    """As in a set of git-annex, whose files are links into a store."""
+    folder = write_series(tmp_path / "ct")
+    path = folder / f"IM{number:04}.dcm"
+    path.unlink()
+    path.symlink_to(tmp_path / "store" / "unfetched")
+    with pytest.raises(FormatError, match=rf"ct/{path.name} cannot be read: .*No such file"):
+        open_scan(folder)
 
 
-def test_a_link_to_a_folder_above_is_not_followed(tmp_path):
-    write_series(tmp_path / "ct")
-    (tmp_path / "ct" / "loop").symlink_to(tmp_path / "ct")
-    assert open_scan(tmp_path / "ct").pixels.shape == (5, 8, 10)
+def test_slices_in_a_linked_folder_are_of_the_series(tmp_path):
+    folder = write_series(tmp_path / "ct")
+    (tmp_path / "more").mkdir()
+    for name in ("IM0003.dcm", "IM0004.dcm"):
+        (folder / name).rename(tmp_path / "more" / name)
+    (folder / "more").symlink_to(tmp_path / "more")
+    (folder / "loop").symlink_to(folder)
+    assert open_scan(folder).pixels.shape == (5, 8, 10)
 
 
 def test_slices_in_nested_folders_are_one_series(tmp_path):
@@ -144,6 +151,20 @@ def test_a_dicomdir_lists_its_files(tmp_path):
     first.unlink()
     with pytest.raises(FormatError, match=f"{first} cannot be read"):
         open_scan(folder / "DICOMDIR", series=uid)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+def test_a_file_that_a_dicomdir_lists_twice_is_one(tmp_path):
+    folder = write_series(tmp_path / "disc", 3)
+    dataset = ct_slice()
+    dataset.DirectoryRecordSequence = []
+    for parts in (["IM0000.dcm"], ["IM0001.dcm"], ["IM0000.dcm"], [".", "IM0002.dcm"]):
+        dataset.DirectoryRecordSequence.append(record := type(dataset)())
+        record.ReferencedFileID = parts
+    names = [file.name for file in files_of_path(save(dataset, folder / "DICOMDIR"))]
+    assert names == [str(folder / f"IM000{number}.dcm") for number in range(3)]
+    scan = open_scan(folder / "DICOMDIR")
+    assert (scan.pixels.shape, scan.remarks) == ((3, 8, 10), ())
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
