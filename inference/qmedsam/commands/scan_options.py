@@ -152,8 +152,6 @@ def read_boxed_scan(
         volume=arguments.volume,
         straighten=arguments.straighten,
     )
-    if arguments.straighten and not arguments.output.name.lower().endswith(NIFTI_SUFFIXES):
-        raise UsageError(f"--straighten goes with labels in NIfTI, got {arguments.output}")
     warn_of(arguments.image, boxed.scan.remarks)
     warn_of(arguments.boxes, boxed.remarks)
     return boxed

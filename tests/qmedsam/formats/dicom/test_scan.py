@@ -396,7 +396,7 @@ def test_a_volume_is_chosen_and_labels_straightened_by_options(tmp_path, caplog)
     assert main([*words, "--volume", "2", "--straighten"]) == 0
     words[-1] = str(tmp_path / "a.dcm")
     assert main([*words, "--volume", "2", "--straighten"]) == 2
-    assert "--straighten goes with labels in NIfTI, got" in caplog.text
+    assert "--straighten goes with labels in NIfTI, and does" in caplog.text
     written = nibabel.load(tmp_path / "a.nii")
     assert abs(sheared[:3, 2] @ sheared[:3, 1]) > 0.1
     assert abs(written.affine[:3, 2] @ written.affine[:3, 1]) < 1e-6
