@@ -139,6 +139,7 @@ def test_the_manifest_names_the_published_checkpoint():
         assert "conversion_parameters" not in (folder / f"{part}.xml").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("command")
 def test_medsam_goes_through_the_same_export(tmp_path, monkeypatch):
     medsam = narrow_medsam(monkeypatch)

@@ -125,6 +125,7 @@ def test_the_first_of_several_processes_writes(trained_by, processes):
     assert len(list((shared / "tensorboard").glob("events.out.tfevents.*"))) == 1
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_lost_leaves_the_run_to_the_other(workplace, trained_by):
     """Two torchruns of two processes are as one of four; then one of two goes on by itself."""
     (_, alone), (_, shared) = trained_by(1), trained_by(4)
