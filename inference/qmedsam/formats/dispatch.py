@@ -69,12 +69,12 @@ def open_scan(
     lower = path.name.lower()
     try:
         if path.is_dir() and _has_pictures(path):
-            _check_choices(name, series=series, plane=plane, volume=volume, straighten=straighten)
+            check_choices(name, series=series, plane=plane, volume=volume, straighten=straighten)
             with _named(name):
                 return PictureStackScan(name, _contents(path), window)
         is_many = path.is_dir() or path.name.upper() == DICOMDIR
         if is_many or lower.endswith(DICOM_SUFFIXES) or begins_as_dicom(path):
-            _check_choices(name, plane=plane)
+            check_choices(name, plane=plane)
             with _named(name):
                 return DicomScan(
                     name,
@@ -88,7 +88,7 @@ def open_scan(
             raise FormatError(
                 f"{name} must be DICOM, a folder of it, or end in {', '.join(SUFFIXES)}"
             )
-        _check_choices(name, straighten=straighten)
+        check_choices(name, straighten=straighten)
         content, beside = path.read_bytes(), files_beside(path)
     except OSError as error:
         raise FormatError(f"{name} cannot be read: {error}") from error
@@ -129,18 +129,18 @@ def read_scan(
     lower = name.lower()
     with _named(name):
         if lower.endswith(VOLUME_SUFFIXES):
-            _check_choices(name, series=series)
+            check_choices(name, series=series)
             is_itk = lower.endswith((*ITK_SUFFIXES, *ITK_HEADER_SUFFIXES))
             kind = ItkScan if is_itk else NiftiScan
             return kind(name, content, window, plane=plane, volume=volume, beside=beside)
         if lower.endswith(PICTURE_SUFFIXES):
-            _check_choices(name, series=series, plane=plane, volume=volume)
+            check_choices(name, series=series, plane=plane, volume=volume)
             return PictureScan(name, content, window)
         if lower.endswith(DICOM_SUFFIXES) or is_dicom(content):
-            _check_choices(name, plane=plane)
+            check_choices(name, plane=plane)
             files = files_of_bytes(name, content)
             return DicomScan(name, files, window, series=series, volume=volume)
-        _check_choices(name, series=series, plane=plane, volume=volume)
+        check_choices(name, series=series, plane=plane, volume=volume)
         if lower.endswith(CASE_SUFFIXES):
             return CaseScan(name, content, window)
         raise FormatError(f"{name} must end in {', '.join(SUFFIXES)}")
@@ -251,7 +251,7 @@ def checked_labels(scan: Scan, labels: ArrayLike) -> LabelMap:
     return label_map.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16)
 
 
-def _check_choices(
+def check_choices(
     name: str,
     *,
     series: str | None = None,

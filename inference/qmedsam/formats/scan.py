@@ -149,6 +149,7 @@ class Scan(ABC):
         pixels: of the shape of the values, uint8.
         window: as given.
         described_window: the window in words, with the percentiles that were found.
+        plane: in which a volume is cut into slices; empty where the file leaves no choice.
         label_suffixes: in which the name of a file of labels may end.
         refusals: why it may not end in others, by suffix.
 
@@ -158,6 +159,7 @@ class Scan(ABC):
 
     label_suffixes: tuple[str, ...]
     refusals: Mapping[str, str] = MappingProxyType({})
+    plane: str = ""
 
     def __init__(
         self,
