@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..core.geometry import Boxes
 from ..core.postprocess import LabelMap
-from ..core.prompts import IMAGE_COLUMNS, VOLUME_COLUMNS
-from ..errors import InferenceError
+from ..core.prompts import IMAGE_COLUMNS, VOLUME_COLUMNS, as_array
+from ..errors import InferenceError, InvalidCaseError
 from ..system.memory import largest_array_bytes
 from ..version import __version__
 from .intensity import (
@@ -277,9 +277,9 @@ class Scan(ABC):
             FormatError: they have another type or shape.
         """
         try:
-            rows = np.atleast_2d(np.asarray(boxes))
-        except ValueError as error:
-            raise FormatError(f"Boxes must be rows of equal length: {error}") from error
+            rows = np.atleast_2d(as_array(boxes))
+        except InvalidCaseError as error:
+            raise FormatError(str(error)) from error
         if rows.size == 0:
             return np.zeros((0, self.box_columns[0]), dtype=np.float32)
         if rows.dtype.kind not in "iuf":

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qmedsam.core.prompts import check_prompts
+from qmedsam.core.prompts import as_array, check_prompts
 from qmedsam.errors import InvalidCaseError
 
 IMAGE = np.zeros((50, 60, 3), dtype=np.uint8)
@@ -152,6 +152,17 @@ def test_a_box_of_one_slice_is_legal():
 def test_what_cannot_be_meant_is_refused(pixels, boxes, message):
     with pytest.raises(InvalidCaseError, match=message):
         check_prompts(pixels, np.asarray(boxes))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "lengths"),
+    [([[1, 2, 3, 4], [1, 2, 3]], "3, 4"), ([[1, 2], 3], "1, 2")],
+    ids=["rows", "a-number"],
+)
+def test_ragged_boxes_are_refused_with_the_lengths_found(boxes, lengths):
+    expected = f"Boxes must be rows of equal length, got lengths {lengths}"
+    with pytest.raises(InvalidCaseError, match=expected):
+        as_array(boxes)
 
 
 def test_boxes_are_kept_as_they_were_written():
