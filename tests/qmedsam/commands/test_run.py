@@ -229,7 +229,7 @@ FOUND_NOTHING = "left no label, as nothing was found there"
         pytest.param(
             (40, 60),
             [LARGE, FAR, SMALL],
-            [f"Box 2 (40, 25, 42, 27) and 1 more {FOUND_NOTHING}"],
+            [f"Boxes 2 (40, 25, 42, 27) and 3 (20, 10, 22, 12) {FOUND_NOTHING}"],
             False,
             id="one-of-three-found",
         ),

@@ -222,7 +222,7 @@ def test_small_boxes_that_pixels_explain_are_taken(pixels, boxes):
         pytest.param(
             IMAGE,
             [[0, 0, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1]],
-            "Box 2 (0, 0, 1, 1) and 1 more were",
+            "Boxes 2 (0, 0, 1, 1) and 3 (0, 0, 1, 1) were",
             id="several",
         ),
         pytest.param(VOLUME, [[0, 0, 2, 1, 1, 7]], "Box 1 (0, 0, 2, 1, 1, 7) was", id="volume"),
