@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from ..batch.case_file import SEGS_KEY
 from ..batch.cases import CASE_SUFFIX, archive_with_info
+from ..config import as_path
 from ..core.postprocess import LabelMap
 from ..system.files import write_bytes
 from .beside import Beside, files_beside
@@ -64,7 +65,7 @@ def open_scan(
         TypeError: the path is none.
         SeveralSeriesError, SeveralVolumesError, FormatError, WindowError: as of `read_scan`.
     """
-    path = _as_path(path)
+    path = as_path(path, "Path")
     name = str(path)
     lower = path.name.lower()
     try:
@@ -209,24 +210,13 @@ def write_labels(
         FormatError: the name or the label map does not fit the scan, or the file cannot be
             written.
     """
-    path = _as_path(path)
+    path = as_path(path, "Path")
     content = encode_labels(scan, label_map, str(path), notes or scan.notes_of(()), kind)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)
     except OSError as error:
         raise FormatError(f"{path} cannot be written: {error}") from error
-
-
-def _as_path(path: Name) -> Path:
-    """Return a path.
-
-    Raises:
-        TypeError: it is none.
-    """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"Path must be a str or pathlib.Path, got {type(path).__name__}")
-    return Path(path)
 
 
 def checked_labels(scan: Scan, labels: ArrayLike) -> LabelMap:

@@ -25,6 +25,7 @@ from ..formats.intensity import WINDOW_NAMES, parse_window
 from ..formats.scan import PLANES, FormatError, LabelNotes, Scan
 from ..segmenter import Segmenter
 from ..session import Session
+from ..system.files import printable
 from ..system.memory import largest_array_bytes
 from .schemas import MOST_OBJECTS, Found, Labels, Object, Opened, Outlines
 
@@ -182,7 +183,9 @@ class OpenScan:
             slices=scan.pixels if scan.is_volume else scan.pixels[None],
             window=scan.described_window,
             window_name=scan.window if isinstance(scan.window, str) else "",
-            session=self._segmenter.open(scan.pixels, remembered=REMEMBERED_SLICES),
+            session=self._segmenter.open(
+                scan.pixels, remembered=REMEMBERED_SLICES, name=printable(self._name)
+            ),
         )
 
     def _masks(

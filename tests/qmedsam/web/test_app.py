@@ -95,6 +95,22 @@ def test_a_box_in_which_nothing_is_found_has_no_outlines(client):
         assert (found.status_code, found.json()["contours"]) == (200, {})
 
 
+@pytest.mark.usefixtures("blind_to_small_boxes")
+def test_a_warning_in_the_log_has_the_name_of_the_image(client, caplog):
+    for name in ("scan.nii", "bad\nname.nii"):
+        asked = {"box": [5, 4, 3, 6], "slice": 0}
+        client.post(f"/api/scans/{opened(client, name, nifti())['id']}/contours", json=asked)
+    box = "Box 1 (5, 4, 0, 3, 6, 0)"
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("qmed")] == [
+        f"{shown}: {box} {said}"
+        for shown in ("scan.nii", r"'bad\nname.nii'")
+        for said in (
+            "was put in order, minimum first",
+            "left no label, as nothing was found there",
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     ("rated", "quality", "is_poor"),
     [(None, None, False), (0.5, 0.5, True), (0.75, 0.75, False)],
