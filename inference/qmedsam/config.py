@@ -6,6 +6,7 @@ They are checked when they are made, so that whoever holds one can trust it.
 from __future__ import annotations
 
 import numbers
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -65,10 +66,27 @@ class Settings:
         if not is_whole_number(self.threads) or self.threads < 0:
             raise ValueError(f"Threads must be a whole number, 0 or more, got {self.threads!r}")
         if self.cache_dir is not None:  # a string will do
-            object.__setattr__(self, "cache_dir", Path(self.cache_dir))
+            object.__setattr__(self, "cache_dir", as_path(self.cache_dir, "Cache folder"))
         size = self.box_batch_size
         if size is not None and (not is_whole_number(size) or size < 1):
             raise ValueError(f"Box batch size must be a whole number, 1 or more, got {size!r}")
+
+
+def as_path(value: object, what: str) -> Path:
+    """Return a path.
+
+    Args:
+        value: to be one.
+        what: it is, with which the message begins.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if isinstance(value, str):
+        return Path(value)
+    if isinstance(value, os.PathLike) and isinstance(found := os.fspath(value), str):
+        return Path(found)
+    raise TypeError(f"{what} must be a str or pathlib.Path, got {type(value).__name__}")
 
 
 def is_whole_number(value: object) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .config import REGIONS, Settings
+from .config import REGIONS, Settings, as_path
 from .core.contract import Grid
 from .core.embeddings import EmbeddingMemory
 from .core.pipeline import Pipeline
@@ -51,6 +51,7 @@ class Segmenter(ClosedAtTheEnd):
 
     Raises:
         ModelError: the model cannot be loaded.
+        TypeError: the settings are none, or the folder is no path.
         ValueError: it has no such grid.
 
     Example:
@@ -67,8 +68,10 @@ class Segmenter(ClosedAtTheEnd):
         *,
         grids: Sequence[Grid] = (),
     ) -> None:
-        self.settings = settings or Settings()
-        given = None if model_dir is None else Path(model_dir)
+        self.settings = Settings() if settings is None else settings
+        if not isinstance(self.settings, Settings):
+            raise TypeError(f"Settings must be Settings of qmedsam, got {type(settings).__name__}")
+        given = None if model_dir is None else as_path(model_dir, "Model folder")
         self.model_dir = find_model(given, self.settings.variant)
         self.variant = None if self.model_dir == given else self.model_dir.name
         self.network = CompiledNetwork(self.model_dir, self.settings, grids=grids)
@@ -128,13 +131,16 @@ class Segmenter(ClosedAtTheEnd):
         pixels = np.asarray(image_or_volume)
         return rated(self.pipeline.segment(pixels, checked(pixels, boxes)))
 
-    def open(self, image_or_volume: ArrayLike, remembered: int = REMEMBERED_SLICES) -> Session:
+    def open(
+        self, image_or_volume: ArrayLike, remembered: int = REMEMBERED_SLICES, *, name: str = ""
+    ) -> Session:
         """Take an image or a volume to which boxes are given again and again.
 
         Args:
             image_or_volume: as of `segment`.
             remembered: whole slices that stay encoded between two calls, 10 MB each, or regions of
                 them that take as much; 0 or more.
+            name: of the image, with which warnings begin; empty where it has none.
 
         Raises:
             InvalidCaseError: a type or shape is wrong.
@@ -149,7 +155,7 @@ class Segmenter(ClosedAtTheEnd):
         check_pixels(pixels)
         *_, height, width = label_map_shape(pixels.shape, None) or pixels.shape[:2]
         memory = EmbeddingMemory(remembered, self.pipeline.planner.whole((height, width)))
-        return Session(self.pipeline, pixels, memory)
+        return Session(self.pipeline, pixels, memory, name)
 
     def close(self) -> None:
         """Wait until nothing is being compiled any more, and the cache is filled."""

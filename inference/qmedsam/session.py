@@ -43,17 +43,23 @@ class Session(ClosedAtTheEnd):
         pipeline: of the segmenter.
         pixels: checked.
         memory: of what is encoded of it.
+        name: of the image, with which warnings begin; empty where it has none.
 
     Attributes:
         pixels: as they were given; they must stay as they are.
     """
 
     def __init__(
-        self, pipeline: Pipeline, pixels: NDArray[np.uint8], memory: EmbeddingMemory
+        self,
+        pipeline: Pipeline,
+        pixels: NDArray[np.uint8],
+        memory: EmbeddingMemory,
+        name: str = "",
     ) -> None:
         self.pixels = pixels
         self._pipeline = pipeline
         self._memory = memory
+        self._name = name
 
     def __repr__(self) -> str:
         kind = "volume" if self._is_volume else "image"
@@ -91,7 +97,7 @@ class Session(ClosedAtTheEnd):
         Raises:
             InvalidCaseError: a type, shape or value of the boxes is wrong.
         """
-        return rated(self._segmentation(checked(self.pixels, boxes)))
+        return rated(self._segmentation(checked(self.pixels, boxes, self._name)), self._name)
 
     def propagate(self, boxes: ArrayLike, slice_index: int, slices: tuple[int, int]) -> LabelMap:
         """Segment what was boxed on one slice of a volume, and follow it to others.
@@ -121,8 +127,8 @@ class Session(ClosedAtTheEnd):
         first, last = _first_and_last(slices)
         self._check_slices(first, last)
         on_slices = boxes_on_slices(as_array(boxes), start, (first, last))
-        prompts = checked(self.pixels, on_slices)
-        return rated(self._segmentation(prompts, starts=[start] * len(prompts.boxes)))
+        prompts = checked(self.pixels, on_slices, self._name)
+        return rated(self._segmentation(prompts, starts=[start] * len(prompts.boxes)), self._name)
 
     def masks(self, boxes: ArrayLike) -> NDArray[np.bool_]:
         """Return a mask for each box, whole where masks overlap.
@@ -133,7 +139,7 @@ class Session(ClosedAtTheEnd):
         Raises:
             InvalidCaseError: a type, shape or value of the boxes is wrong.
         """
-        prompts = checked(self.pixels, boxes)
+        prompts = checked(self.pixels, boxes, self._name)
         depth, _, _ = volume_shape(self.pixels, prompts)
         masks = self._masks(prompts, self._plan(prompts), range(depth))
         return masks if prompts.is_volume else masks[:, 0]
@@ -157,7 +163,7 @@ class Session(ClosedAtTheEnd):
         z = self._named_slice(slice_index)
         if self._is_volume:
             boxes = boxes_on_slices(as_array(boxes), z, (z, z))
-        prompts = checked(self.pixels, boxes)
+        prompts = checked(self.pixels, boxes, self._name)
         _, height, width = volume_shape(self.pixels, prompts)
         plan = self._pipeline.planner.whole_plan(prompts, (height, width))
         return self._masks(prompts, plan, range(z, z + 1))[:, 0]
@@ -173,7 +179,7 @@ class Session(ClosedAtTheEnd):
         Raises:
             InvalidCaseError: boxes are wrong, or of a volume.
         """
-        prompts = checked(self.pixels, boxes)
+        prompts = checked(self.pixels, boxes, self._name)
         if prompts.is_volume:
             raise InvalidCaseError("Logits are of images, got a volume; take a slice of it")
         logits = np.full((len(prompts.boxes), *self.pixels.shape[:2]), -np.inf, dtype=np.float32)
@@ -245,7 +251,7 @@ class Session(ClosedAtTheEnd):
         return self._pipeline.segment(self.pixels, prompts, memory=self._memory, starts=starts)
 
 
-def checked(pixels: NDArray[np.uint8], boxes: ArrayLike) -> Prompts:
+def checked(pixels: NDArray[np.uint8], boxes: ArrayLike, name: str = "") -> Prompts:
     """Check what a program passes in, and log what had to be corrected.
 
     Raises:
@@ -258,19 +264,19 @@ def checked(pixels: NDArray[np.uint8], boxes: ArrayLike) -> Prompts:
             f"Boxes (N, 6) need a volume (D, H, W), got an image in colour {pixels.shape}, which "
             "takes boxes (N, 4)"
         )
-    _warn(prompts.notes)
+    _warn(prompts.notes, name)
     return prompts
 
 
-def rated(segmentation: Segmentation) -> RatedLabelMap:
+def rated(segmentation: Segmentation, name: str = "") -> RatedLabelMap:
     """Return the label map of an answer, and log which labels are missing or may be wrong."""
-    _warn(segmentation.notes)
+    _warn(segmentation.notes, name)
     return RatedLabelMap(segmentation.label_map, segmentation.quality)
 
 
-def _warn(notes: Sequence[str]) -> None:
+def _warn(notes: Sequence[str], name: str) -> None:
     for note in notes:
-        logger.warning("%s", note)
+        logger.warning("%s", f"{name}: {note}" if name else note)
 
 
 def _first_and_last(slices: tuple[int, int]) -> tuple[int, int]:

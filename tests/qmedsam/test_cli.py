@@ -102,7 +102,8 @@ def test_without_its_extra_a_command_says_how_to_get_it(monkeypatch, caplog, wor
     package, _, name = missing.rpartition(".")
     monkeypatch.delattr(sys.modules.get(package, package), name, raising=False)
     assert main(words) == NOTHING_RAN
-    assert f"pip install '.[{extra}]' in a checkout" in caplog.text
+    assert f"The libraries of the extra '{extra}' must be installed, got: " in caplog.text
+    assert f"pip install '.[{extra}]' in a checkout of the repository installs them" in caplog.text
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert extra in project["optional-dependencies"]
 

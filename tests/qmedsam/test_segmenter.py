@@ -80,6 +80,20 @@ def test_int8_without_vnni_is_warned_of(fake_model, monkeypatch, caplog, precisi
     assert is_warned == (precision == "int8" and not has_it)
 
 
+@pytest.mark.parametrize("settings", [{}, {"threads": 1}, "auto", 0, Settings], ids=str)
+def test_settings_of_another_type_are_refused(fake_model, settings):
+    with pytest.raises(TypeError, match=r"Settings must be Settings of qmedsam, got \w+"):
+        Segmenter(settings=settings)
+
+
+@pytest.mark.parametrize("path", [b"models", 3, ["models"], True], ids=str)
+def test_folders_of_another_type_are_refused(fake_model, path):
+    with pytest.raises(TypeError, match=r"Model folder must be a str or pathlib.Path, got \w+"):
+        Segmenter(path)
+    with pytest.raises(TypeError, match=r"Cache folder must be a str or pathlib.Path, got \w+"):
+        Settings(cache_dir=path)
+
+
 def test_a_cache_folder_may_be_a_string_and_threads_are_whole():
     assert Settings(cache_dir="folder").cache_dir == Path("folder")
     assert Settings(threads=np.int64(2)).threads == 2

@@ -147,6 +147,15 @@ def read_outline_of(stream: IO[bytes]) -> Outline | None:
         return None
 
 
+def read_shape(path: Path) -> tuple[int, ...] | None:
+    """Return the shape of a case's pixels by their header; None where it cannot be read."""
+    try:
+        with open_case(path) as opened:
+            return opened.header(PIXELS_KEY).shape
+    except InvalidCaseError:
+        return None
+
+
 def read_label_map_shape(path: Path) -> tuple[int, ...] | None:
     """Return the shape that the label map of a case must have, from the headers of its members.
 

@@ -30,7 +30,8 @@ class CaseRecord:
             no boxes, or the case failed and this stands in place of its own.
         is_kept: its label map is of an earlier run.
         notes: what was corrected in the input, and which labels are missing from the label map.
-        shape: of the pixels.
+        shape: of the pixels, of a case that failed as its file says; None where that cannot be
+            read, and of a case that is kept.
         boxes: how many.
         slices: how many were needed.
         regions: how many were encoded, on all slices; of equal slices one alone was.
@@ -49,7 +50,7 @@ class CaseRecord:
     is_empty: bool = False
     is_kept: bool = False
     notes: tuple[str, ...] = ()
-    shape: tuple[int, ...] = ()
+    shape: tuple[int, ...] | None = None
     boxes: int = 0
     slices: int = 0
     regions: int = 0

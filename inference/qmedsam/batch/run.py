@@ -37,6 +37,7 @@ from .cases import (
     read_case,
     read_label_map_shape,
     read_outline,
+    read_shape,
     write_label_map,
 )
 from .overlay import draw_overlay, encode_png, is_own_picture
@@ -156,6 +157,8 @@ class CaseRun:
                 self._draw(drawn, segmentation.label_map, picture)
         elif self.record.error is not None and not self._stands_empty():
             self._discard_earlier()
+        if self.record.error is not None and self.record.shape is None:
+            self.record = replace(self.record, shape=read_shape(self.path))
         peak = self.record.peak_memory_bytes or peak_memory_bytes()
         return replace(self.record, seconds=self._stopwatch.seconds, peak_memory_bytes=peak)
 

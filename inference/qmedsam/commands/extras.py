@@ -26,6 +26,6 @@ def needs_extra(extra: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise MissingLibraryError(
-            f"More libraries are needed ({error}): pip install '.[{extra}]' in a checkout of the "
-            "repository"
+            f"The libraries of the extra {extra!r} must be installed, got: {error}; pip install "
+            f"'.[{extra}]' in a checkout of the repository installs them"
         ) from error

@@ -1,7 +1,7 @@
 """What a user should know of boxes, in one sentence for each kind of it.
 
-A sentence begins with the first box that it is true of, by its label and as the user wrote it, and
-with how many more there are; then it says what became of them.
+A sentence begins with the first boxes that it is true of, by their labels and as the user wrote
+them, and with how many more there are; then it says what became of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from .quality import LOW_QUALITY
 
-# {was} is "were" where there are more boxes than one.
+MOST_NAMED = 3  # boxes of a sentence; the others are counted
+# {was} is "were" where there are more boxes than one, and {a_poor_mask} "poor masks".
 PUT_IN_ORDER = "{was} put in order, minimum first"
 ROUNDED = "{was} rounded to whole slices"
 OUTSIDE = "lay outside the %s and left no label"
@@ -21,20 +22,22 @@ CLIPPED = "reached beyond the %s and {was} clipped"
 CORNER = "{was} taken for 2 x 2 pixels, not for the whole image in normalised coordinates"
 EMPTY = "left no label, as nothing was found there"
 COVERED = "left no label, as later boxes cover all that was found there"
-POOR = f"may have a poor mask: the model predicts a DSC below {LOW_QUALITY}"
+POOR = f"may have {{a_poor_mask}}: the model predicts a DSC below {LOW_QUALITY}"
 
 
 def named_boxes(written: NDArray[np.float64], chosen: NDArray[np.bool_]) -> str:
-    """Name the first of the chosen boxes by label, and say how many more there are.
+    """Name the first of the chosen boxes by their labels, and say how many more there are.
 
     Args:
         written: (N, 4) or (N, 6), as the user wrote them.
         chosen: (N,), of which at least one.
     """
-    labels = np.flatnonzero(chosen) + 1
-    values = ", ".join(f"{value:g}" for value in written[labels[0] - 1])
-    more = f" and {labels.size - 1} more" if labels.size > 1 else ""
-    return f"box {labels[0]} ({values}){more}"
+    rows = np.flatnonzero(chosen)
+    values = [", ".join(f"{value:g}" for value in written[row]) for row in rows[:MOST_NAMED]]
+    parts = [f"{row + 1} ({found})" for row, found in zip(rows, values, strict=False)]
+    if rows.size > MOST_NAMED:
+        parts.append(f"{rows.size - MOST_NAMED} more")
+    return f"box {parts[0]}" if rows.size == 1 else f"boxes {', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def notes_of(written: NDArray[np.float64], kinds: dict[str, NDArray[np.bool_]]) -> tuple[str, ...]:
@@ -78,4 +81,6 @@ def described_extent(shape: tuple[int, ...], *, is_volume: bool) -> str:
 
 def _note(written: NDArray[np.float64], said: str, chosen: NDArray[np.bool_]) -> str:
     named = named_boxes(written, chosen).capitalize()
-    return f"{named} {said.format(was='was' if chosen.sum() == 1 else 'were')}"
+    if chosen.sum() == 1:
+        return f"{named} {said.format(was='was', a_poor_mask='a poor mask')}"
+    return f"{named} {said.format(was='were', a_poor_mask='poor masks')}"

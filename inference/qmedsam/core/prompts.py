@@ -5,7 +5,9 @@ It happens once, at the edge; the pipeline trusts what comes out of here.
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -127,7 +129,12 @@ def as_array(boxes: ArrayLike) -> NDArray[np.generic]:
     try:
         return np.asarray(boxes)
     except ValueError as error:
-        raise InvalidCaseError(f"Boxes must be rows of equal length: {error}") from error
+        rows: Any = boxes
+        lengths = sorted({len(row) if isinstance(row, Sized) else 1 for row in rows})
+        found = ", ".join(str(length) for length in lengths)
+        raise InvalidCaseError(
+            f"Boxes must be rows of equal length, got lengths {found}"
+        ) from error
 
 
 def boxes_on_slices(

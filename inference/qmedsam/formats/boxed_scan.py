@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core.geometry import Boxes
 from ..core.prompts import IMAGE_COLUMNS, Prompts, boxes_on_slices, check_prompts
+from ..errors import InvalidCaseError
 from .boxes import NamedBox, read_boxes, stack_boxes
 from .dispatch import open_scan
 from .intensity import IntensityWindow
@@ -24,12 +25,14 @@ class BoxedScan:
     """An image or volume with boxes in the file's own coordinates.
 
     Attributes:
+        path: of the file, for messages.
         scan: the image or volume.
         boxes: as they were written; they need not fit it.
         notes: to be written with a label map of them.
         remarks: what a user should know of where the boxes are from, a sentence each.
     """
 
+    path: Path
     scan: Scan
     boxes: tuple[NamedBox, ...]
     notes: LabelNotes
@@ -43,11 +46,8 @@ class BoxedScan:
                 only slice of a volume.
         """
         if not self.boxes:
-            raise FormatError("There must be a box; give --box or --boxes")
-        columns = self.scan.box_columns
-        written = len(self.boxes[0].corners)
-        rows = stack_boxes(self.boxes, written if written in columns else columns[0])
-        return self.scan.as_pixels_have(rows)
+            raise FormatError(f"{self.path}: There must be a box; give --box or --boxes")
+        return np.concatenate([self._own_box(box) for box in self.boxes])
 
     def prompts(self, own: Boxes) -> Prompts:
         """Check boxes in the file's own coordinates, by which notes name them.
@@ -55,12 +55,15 @@ class BoxedScan:
         Raises:
             InvalidCaseError: they are no boxes of it.
         """
-        return check_prompts(
-            self.scan.pixels,
-            self.scan.boxes_to_pixels(own),
-            written=own,
-            plane_axes=self.scan.plane_axes,
-        )
+        try:
+            return check_prompts(
+                self.scan.pixels,
+                self.scan.boxes_to_pixels(own),
+                written=own,
+                plane_axes=self.scan.plane_axes,
+            )
+        except InvalidCaseError as error:
+            raise InvalidCaseError(f"{self.path}: {error}") from error
 
     def own_boxes_followed(
         self, start: int | None, slices: tuple[int, int] | None
@@ -79,7 +82,7 @@ class BoxedScan:
         """
         if start is None or slices is None or not self.scan.is_volume:
             raise FormatError("--slice Z and --slices FIRST,LAST go together, with a volume")
-        rows = stack_boxes(self.boxes, IMAGE_COLUMNS)
+        rows = stack_boxes(self.boxes, IMAGE_COLUMNS, "with --slice")
         whole = boxes_on_slices(rows, start, slices).astype(np.float32)
         on_slice = boxes_on_slices(rows, start, (start, start)).astype(np.float32)
         starts = self.scan.boxes_to_pixels(on_slice)[:, [2, 5]]
@@ -92,6 +95,20 @@ class BoxedScan:
         if slices[1] >= depth:
             raise FormatError(f"--slices must be from 0 to {depth - 1}, got {slices[1]}")
         return whole, [int(each) for each in starts[:, 0]]
+
+    def _own_box(self, box: NamedBox) -> Boxes:
+        """Return a box (1, 4) of an image or (1, 6) of a volume in the file's own coordinates.
+
+        Raises:
+            FormatError: it has another number of coordinates, or is not on the only slice.
+        """
+        columns, written = self.scan.box_columns, len(box.corners)
+        wanted = written if written in columns else columns[0]
+        row = stack_boxes([box], wanted, f"for {self.path}")
+        try:
+            return self.scan.as_pixels_have(row)
+        except FormatError as error:
+            raise FormatError(f"{self.path}: {error}") from error
 
 
 def open_boxed_scan(
@@ -133,4 +150,4 @@ def open_boxed_scan(
     elif not boxes and isinstance(scan, CaseScan):
         found = scan.named_boxes()
     notes = scan.notes_of([box.name for box in found])
-    return BoxedScan(scan, tuple(found), notes, tuple(remarks))
+    return BoxedScan(path, scan, tuple(found), notes, tuple(remarks))

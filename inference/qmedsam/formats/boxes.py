@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import reprlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,12 @@ class NamedBox:
     Attributes:
         corners: four or six coordinates of the file.
         name: of the object in it; empty where it has none.
+        source: where it was written, for messages.
     """
 
     corners: tuple[float, ...]
     name: str = ""
+    source: str = field(default="Box", compare=False)
 
 
 def parse_box(text: str) -> NamedBox:
@@ -46,7 +49,8 @@ def parse_box(text: str) -> NamedBox:
     """
     name, _, numbers = text.rpartition("=")
     try:
-        box = NamedBox(tuple(float(value) for value in numbers.split(",")), name.strip())
+        corners = tuple(float(value) for value in numbers.split(","))
+        box = NamedBox(corners, name.strip(), f"--box {text}")
     except ValueError:
         box = NamedBox(())
     if len(box.corners) not in (IMAGE_COLUMNS, VOLUME_COLUMNS):
@@ -70,50 +74,68 @@ def read_boxes(path: Path) -> list[NamedBox]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(f"{path} cannot be read: {error}") from error
-    if path.suffix.lower() == ".json":
-        try:
-            document = json.loads(text)
-            rows = document["boxes"] if isinstance(document, dict) else document
-            return [_of_json(row) for row in rows]
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise FormatError(f"{path} must be JSON with a list of boxes, got {error!r}") from error
-    return _of_csv(path, text)
+    boxes = _of_json(path, text) if path.suffix.lower() == ".json" else _of_csv(path, text)
+    if not boxes:
+        raise FormatError(f"{path} must have a box, got none")
+    return boxes
 
 
-def stack_boxes(boxes: Sequence[NamedBox], columns: int) -> Boxes:
+def stack_boxes(boxes: Sequence[NamedBox], columns: int, why: str) -> Boxes:
     """Return boxes (N, columns).
 
+    Args:
+        boxes: of which each must have so many numbers.
+        columns: four or six.
+        why: so many, for the message.
+
     Raises:
-        FormatError: a box has another number of coordinates.
+        FormatError: a box has another number of them.
     """
     for box in boxes:
         if len(box.corners) != columns:
+            names = next(order for order in ORDERS if len(order) == columns)
+            found = ", ".join(f"{value:g}" for value in box.corners)
             raise FormatError(
-                f"Boxes must have {columns} coordinates for this file, got {list(box.corners)}"
+                f"{box.source} must have {columns} numbers ({', '.join(names)}) {why}, got "
+                f"{len(box.corners)}: {found}"
             )
     corners = [box.corners for box in boxes]
     return np.array(corners, dtype=np.float32).reshape(len(boxes), columns)
 
 
-def _of_json(row: Any) -> NamedBox:
-    name = ""
-    if isinstance(row, dict):
-        row, name = row["box"], _name_of_json(row)
-    if not isinstance(row, list) or not all(type(value) in (int, float) for value in row):
-        raise TypeError(f"{row!r} is no list of numbers")
-    return NamedBox(tuple(float(value) for value in row), name)
+def _of_json(path: Path, text: str) -> list[NamedBox]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} must be JSON with a list of boxes, got: {error}") from error
+    rows = document.get("boxes", document) if isinstance(document, dict) else document
+    if not isinstance(rows, list):
+        raise FormatError(f"{path} must be JSON with a list of boxes, got {reprlib.repr(document)}")
+    return [_of_json_row(f"{path}, box {number},", row) for number, row in enumerate(rows, 1)]
 
 
-def _name_of_json(row: dict[str, Any]) -> str:
+def _of_json_row(source: str, row: Any) -> NamedBox:
+    is_named = isinstance(row, dict)
+    corners = row.get("box") if is_named else row
+    try:
+        if not isinstance(corners, list) or any(type(each) not in (int, float) for each in corners):
+            raise FormatError(f"{source} must be a list of numbers, got {reprlib.repr(row)}")
+        numbers = tuple(float(value) for value in corners)
+    except OverflowError as error:
+        raise FormatError(f"{source} must be numbers of 64 bits, got: {error}") from error
+    return NamedBox(numbers, _name_of_json(source, row) if is_named else "", source)
+
+
+def _name_of_json(source: str, row: dict[str, Any]) -> str:
     """Return the name of an object; null is none.
 
     Raises:
-        TypeError: it is neither text nor a whole number.
+        FormatError: it is neither text nor a whole number.
     """
     name = row.get(NAME)
     name = row.get(LABEL) if name is None else name
     if name is not None and type(name) not in (str, int):
-        raise TypeError(f"{name!r} is no name")
+        raise FormatError(f"{source} must have text for a name, got {reprlib.repr(name)}")
     return "" if name is None else str(name).strip()
 
 
@@ -128,7 +150,7 @@ def _of_csv(path: Path, text: str) -> list[NamedBox]:
             if reader.line_num == 1 and not any(_is_number(cell) for cell in cells):
                 columns = _columns(path, cells) if any(cells) else None
             elif any(cells):
-                boxes.append(_of_row(cells, columns))
+                boxes.append(_of_row(f"{path}, line {reader.line_num},", cells, columns))
     except (csv.Error, ValueError) as error:
         raise FormatError(f"{path}, line {reader.line_num}: {error}") from error
     return boxes
@@ -149,7 +171,7 @@ def _columns(path: Path, cells: list[str]) -> list[str]:
     return found
 
 
-def _of_row(cells: list[str], columns: list[str] | None) -> NamedBox:
+def _of_row(source: str, cells: list[str], columns: list[str] | None) -> NamedBox:
     """Read a row of a table.
 
     Raises:
@@ -166,7 +188,7 @@ def _of_row(cells: list[str], columns: list[str] | None) -> NamedBox:
         corners, name = [by_name[column] for column in order], by_name.get(NAME, "")
     if not all(_is_number(corner) for corner in corners):
         raise ValueError(f"must be numbers, got {corners}")
-    return NamedBox(tuple(float(corner) for corner in corners), name)
+    return NamedBox(tuple(float(corner) for corner in corners), name, source)
 
 
 def _is_number(text: str) -> bool:

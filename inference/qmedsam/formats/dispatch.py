@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from ..batch.case_file import SEGS_KEY
 from ..batch.cases import CASE_SUFFIX, archive_with_info
+from ..config import as_path
 from ..core.postprocess import LabelMap
 from ..system.files import write_bytes
 from .beside import Beside, files_beside
@@ -66,18 +67,18 @@ def open_scan(
         TypeError: the path is none.
         SeveralSeriesError, SeveralVolumesError, FormatError, WindowError: as of `read_scan`.
     """
-    path = _as_path(path)
+    path = as_path(path, "Path")
     name = str(path)
     lower = path.name.lower()
     try:
         pictures = _pictures(path) if path.is_dir() else []
         if pictures and not _has_dicom(path):
-            _check_choices(name, series=series, plane=plane, volume=volume, straighten=straighten)
+            check_choices(name, series=series, plane=plane, volume=volume, straighten=straighten)
             with _named(name):
                 return PictureStackScan(name, pictures, window)
         is_many = path.is_dir() or path.name.upper() == DICOMDIR
         if is_many or lower.endswith(DICOM_SUFFIXES) or begins_as_dicom(path):
-            _check_choices(name, plane=plane)
+            check_choices(name, plane=plane)
             with _named(name):
                 return DicomScan(
                     name,
@@ -92,7 +93,7 @@ def open_scan(
             raise FormatError(
                 f"{name} must be DICOM, a folder of it, or end in {', '.join(SUFFIXES)}"
             )
-        _check_choices(name, straighten=straighten)
+        check_choices(name, straighten=straighten)
         content, beside = read_file(path), files_beside(path)
     except OSError as error:
         raise FormatError(f"{name} cannot be read: {error}") from error
@@ -133,18 +134,18 @@ def read_scan(
     lower = name.lower()
     with _named(name):
         if lower.endswith(VOLUME_SUFFIXES):
-            _check_choices(name, series=series)
+            check_choices(name, series=series)
             is_itk = lower.endswith((*ITK_SUFFIXES, *ITK_HEADER_SUFFIXES))
             kind = ItkScan if is_itk else NiftiScan
             return kind(name, content, window, plane=plane, volume=volume, beside=beside)
         if lower.endswith(PICTURE_SUFFIXES):
-            _check_choices(name, series=series, plane=plane, volume=volume)
+            check_choices(name, series=series, plane=plane, volume=volume)
             return PictureScan(name, content, window)
         if lower.endswith(DICOM_SUFFIXES) or is_dicom(content):
-            _check_choices(name, plane=plane)
+            check_choices(name, plane=plane)
             files = files_of_bytes(name, content)
             return DicomScan(name, files, window, series=series, volume=volume)
-        _check_choices(name, series=series, plane=plane, volume=volume)
+        check_choices(name, series=series, plane=plane, volume=volume)
         if lower.endswith(CASE_SUFFIXES):
             return CaseScan(name, content, window)
         raise FormatError(f"{name} must end in {', '.join(SUFFIXES)}")
@@ -213,24 +214,13 @@ def write_labels(
         FormatError: the name or the label map does not fit the scan, or the file cannot be
             written.
     """
-    path = _as_path(path)
+    path = as_path(path, "Path")
     content = encode_labels(scan, label_map, str(path), notes or scan.notes_of(()), kind)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)
     except OSError as error:
         raise FormatError(f"{path} cannot be written: {error}") from error
-
-
-def _as_path(path: Name) -> Path:
-    """Return a path.
-
-    Raises:
-        TypeError: it is none.
-    """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"Path must be a str or pathlib.Path, got {type(path).__name__}")
-    return Path(path)
 
 
 def checked_labels(scan: Scan, labels: ArrayLike) -> LabelMap:
@@ -255,7 +245,7 @@ def checked_labels(scan: Scan, labels: ArrayLike) -> LabelMap:
     return label_map.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16)
 
 
-def _check_choices(
+def check_choices(
     name: str,
     *,
     series: str | None = None,

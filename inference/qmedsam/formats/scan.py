@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..core.geometry import Boxes
 from ..core.postprocess import LabelMap
-from ..core.prompts import IMAGE_COLUMNS, VOLUME_COLUMNS
-from ..errors import InferenceError
+from ..core.prompts import IMAGE_COLUMNS, VOLUME_COLUMNS, as_array
+from ..errors import InferenceError, InvalidCaseError
 from ..system.memory import largest_array_bytes
 from ..version import __version__
 from .intensity import (
@@ -149,6 +149,7 @@ class Scan(ABC):
         pixels: of the shape of the values, uint8.
         window: as given.
         described_window: the window in words, with the percentiles that were found.
+        plane: in which a volume is cut into slices; empty where the file leaves no choice.
         label_suffixes: in which the name of a file of labels may end.
         refusals: why it may not end in others, by suffix.
 
@@ -158,6 +159,7 @@ class Scan(ABC):
 
     label_suffixes: tuple[str, ...]
     refusals: Mapping[str, str] = MappingProxyType({})
+    plane: str = ""
 
     def __init__(
         self,
@@ -280,9 +282,9 @@ class Scan(ABC):
             FormatError: they have another type or shape.
         """
         try:
-            rows = np.atleast_2d(np.asarray(boxes))
-        except ValueError as error:
-            raise FormatError(f"Boxes must be rows of equal length: {error}") from error
+            rows = np.atleast_2d(as_array(boxes))
+        except InvalidCaseError as error:
+            raise FormatError(str(error)) from error
         if rows.size == 0:
             return np.zeros((0, self.box_columns[0]), dtype=np.float32)
         if rows.dtype.kind not in "iuf":

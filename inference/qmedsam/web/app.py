@@ -21,8 +21,14 @@ from ..core.preprocess import as_rgb
 from ..errors import InferenceError
 from ..formats.dicom.scan import DicomScan
 from ..formats.dicom.sources import uploaded_files
-from ..formats.dispatch import read_scan
-from ..formats.scan import FormatError, Scan, SeveralSeriesError, SeveralVolumesError
+from ..formats.dispatch import check_choices, read_scan
+from ..formats.scan import (
+    AUTOMATIC_PLANE,
+    FormatError,
+    Scan,
+    SeveralSeriesError,
+    SeveralVolumesError,
+)
 from ..segmenter import Segmenter
 from ..version import __version__
 from .origin import find_objection
@@ -71,17 +77,23 @@ def create_app(segmenter: Segmenter, *, host: str, most_bytes: int) -> FastAPI:
         name: Annotated[str, Query(max_length=300)],
         series: Annotated[str | None, Query(max_length=64)] = None,
         volume: Annotated[int | None, Query(ge=1)] = None,
+        plane: Annotated[str, Query(max_length=16)] = AUTOMATIC_PLANE,
     ) -> Opened:
         """Take the content of a file as the body.
 
         Files of a DICOM series come one after another, their sizes in the header `X-File-Sizes`. Of
         several series one is chosen by its number or UID, and of several volumes or images in it
-        one by its number; without that, the answer lists them.
+        one by its number; without that, the answer lists them. NIfTI, NRRD and MetaImage are cut
+        into slices in the plane `auto`, which is that of acquisition, `axial`, `coronal` or
+        `sagittal`.
         """
         content = await _body(request, most_bytes)
         sizes = request.headers.get(SIZES_HEADER, "")
         return await run_in_threadpool(
-            lambda: shelf.add(name, _read(name, _split(content, sizes), series, volume))
+            lambda: shelf.add(
+                name,
+                _read(name, _split(content, sizes), series=series, volume=volume, plane=plane),
+            )
         )
 
     @app.delete("/api/scans/{number}", summary="Close it")
@@ -207,8 +219,11 @@ def _split(content: bytes, sizes: str) -> list[bytes]:
     return [content[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
-def _read(name: str, contents: list[bytes], series: str | None, volume: int | None) -> Scan:
+def _read(
+    name: str, contents: list[bytes], *, series: str | None, volume: int | None, plane: str
+) -> Scan:
     """Read a file, or several as a DICOM series."""
     if len(contents) == 1:
-        return read_scan(name, contents[0], series=series, volume=volume)
+        return read_scan(name, contents[0], series=series, plane=plane, volume=volume)
+    check_choices(name, plane=plane)
     return DicomScan(name, uploaded_files(name, contents), series=series, volume=volume)

@@ -20,6 +20,8 @@ class Opened(BaseModel):
     window: str = Field(description="how values became 8 bits, in words")
     window_name: str = Field(description="the name of that window; empty of a level and width")
     windows: list[str] = Field(description="names that the window may have")
+    plane: str = Field(description="in which it is cut into slices; empty where there is no choice")
+    planes: list[str] = Field(description="in which it may be opened")
     label_suffixes: list[str] = Field(description="in which names of label maps may end")
     remarks: list[str] = Field(description="what to know of the file")
 

@@ -22,9 +22,10 @@ from ..core.postprocess import LabelCanvas, MaskPatch
 from ..core.quality import LOW_QUALITY
 from ..formats.dispatch import encode_labels
 from ..formats.intensity import WINDOW_NAMES, parse_window
-from ..formats.scan import FormatError, LabelNotes, Scan
+from ..formats.scan import PLANES, FormatError, LabelNotes, Scan
 from ..segmenter import Segmenter
 from ..session import Session
+from ..system.files import printable
 from ..system.memory import largest_array_bytes
 from .schemas import MOST_OBJECTS, Found, Labels, Object, Opened, Outlines
 
@@ -94,6 +95,7 @@ class OpenScan:
     def described(self, view: View) -> Opened:
         """Return what the page has to know."""
         depth, height, width = self._shape
+        has_planes = self._scan.is_volume and bool(self._scan.plane)
         return Opened(
             id=self.number,
             name=self._name,
@@ -106,6 +108,8 @@ class OpenScan:
             window_name=view.window_name,
             windows=list(WINDOW_NAMES),
             remarks=list(self._scan.remarks),
+            plane=self._scan.plane if has_planes else "",
+            planes=list(PLANES) if has_planes else [],
             label_suffixes=[*self._scan.label_suffixes, CASE_SUFFIX],
         )
 
@@ -179,7 +183,9 @@ class OpenScan:
             slices=scan.pixels if scan.is_volume else scan.pixels[None],
             window=scan.described_window,
             window_name=scan.window if isinstance(scan.window, str) else "",
-            session=self._segmenter.open(scan.pixels, remembered=REMEMBERED_SLICES),
+            session=self._segmenter.open(
+                scan.pixels, remembered=REMEMBERED_SLICES, name=printable(self._name)
+            ),
         )
 
     def _masks(

@@ -216,3 +216,18 @@ def test_label_maps_that_come_back_are_measured(tmp_path, nifti):
     (row,) = json.loads(stats.read_text())["objects"]
     assert (row["name"], row["voxels"]) == ("organ", int((labels == 1).sum()))
     assert row["mean"] == pytest.approx(VOLUME[labels == 1].mean())
+
+
+@pytest.mark.parametrize("plane", ["axial", "sagittal"])
+def test_normalised_boxes_are_refused_by_the_name_of_the_image(tmp_path, nifti, caplog, plane):
+    """They are of the file's voxels, of which two axes lie in the slices."""
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text("[[0.1, 0.2, 0.25, 0.5, 0.75, 0.5], [0, 0.5, 0, 1, 1, 1]]")
+    words = [str(nifti), "--boxes", str(boxes), "--plane", plane]
+    assert main(["convert", *words, "-o", str(tmp_path / "a.npz")]) == 2
+    extent = "40 x 30" if plane == "axial" else "30 x 8"
+    assert (
+        f"{nifti}: Boxes must be in pixels of the original image, {extent}, got x and y from 0 to "
+        "1, which read like normalised ones"
+    ) in caplog.text
+    assert not (tmp_path / "a.npz").exists()

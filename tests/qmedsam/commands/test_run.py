@@ -229,7 +229,7 @@ FOUND_NOTHING = "left no label, as nothing was found there"
         pytest.param(
             (40, 60),
             [LARGE, FAR, SMALL],
-            [f"Box 2 (40, 25, 42, 27) and 1 more {FOUND_NOTHING}"],
+            [f"Boxes 2 (40, 25, 42, 27) and 3 (20, 10, 22, 12) {FOUND_NOTHING}"],
             False,
             id="one-of-three-found",
         ),
@@ -314,6 +314,25 @@ def test_an_input_folder_that_fails_means_nothing_ran(folders, monkeypatch, capl
     monkeypatch.setattr(run_command, "list_cases", refuse)
     assert run(folders) == NOTHING_RAN
     assert "cannot be read: Permission denied" in caplog.text
+
+
+def test_a_refused_case_has_its_shape_in_the_report_where_it_can_be_read(folders, tmp_path):
+    write_case(folders[0] / "a_good.npz", (40, 60, 3), [[5, 5, 20, 30]])
+    write_case(folders[0] / "b_boxes.npz", (40, 60), [[5, 5, 1, 20, 30, 2]])
+    np.savez_compressed(folders[0] / "c_none.npz", imgs=np.zeros((8, 30, 50), np.uint8))
+    np.savez_compressed(folders[0] / "d_pixels.npz", boxes=np.zeros((1, 4)))
+    (folders[0] / "e_text.npz").write_text("no archive")
+    report = tmp_path / "report.json"
+    assert run(folders, "--report", str(report)) == SOME_FAILED
+    good, *refused = json.loads(report.read_text())["cases"]
+    assert (good["error"], good["shape"]) == (None, [40, 60, 3])
+    assert [case["shape"] for case in refused] == [[40, 60], [8, 30, 50], None, None]
+    for case in refused:
+        assert list(case) == list(good)
+        assert case["error"]
+    assert run(folders, "--resume", "--report", str(report)) == SOME_FAILED
+    kept = json.loads(report.read_text())["cases"][0]
+    assert (kept["is_kept"], kept["shape"]) == (True, None)
 
 
 def test_a_report_that_is_a_folder_is_refused_before_the_work(folders, tmp_path, caplog):

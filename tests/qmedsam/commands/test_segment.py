@@ -181,7 +181,10 @@ def test_one_of_several_volumes_is_segmented(tmp_path, caplog):
     ("words", "message"),
     [
         (["segment", "IMAGE", "--box", "1,2,3,4", "-o", "a.nii.gz"], "must end in .png, .npz"),
-        (["segment", "IMAGE", "--box", "1,2,0,3,4,0", "-o", "a.png"], "must have 4 coordinates"),
+        (
+            ["segment", "IMAGE", "--box", "1,2,0,3,4,0", "-o", "a.png"],
+            "--box 1,2,0,3,4,0 must have 4 numbers (x0, y0, x1, y1) for ",
+        ),
         (["segment", "IMAGE", "--box", "1,2,3,4", "--window", "x", "-o", "a.png"], "Window must"),
         (["segment", "none.png", "--box", "1,2,3,4", "-o", "a.png"], "none.png cannot be read"),
         (["segment", "IMAGE", "-o", "a.png"], "There must be a box"),
@@ -200,6 +203,24 @@ def test_what_cannot_be_segmented_is_said_in_a_sentence(
     assert main([str(picture) if word == "IMAGE" else word for word in words]) == 2
     assert message in caplog.text
     assert {path.name for path in tmp_path.iterdir()} == {"image.png"}
+
+
+def test_boxes_of_one_slice_may_have_its_axis_or_not(tmp_path):
+    image, boxes = tmp_path / "slice.nii", tmp_path / "boxes.json"
+    nibabel.save(nibabel.Nifti1Image(VOLUME[:, :, :1], AFFINE), image)
+    boxes.write_text("[[3, 4, 12, 15], [20, 6, 0, 30, 25, 0]]")
+    words = ["segment", str(image), "--boxes", str(boxes), "-o", str(tmp_path / "a.nii")]
+    assert main(words) == 0
+    labels = np.asarray(nibabel.load(tmp_path / "a.nii").dataobj)
+    assert labels.shape == (40, 30, 1)
+    assert (labels[8, 8, 0], labels[25, 15, 0]) == (1, 2)
+
+
+def test_a_followed_box_has_four_numbers(tmp_path, nifti, caplog):
+    words = ["segment", str(nifti), "--box", "3,4,1,20,25,6", "-o", str(tmp_path / "a.nii")]
+    assert main([*words, "--slice", "3", "--slices", "2,4"]) == 2
+    expected = "--box 3,4,1,20,25,6 must have 4 numbers (x0, y0, x1, y1) with --slice, got 6: 3, 4"
+    assert expected in caplog.text
 
 
 def test_a_box_that_is_none_is_said_by_the_parser(capsys):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qmedsam.core.prompts import check_prompts
+from qmedsam.core.prompts import as_array, check_prompts
 from qmedsam.errors import InvalidCaseError
 
 IMAGE = np.zeros((50, 60, 3), dtype=np.uint8)
@@ -154,6 +154,17 @@ def test_what_cannot_be_meant_is_refused(pixels, boxes, message):
         check_prompts(pixels, np.asarray(boxes))
 
 
+@pytest.mark.parametrize(
+    ("boxes", "lengths"),
+    [([[1, 2, 3, 4], [1, 2, 3]], "3, 4"), ([[1, 2], 3], "1, 2")],
+    ids=["rows", "a-number"],
+)
+def test_ragged_boxes_are_refused_with_the_lengths_found(boxes, lengths):
+    expected = f"Boxes must be rows of equal length, got lengths {lengths}"
+    with pytest.raises(InvalidCaseError, match=expected):
+        as_array(boxes)
+
+
 def test_boxes_are_kept_as_they_were_written():
     boxes = np.array([[30, 4, 3, 2], [1, 2, 99, 9]])
     np.testing.assert_array_equal(check_prompts(IMAGE, boxes).written, boxes)
@@ -211,7 +222,7 @@ def test_small_boxes_that_pixels_explain_are_taken(pixels, boxes):
         pytest.param(
             IMAGE,
             [[0, 0, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1]],
-            "Box 2 (0, 0, 1, 1) and 1 more were",
+            "Boxes 2 (0, 0, 1, 1) and 3 (0, 0, 1, 1) were",
             id="several",
         ),
         pytest.param(VOLUME, [[0, 0, 2, 1, 1, 7]], "Box 1 (0, 0, 2, 1, 1, 7) was", id="volume"),

@@ -46,7 +46,7 @@ def test_a_label_under_a_later_one_is_noted():
 def test_a_box_in_which_nothing_is_found_is_noted():
     answer = drawn([[0, 0, 2, 1], [3, 3, 3, 3], [4, 3, 4, 3]], ["###", "###"], ["...."], [])
     assert answer.notes == (
-        "Box 2 (3, 3, 3, 3) and 1 more left no label, as nothing was found there",
+        "Boxes 2 (3, 3, 3, 3) and 3 (4, 3, 4, 3) left no label, as nothing was found there",
     )
     assert not answer.is_empty
 
@@ -57,7 +57,8 @@ def test_masks_of_low_quality_are_noted_unless_there_is_none():
     answer = drawn(boxes, *masks, quality=[0.69, 0.7, 0.1, 0.0])
     assert answer.notes == (
         "Box 4 (4, 3, 4, 3) left no label, as nothing was found there",
-        "Box 1 (0, 0, 2, 0) and 1 more may have a poor mask: the model predicts a DSC below 0.7",
+        "Boxes 1 (0, 0, 2, 0) and 3 (0, 2, 2, 2) may have poor masks: the model predicts a DSC "
+        "below 0.7",
     )
     assert answer.quality.tolist() == pytest.approx([0.69, 0.7, 0.1, 0.0])
 

@@ -71,15 +71,19 @@ def test_other_text_is_no_box(text):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.json", "[1, 2]", "list of boxes"),
-        ("a.json", '{"box": []}', "list of boxes"),
-        ("a.json", "{", "list of boxes"),
-        ("a.json", '["1234"]', "list of boxes"),
-        ("a.json", "[[true, 1, 2, 3]]", "list of boxes"),
-        ("a.json", '[{"box": [1, 2, 3, 4], "name": ["disc"]}]', "list of boxes"),
-        ("a.json", '[{"box": [1, 2, 3, 4], "name": true}]', "list of boxes"),
-        ("a.json", f"[[1, 2, 3, 1{'0' * 400}]]", "list of boxes"),
-        ("a.json", "[" * 9999, "list of boxes"),
+        ("a.json", "[1, 2]", "box 1, must be a list of numbers, got 1"),
+        ("a.json", "5", "must be JSON with a list of boxes, got 5"),
+        ("a.json", '{"box": []}', "must be JSON with a list of boxes, got {'box': "),
+        ("a.json", '{"boxes": []}', "must have a box, got none"),
+        ("a.json", '[[1, 2, 3, 4], {"name": "a"}]', "box 2, must be a list of numbers, got {'name"),
+        ("a.json", "{", "must be JSON with a list of boxes, got: Expecting"),
+        ("a.json", '["1234"]', "box 1, must be a list of numbers, got '1234'"),
+        ("a.json", "[[true, 1, 2, 3]]", r"box 1, must be a list of numbers, got \[True, 1"),
+        ("a.json", '[{"box": [1, 2, 3, 4], "name": ["disc"]}]', "box 1, must have text for a name"),
+        ("a.json", '[{"box": [1, 2, 3, 4], "name": true}]', "must have text for a name, got True"),
+        ("a.json", f"[[1, 2, 3, 1{'0' * 400}]]", "box 1, must be numbers of 64 bits, got: int too"),
+        ("a.json", "[" * 9999, "must be JSON with a list of boxes, got: "),
+        ("a.csv", "x0,y0,x1,y1\n", "must have a box, got none"),
         ("a.csv", "1,2,3,4\n1,2,x,4\n", "line 2: must be numbers"),
         ("a.csv", "10,10,3O,40\n1,2,3,4\n", "line 1: must be numbers"),
         ("a.csv", "left,top,right,bottom\n1,2,3,4\n", "line 1: columns must be x0, y0, x1, y1"),
@@ -89,7 +93,35 @@ def test_other_text_is_no_box(text):
 )
 def test_broken_boxes_are_named(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
-    with pytest.raises(FormatError, match=message):
+    with pytest.raises(FormatError, match=message) as refused:
         read_boxes(tmp_path / name)
-    with pytest.raises(FormatError, match=r"Boxes must have 6 coordinates .* got \[1, 2\]"):
-        stack_boxes([NamedBox((1, 2))], 6)
+    assert str(refused.value).startswith(str(tmp_path / name))
+
+
+def test_a_box_of_another_length_is_named_by_where_it_was_written(tmp_path):
+    (tmp_path / "a.json").write_text("[[1, 2, 3, 4], [1, 2, 0, 3.5, 4, 0]]")
+    (tmp_path / "b.csv").write_text("x0,y0,x1,y1\n\n1,2,3,4\n")
+    (tmp_path / "c.csv").write_text("1,2,3,4\n1,2,3\n")
+    four, six = "4 numbers (x0, y0, x1, y1)", "6 numbers (x0, y0, z0, x1, y1, z1)"
+    for boxes, columns, message in (
+        (
+            read_boxes(tmp_path / "a.json"),
+            4,
+            f"{tmp_path / 'a.json'}, box 2, must have {four} here, got 6: 1, 2, 0, 3.5, 4, 0",
+        ),
+        (
+            read_boxes(tmp_path / "b.csv"),
+            6,
+            f"{tmp_path / 'b.csv'}, line 3, must have {six} here, got 4: 1, 2, 3, 4",
+        ),
+        (
+            read_boxes(tmp_path / "c.csv"),
+            4,
+            f"{tmp_path / 'c.csv'}, line 2, must have {four} here, got 3: 1, 2, 3",
+        ),
+        ([parse_box("a=1,2,3,4")], 6, f"--box a=1,2,3,4 must have {six} here, got 4: 1, 2, 3, 4"),
+        ([NamedBox((1, 2))], 4, f"Box must have {four} here, got 2: 1, 2"),
+    ):
+        with pytest.raises(FormatError) as refused:
+            stack_boxes(boxes, columns, "here")
+        assert str(refused.value) == message

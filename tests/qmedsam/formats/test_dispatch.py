@@ -135,7 +135,7 @@ def test_boxes_of_any_number_type_do_not_wrap_round(nifti, picture, dtype):
     [
         ([[1, 2, 3, 4]], r"must have shape \(N, 6\) for this file, got \(1, 4\)"),
         ([["a"] * 6], "must be integers or floats, got <U1"),
-        ([[1, 2], [3]], "must be rows of equal length"),
+        ([[1, 2], [3]], "must be rows of equal length, got lengths 1, 2"),
         ([[[1] * 6]], r"must have shape \(N, 6\) for this file, got \(1, 1, 6\)"),
         ([[True] * 6], "must be integers or floats, got bool"),
     ],

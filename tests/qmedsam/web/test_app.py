@@ -95,6 +95,22 @@ def test_a_box_in_which_nothing_is_found_has_no_outlines(client):
         assert (found.status_code, found.json()["contours"]) == (200, {})
 
 
+@pytest.mark.usefixtures("blind_to_small_boxes")
+def test_a_warning_in_the_log_has_the_name_of_the_image(client, caplog):
+    for name in ("scan.nii", "bad\nname.nii"):
+        asked = {"box": [5, 4, 3, 6], "slice": 0}
+        client.post(f"/api/scans/{opened(client, name, nifti())['id']}/contours", json=asked)
+    box = "Box 1 (5, 4, 0, 3, 6, 0)"
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("qmed")] == [
+        f"{shown}: {box} {said}"
+        for shown in ("scan.nii", r"'bad\nname.nii'")
+        for said in (
+            "was put in order, minimum first",
+            "left no label, as nothing was found there",
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     ("rated", "quality", "is_poor"),
     [(None, None, False), (0.5, 0.5, True), (0.75, 0.75, False)],
@@ -323,6 +339,42 @@ def test_one_of_several_volumes_is_chosen(client, tmp_path):
     assert "must hold a volume 3, got 1 to 2" in client.post("/api/scans", **body).json()["detail"]
     body["params"]["volume"] = 0
     assert client.post("/api/scans", **body).status_code == 422
+
+
+def test_a_volume_is_opened_in_a_plane(client):
+    planes = ["axial", "coronal", "sagittal"]
+    shapes = {"auto": (8, 30, 40), "axial": (8, 30, 40), "coronal": (30, 8, 40)}
+    for plane, shape in {**shapes, "sagittal": (40, 8, 30)}.items():
+        params = {"name": "scan.nii", "plane": plane}
+        scan = client.post("/api/scans", params=params, content=nifti()).json()
+        assert (scan["depth"], scan["height"], scan["width"]) == shape
+        assert (scan["plane"], scan["planes"]) == (plane.replace("auto", "axial"), planes)
+    path, box = f"/api/scans/{scan['id']}", [5, 2, 20, 6]  # y runs from front to back
+    found = client.post(f"{path}/contours", json={"box": box, "slice": 7}).json()
+    content = labels_of(client, path, found["id"])
+    labels = np.asarray(nibabel.Nifti1Image.from_bytes(content).dataobj)
+    assert labels.shape == VOLUME.shape
+    assert np.unique(np.nonzero(labels)[0]).tolist() == [40 - 1 - 7]  # the patient's right first
+
+
+def test_pictures_leave_no_choice_of_a_plane(client):
+    slice_content = nibabel.Nifti1Image(VOLUME[:, :, :1], np.eye(4)).to_bytes()
+    for scan in (opened(client), opened(client, "slice.nii", slice_content)):
+        assert (scan["plane"], scan["planes"]) == ("", [])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_plane_of_another_format_or_an_unknown_one_is_refused_as_in_the_command(client, tmp_path):
+    of_others = "A plane can be chosen of NIfTI, NRRD and MetaImage alone, not of {}"
+    wrong = "Plane must be one of auto, axial, coronal, sagittal, got 'oblique'"
+    for body, plane, message in (
+        ({"params": {"name": "a.png"}, "content": png()}, "axial", of_others.format("a.png")),
+        (body_of(series(tmp_path / "ct")), "coronal", of_others.format("ct.dcm")),
+        ({"params": {"name": "scan.nii"}, "content": nifti()}, "oblique", wrong),
+    ):
+        body["params"]["plane"] = plane
+        response = client.post("/api/scans", **body)
+        assert (response.status_code, response.json()["detail"]) == (422, message)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -405,6 +405,45 @@ def test_windows_are_named_or_given_by_numbers(page, tmp_path):
     expect(window).to_have_value("percentiles")
 
 
+def test_a_volume_is_opened_again_in_another_plane(page, tmp_path):
+    scan, (depth, height, width) = open_brain(page, tmp_path, ".nii.gz")
+    plane = page.get_by_label("Plane")
+    assert plane.locator("option").all_inner_texts() == ["axial", "coronal", "sagittal"]
+    expect(plane).to_have_value("axial")
+    page.get_by_role("combobox", name="Name").select_option("soft-tissue")
+    expect(status(page)).to_have_text("Further boxes are segmented in this window.")
+    draw_box(page, VOLUME_BOX, (width, height))
+    expect(page.locator("#objects li")).to_have_count(1)
+    asked: list[str] = []
+    page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    plane.select_option("sagittal")
+    expect(plane).to_have_value("axial")
+    expect(page.locator("#objects li")).to_have_count(1)
+    page.once("dialog", lambda dialog: dialog.accept())
+    plane.select_option("sagittal")
+    expect(page.locator("#slice-number")).to_have_text(f"{width // 2 + 1} of {width}")
+    assert asked == ["What was found goes when the volume is opened in another plane. Open it?"]
+    expect(plane).to_have_value("sagittal")
+    expect(page.locator("#name")).to_contain_text(f"{height} x {depth} x {width}, window soft-")
+    expect(page.locator("#objects li")).to_have_count(0)
+    expect(status(page)).to_have_text("Further boxes are segmented in this window.")
+    keep(page, "plane")
+    draw_box(page, (100, 4, 140, depth - 5), (height, depth))
+    expect(page.locator("#objects li")).to_have_count(1)
+    written = nibabel.load(downloaded(page, ".nii.gz", tmp_path))
+    assert written.shape == nibabel.load(scan).shape
+
+
+def test_a_plane_is_no_choice_for_what_is_not_placed(page, tmp_path):
+    plane = page.get_by_label("Plane")
+    expect(plane).to_be_hidden()
+    open_brain(page, tmp_path, ".nii.gz")
+    expect(plane).to_be_visible()
+    open_brain(page, tmp_path, ".npz")
+    expect(page.get_by_label("Format").locator("option")).to_have_text([".npz"])
+    expect(plane).to_be_hidden()
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_one_of_several_dicom_series_is_opened(page, tmp_path):
     folders = [series(tmp_path / "one"), series(tmp_path / "two", count=4)]

@@ -42,6 +42,7 @@ from .values import CT, is_hounsfield, is_inverted, missing_rescale, values_of, 
 from .volumes import Volume, choose_volume, volumes_of
 
 CT_WINDOW = "soft-tissue"
+MOSAIC = "MOSAIC"  # among the values of ImageType, of Siemens
 
 
 class DicomScan(Scan):
@@ -97,7 +98,14 @@ class DicomScan(Scan):
             np.stack(values) if is_volume else values[0],
             window,
             is_volume=is_volume,
-            remarks=(*remarks, *of_files, *of_places, *of_values, *self._seg.remarks),
+            remarks=(
+                *remarks,
+                *of_files,
+                *_remarks_of_mosaics(self._frames),
+                *of_places,
+                *of_values,
+                *self._seg.remarks,
+            ),
         )
         suffixes = (SEG_SUFFIX, *NIFTI_SUFFIXES, *(() if is_volume else (".png",)))
         self.refusals = dict.fromkeys(NIFTI_SUFFIXES, self._nifti_problem()) | {
@@ -242,6 +250,18 @@ def _choose(
     headers, doubled = drop_duplicates(choose_series(read_headers(files), name, series))
     frames, left_out = frames_of(headers)
     return choose_volume(volumes_of(frames), name, number, left_out), doubled + left_out
+
+
+def _remarks_of_mosaics(frames: Sequence[Frame]) -> list[str]:
+    """Say where a picture holds all slices of a volume."""
+    for frame in frames:
+        if MOSAIC in frame.header.attributes.lenient("ImageType").split("\\"):
+            return [
+                f"{frame.name} is a mosaic, the slices of a volume as tiles of one picture: it is "
+                "seen as that picture, of which boxes and labels are, and its place in the patient "
+                "is not that of the slices."
+            ]
+    return []
 
 
 def _remarks_of_places(grid: Grid | None, is_straightened: bool) -> list[str]:

@@ -11,7 +11,8 @@ const view = byId("view");
 const pen = view.getContext("2d");
 // z is the slice that was asked for last, shown that of the picture, to which boxes go.
 const state = { scan: null, z: 0, shown: 0, picture: null, scale: 1, drag: null, objects: [], past: [],
-  next: 1, ahead: 0, isEncoded: false, previews: [], files: [], chosen: {}, turn: Promise.resolve() };
+  next: 1, ahead: 0, isEncoded: false, previews: [], files: [], chosen: {},
+  source: null, windowText: "", turn: Promise.resolve() };
 
 function say(text, isError = false) {
   byId("status").textContent = text;
@@ -35,7 +36,7 @@ function attempt(action) {
   };
 }
 
-async function openFiles(files, chosen = {}) { // a series, and a volume in it
+async function openFiles(files, chosen = {}) { // a series, a volume in it, a plane
   if (!files.length) return;
   say(`Opening ${files[0].name} …`);
   const headers = {};
@@ -51,10 +52,23 @@ async function openFiles(files, chosen = {}) { // a series, and a volume in it
       throw new Error(`Choose one of ${series.length ? `${series.length} series` : `${volumes.length} volumes`}.`);
     });
   if (state.scan) ask(`/api/scans/${state.scan.id}`, { method: "DELETE" }).catch(() => {});
-  Object.assign(state, { objects: [], previews: [], past: [], next: 1, picture: null, drag: null });
+  Object.assign(state, { objects: [], previews: [], past: [], next: 1, picture: null, drag: null,
+    source: { files, chosen }, windowText: "" });
   adopt(await response.json());
   await show(Math.floor(state.scan.depth / 2));
   say([...state.scan.remarks, "Draw a box round a structure."].join(" "));
+}
+
+async function openInPlane(plane) { // what is open, from the files that it came from
+  const { source: { files, chosen }, objects, windowText } = state;
+  const question = "What was found goes when the volume is opened in another plane. Open it?";
+  try {
+    if (objects.length && !confirm(question)) return;
+    await openFiles(files, { ...chosen, plane });
+    if (windowText && state.source.files === files) await setWindow(windowText);
+  } finally {
+    byId("plane").value = state.scan.plane;
+  }
 }
 
 function offer(what, options) {
@@ -74,6 +88,9 @@ function adopt(scan) {
   if (!scan.window_name) windows.unshift(new Option(scan.window.replace("window ", ""), ""));
   byId("window").replaceChildren(...windows);
   byId("window").value = scan.window_name;
+  byId("plane-choice").hidden = !scan.planes.length;
+  byId("plane").replaceChildren(...scan.planes.map((name) => new Option(name, name)));
+  byId("plane").value = scan.plane;
   const suffix = byId("suffix").value;
   byId("suffix").replaceChildren(...scan.label_suffixes.map((value) => new Option(value, value)));
   if (scan.label_suffixes.includes(suffix)) byId("suffix").value = suffix;
@@ -215,20 +232,13 @@ function setWindow(text) {
     if (scan.id !== state.scan.id) return;
     adopt(answer instanceof Error ? state.scan : await answer.json());
     if (answer instanceof Error) throw answer;
+    state.windowText = text;
     await show(state.z);
     say("Further boxes are segmented in this window.");
   };
   const turn = state.turn.then(change); // one after another, so that the last one stays
   state.turn = turn.catch(() => {});
   return turn;
-}
-
-function place(event) { // the pixel under the cursor
-  const area = view.getBoundingClientRect();
-  const x = (event.clientX - area.left) / area.width * state.scan.width;
-  const y = (event.clientY - area.top) / area.height * state.scan.height;
-  return [Math.max(0, Math.min(state.scan.width - 1, Math.floor(x))),
-    Math.max(0, Math.min(state.scan.height - 1, Math.floor(y)))];
 }
 
 view.addEventListener("pointerdown", (event) => {
@@ -278,6 +288,7 @@ byId("open-series").onclick = attempt(async () => {
 byId("open-volume").onclick = attempt(async () =>
   openFiles(state.files, { ...state.chosen, volume: byId("volume").value }));
 byId("slice").oninput = attempt(async (event) => show(Number(event.target.value)));
+byId("plane").onchange = attempt(async (event) => openInPlane(event.target.value));
 byId("window").onchange = attempt(async (event) => setWindow(event.target.value));
 byId("set-window").onclick = attempt(async () => setWindow(`${byId("level").value},${byId("width").value}`));
 byId("add-box").onclick = attempt(async () => {

@@ -50,3 +50,11 @@ function frame([x0, y0, x1, y1]) { // round its first and last pixels
     (Math.abs(x1 - x0) + 1) * k, (Math.abs(y1 - y0) + 1) * k);
   pen.setLineDash([]);
 }
+
+function place(event) { // the pixel under the cursor
+  const area = view.getBoundingClientRect();
+  const x = (event.clientX - area.left) / area.width * state.scan.width;
+  const y = (event.clientY - area.top) / area.height * state.scan.height;
+  return [Math.max(0, Math.min(state.scan.width - 1, Math.floor(x))),
+    Math.max(0, Math.min(state.scan.height - 1, Math.floor(y)))];
+}

@@ -309,6 +309,39 @@ def test_padding_is_no_measurement(tmp_path):
     assert "640 values are no measurement" in found.remarks[0]
 
 
+@pytest.mark.parametrize(
+    ("image_type", "is_mosaic"),
+    [
+        (["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"], True),
+        (["ORIGINAL", "PRIMARY", "M", "ND"], False),
+        ("MOSAIC", True),
+        ("MOSAICS", False),
+        (None, False),
+    ],
+    ids=["mosaic", "slice", "alone", "another-word", "none"],
+)
+def test_a_mosaic_is_seen_as_one_picture_with_a_warning(tmp_path, image_type, is_mosaic):
+    dataset = pydicom.dcmread(pydicom_file("MR_small.dcm"))
+    slices = np.arange(1, 5, dtype=np.int16)[:, None, None] * np.full((4, 32, 32), 100, np.int16)
+    tiles = slices.reshape(2, 2, 32, 32).transpose(0, 2, 1, 3).reshape(64, 64)
+    dataset.Rows, dataset.Columns, dataset.PixelData = 64, 64, tiles.tobytes()
+    if image_type is None:
+        del dataset.ImageType
+    else:
+        dataset.ImageType = image_type
+    dataset.save_as(tmp_path / "mosaic.dcm")
+    found = read(tmp_path / "mosaic.dcm")
+    assert (found.pixels.shape, found.is_volume) == ((64, 64), False)
+    np.testing.assert_array_equal(found.values, tiles)
+    said = (
+        "mosaic.dcm is a mosaic, the slices of a volume as tiles of one picture: it is seen as "
+        "that picture, of which boxes and labels are, and its place in the patient is not that of "
+        "the slices."
+    )
+    assert (said in found.remarks) == is_mosaic
+    assert any("mosaic, " in remark for remark in found.remarks) == is_mosaic
+
+
 def test_the_window_of_the_file_may_be_chosen(tmp_path):
     dataset = pydicom.dcmread(pydicom_file("CT_small.dcm"))
     dataset.WindowCenter, dataset.WindowWidth = [30, 40], [300, 80]
