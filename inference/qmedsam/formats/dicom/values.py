@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import pixels as pydicom_pixels
+from pydicom.encaps import generate_frames
+from pydicom.uid import JPEG2000TransferSyntaxes
 
+from ...system.silence import silent_libraries
 from ..intensity import IntensityWindow, WindowError
 from ..scan import FormatError
 from .attributes import Attributes, Dataset, reason
@@ -123,11 +126,13 @@ def _of_file(frames: Sequence[Frame]) -> list[NDArray[Any]]:
     indices = [frame.index for frame in frames]
     try:
         _check_whole(dataset, frames[0].header.attributes)
-        if count == 1:
-            decoded = [pixels.pixel_array(dataset)]
-        else:  # without indices those packed one after another are found at once
-            wanted = None if indices == list(range(count)) else indices
-            decoded = list(pixels.iter_pixels(dataset, indices=wanted))
+        _correct_sign(dataset, count)
+        with silent_libraries():
+            if count == 1:
+                decoded = [pixels.pixel_array(dataset)]
+            else:  # without indices those packed one after another are found at once
+                wanted = None if indices == list(range(count)) else indices
+                decoded = list(pixels.iter_pixels(dataset, indices=wanted))
         return [
             _as_rgb(stored, frame, dataset)
             if frame.is_colour
@@ -156,6 +161,17 @@ def _check_whole(dataset: Dataset, attributes: Attributes) -> None:
         raise FormatError(
             f"{attributes.name} must have {wanted}, got {found}, it may have been cut off"
         )
+
+
+def _correct_sign(dataset: Dataset, count: int) -> None:
+    """Let values have a sign where JPEG 2000 says so, and the file that they have none.
+
+    GDCM would wrap negative ones round.
+    """
+    if dataset.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes:
+        first = next(generate_frames(dataset.PixelData, number_of_frames=count))
+        if pixels.utils.get_j2k_parameters(first).get("is_signed"):
+            dataset.PixelRepresentation = 1
 
 
 def _as_rgb(stored: NDArray[Any], frame: Frame, dataset: Dataset) -> NDArray[np.uint8]:

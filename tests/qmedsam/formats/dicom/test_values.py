@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import imagecodecs
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
@@ -9,7 +10,7 @@ from pydicom.dataset import Dataset
 from qmedsam.formats.dispatch import open_scan
 from qmedsam.formats.intensity import WindowError
 from qmedsam.formats.scan import FormatError
-from tests.qmedsam.formats.dicom.conftest import HW, ct_slice, save, write_series
+from tests.qmedsam.formats.dicom.conftest import HW, ct_slice, save, save_jpeg_2000, write_series
 
 TAKEN = "its values are taken as stored."
 NOT_HU = "does not say that its values are Hounsfield units; percentiles are the default."
@@ -225,3 +226,12 @@ def test_the_slope_of_each_slice_is_its_own(tmp_path):
     scan = open_scan(write_series(tmp_path / "pt", 3, change))
     assert scan._values[:, 0, 0].tolist() == [24, 2 * 124, 3 * 224]
     assert (scan.window, scan.remarks) == ("percentiles", ())
+
+
+@pytest.mark.parametrize("has_sign", [0, 1])
+def test_whether_values_have_a_sign_is_what_their_jpeg_2000_data_say(tmp_path, has_sign):
+    stored = np.arange(-40, 40, dtype=np.int16).reshape(HW)
+    packed = imagecodecs.jpeg2k_encode(stored, reversible=True, codecformat="j2k")
+    dataset = ct_slice(PixelRepresentation=has_sign, RescaleIntercept=0)
+    path = save_jpeg_2000(dataset, tmp_path / "a.dcm", packed)
+    np.testing.assert_array_equal(open_scan(path).values, stored)
