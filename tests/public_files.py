@@ -39,7 +39,7 @@ from qmedsam.formats.suffixes import CASE_SUFFIXES, SEG_SUFFIX, SUFFIXES
 PRELOADED = (convert, conversion, statistics)  # so that no attempt has to import them
 LIMIT_S = 120
 LIMIT_BYTES = 8 << 30  # of addresses, of which the libraries take some
-MOST_CHOICES = 12  # series of a folder, or volumes of one, that are tried
+MOST_CHOICES = 4  # series of a folder, or volumes of one, that are tried
 LEVELS = ("ERROR: ", "WARNING: ")  # what a line of a message begins with
 LONGEST_LINE = 2000
 CONVERTED, REFUSED, FAULT = "converted", "refused", "fault"
