@@ -4,8 +4,9 @@
 
 Every file of a format that is read, every DICOMDIR and every folder with DICOM files is given to
 `qmedsam convert` with a box in the middle, of several series or volumes each; then a block as
-labels, which is written (as a DICOM SEG of DICOM), read back and compared. Each attempt has a
-process with limits of time and memory. What ends in anything but a result or a sentence is listed.
+labels, which is written (of DICOM as a DICOM SEG, which highdicom and dciodvfy check), read back
+and compared. Each attempt has a process with limits of time and memory. What ends in anything but a
+result or a sentence is listed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import highdicom
 import numpy as np
 
 from qmedsam import cli
@@ -43,6 +47,7 @@ MOST_CHOICES = 4  # series of a folder, or volumes of one, that are tried
 LEVELS = ("ERROR: ", "WARNING: ")  # what a line of a message begins with
 LONGEST_LINE = 2000
 CONVERTED, REFUSED, FAULT = "converted", "refused", "fault"
+VALIDATOR = "dciodvfy"  # of Debian's dicom3tools
 NO_EXIT = 99  # of a process that ended in a traceback
 
 
@@ -55,12 +60,14 @@ class Attempt:
         said: what it wrote on the terminal.
         problems: what a user should not see, a line each.
         peak_bytes: of its memory.
+        invalid: errors that dciodvfy finds in a DICOM SEG, some of which are those of the images.
     """
 
     outcome: str
     said: str
     problems: tuple[str, ...] = ()
     peak_bytes: int = 0
+    invalid: tuple[str, ...] = ()
 
 
 @dataclass
@@ -221,8 +228,25 @@ def _try_labels(arguments: list[str], folder: Path, suffix: str) -> Attempt:
         return Attempt(FAULT, second.said, (*second.problems, problem))
     with np.load(block) as before, np.load(back) as after:
         is_same = np.array_equal(before["segs"], after["segs"])
-    problems = () if is_same else ("labels come back as others",)
-    return Attempt(CONVERTED if is_same else FAULT, first.said, problems, first.peak_bytes)
+    problems = [] if is_same else ["labels come back as others"]
+    if suffix == SEG_SUFFIX:
+        problems += _errors_of_seg(file)
+    outcome = FAULT if problems else CONVERTED
+    return Attempt(outcome, first.said, tuple(problems), first.peak_bytes)
+
+
+def _errors_of_seg(file: Path) -> list[str]:
+    """Return what highdicom finds wrong with a DICOM SEG, and dciodvfy where it is installed."""
+    read = run(lambda: int(highdicom.seg.segread(file) is None))
+    found = [f"highdicom: {each}" for each in read.said.splitlines()[-1:] if read.outcome == FAULT]
+    if shutil.which(VALIDATOR):
+        words = [VALIDATOR, str(file)]
+        result = subprocess.run(
+            words, capture_output=True, text=True, errors="replace", check=False
+        )
+        lines = f"{result.stdout}\n{result.stderr}".splitlines()
+        found += [f"{VALIDATOR}: {each}" for each in lines if each.startswith("Error")]
+    return found
 
 
 def _command(*arguments: str) -> Attempt:
@@ -251,8 +275,8 @@ def found_in(root: Path) -> Iterator[tuple[Path, str]]:
 def table(rows: dict[str, list[Tried]]) -> Iterator[str]:
     """Yield lines of a table of what became of all."""
     columns = ["tried", "converted", "refused", "faults", "labels came back", "labels refused"]
-    yield "| | " + " | ".join([*columns, "faults"]) + " |"
-    yield "|:--|" + "--:|" * (len(columns) + 1)
+    yield "| | " + " | ".join([*columns, "faults", "invalid"]) + " |"
+    yield "|:--|" + "--:|" * (len(columns) + 2)
     for name, tried in rows.items():
         opened = Counter(_first(each.opened, FAULT, CONVERTED, REFUSED) for each in tried)
         labels = Counter(_first(each.labels, FAULT, REFUSED, CONVERTED) for each in tried)
@@ -260,6 +284,7 @@ def table(rows: dict[str, list[Tried]]) -> Iterator[str]:
         counts += [
             found[each] for found in (opened, labels) for each in (CONVERTED, REFUSED, FAULT)
         ]
+        counts.append(sum(any(attempt.invalid for attempt in each.labels) for each in tried))
         yield f"| {name} | " + " | ".join(str(each) for each in counts) + " |"
 
 
@@ -283,6 +308,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for attempt in (*tried.opened, *tried.labels):
                 for problem in attempt.problems:
                     print(f"FAULT {path}: {problem}", flush=True)
+                for error in attempt.invalid:
+                    print(f"INVALID {path}: {error}", flush=True)
                 if arguments.refusals and attempt.outcome == REFUSED:
                     print(f"REFUSED {path}: {attempt.said.strip().splitlines()[-1]}", flush=True)
     all_tried = [each for tried in rows.values() for each in tried]
