@@ -26,6 +26,7 @@ from .planes import within
 CT, HOUNSFIELD = "CT", "HU"
 CAPTURE_BITS = 8  # which hold no Hounsfield units, unless they are rescaled
 INVERTED = "MONOCHROME1"  # low values are bright
+NEEDED_KEYWORDS = ("SamplesPerPixel", "PhotometricInterpretation")  # by what decodes pixels
 SMALLEST_SLOPE = 1e-30
 FARTHEST = 1e9  # a slope or intercept, in the unit of the values
 pixels: Any = pydicom_pixels
@@ -154,6 +155,9 @@ def _check_whole(dataset: Dataset, attributes: Attributes) -> None:
     found = next((len(dataset[each].value or b"") for each in PIXEL_KEYWORDS if each in dataset), 0)
     if not attributes.count("BitsAllocated", 0):
         raise attributes.wrong("BitsAllocated", "a whole number above 0")
+    for keyword in NEEDED_KEYWORDS:
+        if not attributes.values(keyword):
+            raise attributes.wrong(keyword, "said of pixels")
     is_packed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
     expected = 1 if is_packed else pixels.utils.get_expected_length(dataset)
     if found < expected:

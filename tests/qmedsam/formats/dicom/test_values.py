@@ -235,3 +235,10 @@ def test_whether_values_have_a_sign_is_what_their_jpeg_2000_data_say(tmp_path, h
     dataset = ct_slice(PixelRepresentation=has_sign, RescaleIntercept=0)
     path = save_jpeg_2000(dataset, tmp_path / "a.dcm", packed)
     np.testing.assert_array_equal(open_scan(path).values, stored)
+
+
+@pytest.mark.parametrize("keyword", ["SamplesPerPixel", "PhotometricInterpretation"])
+def test_what_decoding_needs_is_named_where_it_is_missing(tmp_path, keyword):
+    path = save(ct_slice(**{keyword: None}), tmp_path / "a.dcm")
+    with pytest.raises(FormatError, match=rf"a\.dcm: {keyword} must be said of pixels, got noth"):
+        open_scan(path)
