@@ -229,24 +229,24 @@ def _try_labels(arguments: list[str], folder: Path, suffix: str) -> Attempt:
     with np.load(block) as before, np.load(back) as after:
         is_same = np.array_equal(before["segs"], after["segs"])
     problems = [] if is_same else ["labels come back as others"]
+    invalid: list[str] = []
     if suffix == SEG_SUFFIX:
-        problems += _errors_of_seg(file)
+        read = run(lambda: int(highdicom.seg.segread(file) is None))
+        if read.outcome == FAULT:
+            problems += [f"highdicom: {each}" for each in read.said.splitlines()[-1:]]
+        invalid = _errors_of_validator(file)
     outcome = FAULT if problems else CONVERTED
-    return Attempt(outcome, first.said, tuple(problems), first.peak_bytes)
+    return Attempt(outcome, first.said, tuple(problems), first.peak_bytes, tuple(invalid))
 
 
-def _errors_of_seg(file: Path) -> list[str]:
-    """Return what highdicom finds wrong with a DICOM SEG, and dciodvfy where it is installed."""
-    read = run(lambda: int(highdicom.seg.segread(file) is None))
-    found = [f"highdicom: {each}" for each in read.said.splitlines()[-1:] if read.outcome == FAULT]
-    if shutil.which(VALIDATOR):
-        words = [VALIDATOR, str(file)]
-        result = subprocess.run(
-            words, capture_output=True, text=True, errors="replace", check=False
-        )
-        lines = f"{result.stdout}\n{result.stderr}".splitlines()
-        found += [f"{VALIDATOR}: {each}" for each in lines if each.startswith("Error")]
-    return found
+def _errors_of_validator(file: Path) -> list[str]:
+    """Return what dciodvfy finds wrong with a DICOM SEG; nothing where it is not installed."""
+    if not shutil.which(VALIDATOR):
+        return []
+    words = [VALIDATOR, str(file)]
+    result = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
+    lines = f"{result.stdout}\n{result.stderr}".splitlines()
+    return [each for each in lines if each.startswith("Error")]
 
 
 def _command(*arguments: str) -> Attempt:
