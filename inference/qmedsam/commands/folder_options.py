@@ -48,7 +48,13 @@ def check_report(path: Path, *, overwrites: bool) -> None:
     """
     if path.is_dir():
         raise UsageError(f"Report {path} must be a file, got a folder")
-    if path.exists() and not overwrites and not is_own_report(path):
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return
+    except OSError as error:  # of links that lead to themselves
+        raise UsageError(f"Report {path} cannot be used: {error}") from error
+    if not overwrites and not is_own_report(path):
         raise UsageError(f"Report {path} is no report of an earlier run; --overwrite replaces it")
 
 

@@ -30,6 +30,8 @@ from .unpacking import unpack_gzip
 from .volume import VolumeScan
 
 OWN_NOTE = b'"made_by": "qmedsam'  # in an extension that this wrote
+COMMENT_CODE = 6  # of such an extension
+CIFTI_INTENTS = range(3000, 3100)
 HEADER_2_BYTES = 540  # of version 2; of version 1 it is 348
 MAGICS = {True: (b"ni2\0", 4), False: (b"ni1\0", 344)}  # of a pair, by version, and where
 LARGEST_SCALE = 1e20  # of slope and intercept, with which float32 holds all values
@@ -130,12 +132,20 @@ def encode_nifti(
     if notes is not None:
         fields.set_intent("label")
         fields["descrip"] = notes.line().encode()[:79]
-        for earlier in [each for each in fields.extensions if OWN_NOTE in each.get_content()]:
+        for earlier in [each for each in fields.extensions if _is_own(each)]:
             fields.extensions.remove(earlier)
         fields.extensions.append(Nifti1Extension("comment", notes.as_json().encode()))
     kind: Any = nibabel.Nifti2Image if isinstance(header, Nifti2Header) else nibabel.Nifti1Image
     content: bytes = kind(np.ascontiguousarray(values), affine, header).to_bytes()
     return gzip.compress(content, mtime=0) if suffix.endswith(".gz") else content
+
+
+def _is_own(extension: Any) -> bool:
+    """Say whether an extension of a header is a note of this program.
+
+    nibabel makes objects of others, DICOM and CIFTI.
+    """
+    return extension.get_code() == COMMENT_CODE and OWN_NOTE in extension.get_content()
 
 
 def _files(name: str, content: bytes, beside: Beside | None) -> tuple[bytes, bytes | None]:
@@ -211,6 +221,8 @@ def _one_volume(name: str, image: Any, volume: int | None, size: int) -> NDArray
             f"{name} must hold a volume of numbers (X, Y, Z) or a slice (X, Y), got {shape} of "
             f"{kind}"
         )
+    if int(image.header["intent_code"]) in CIFTI_INTENTS:
+        raise FormatError(f"{name} must hold a volume, got CIFTI, a table of places on a brain")
     own, more = (*shape, 1)[:AXES], shape[AXES:]
     # nibabel would make room for all before it looks whether they are there.
     expected = int(image.dataobj.offset) + math.prod(shape) * kind.itemsize

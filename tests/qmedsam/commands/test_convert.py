@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from qmedsam.cli import main
 from qmedsam.formats.boxes import read_boxes
 from tests.conftest import EXAMPLES
 from tests.qmedsam.commands.conftest import VOLUME
+from tests.qmedsam.formats.dicom.conftest import ct_slice, save_jpeg_2000
 
 pytestmark = pytest.mark.usefixtures("fake_model")
 
@@ -186,17 +188,20 @@ def test_the_terminal_has_sentences_of_the_command_alone(tmp_path):
     tifffile.imwrite(tmp_path / "c.tif", VOLUME[..., 0])
     (tmp_path / "c.tif").write_bytes((tmp_path / "c.tif").read_bytes()[:-900])
     (tmp_path / "d.mha").write_bytes(b"NDims = 3\nDimSize = 4 x 5\nElementDataFile = LOCAL\n")
+    packed = imagecodecs.jpeg2k_encode(VOLUME[:8, :10, 0], reversible=True, codecformat="j2k")
+    packed = packed[:24] + b"\0\0\0\0" + packed[28:]  # a tile's side
+    save_jpeg_2000(ct_slice(), tmp_path / "e.dcm", packed)
     code = (
         "import sys; from qmedsam.cli import main\n"
         "for name in sys.argv[1:]:\n"
         "    main(['convert', name, '--box', '1,1,1,9,9,3', '-o', name + '.npz'])\n"
     )
-    names = ["a.nii", "b.jpg", "c.tif", "d.mha"]
+    names = ["a.nii", "b.jpg", "c.tif", "d.mha", "e.dcm"]
     words = [sys.executable, "-c", code, *names]
     result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout == ""
     lines = result.stderr.splitlines()
-    assert [line.partition(" must be ")[0] for line in lines] == [
+    assert [re.split(" must (?:be|have) ", line)[0] for line in lines] == [
         f"ERROR: {name}" for name in names[1:]
     ]
     assert (tmp_path / "a.nii.npz").exists()

@@ -645,7 +645,11 @@ def test_links_that_lead_to_themselves_are_said_before_the_work(folders, tmp_pat
     write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     loop = tmp_path / "loop" / "in"
-    for options in (["--overlay-dir", str(loop)], ["--report", str(loop / "report.json")]):
+    for options in (
+        ["--overlay-dir", str(loop)],
+        ["--report", str(loop / "report.json")],
+        ["--report", str(tmp_path / "loop")],
+    ):
         caplog.clear()
         assert run(folders, *options) == NOTHING_RAN
         assert "loop" in caplog.text

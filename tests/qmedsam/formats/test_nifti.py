@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 from nibabel import orientations
+from nibabel.cifti2 import BrainModelAxis, Cifti2Image
 from nibabel.nifti1 import Nifti1Extension, Nifti1Pair
 from nibabel.nifti2 import Nifti2Pair
 from nibabel.testing import data_path
@@ -33,6 +34,13 @@ def read(path: Path, window=None, **choices) -> NiftiScan:
 
 def write(scan: NiftiScan, label_map, path: Path, *names: str) -> None:
     path.write_bytes(scan.encode(label_map, "".join(path.suffixes), scan.notes_of(names)))
+
+
+def cifti() -> Cifti2Image:
+    """Return how each of eight voxels goes with each other."""
+    mask = np.ones((2, 2, 2), dtype=bool)
+    axis = BrainModelAxis.from_mask(mask, "thalamus_left", np.eye(4))
+    return Cifti2Image(np.eye(8, dtype=np.float32), header=(axis, axis))
 
 
 def stored_as(codes: str, affine=LPS_AFFINE) -> nibabel.Nifti1Image:
@@ -196,6 +204,25 @@ def test_labels_of_labels_have_one_note(tmp_path):
     (note,) = written.header.extensions
     assert b"second" in note.get_content()
     assert written.header.get_intent()[0] == "label"
+
+
+@pytest.mark.parametrize("code", [2, 6, 32, 40], ids=["DICOM", "comment", "CIFTI", "unknown"])
+def test_extensions_of_others_stay_with_the_labels(tmp_path, code):
+    image = nibabel.Nifti1Image(VALUES, LPS_AFFINE)
+    content = {2: b"", 32: cifti().header.to_xml()}.get(code, b"something else")
+    image.header.extensions.append(Nifti1Extension(code, content))
+    nibabel.save(image, tmp_path / "scan.nii")
+    scan = read(tmp_path / "scan.nii")
+    write(scan, np.zeros(scan.label_shape, np.uint8), tmp_path / "labels.nii", "organ")
+    written = nibabel.load(tmp_path / "labels.nii").header.extensions
+    assert [each.get_code() for each in written] == [code, 6]
+    assert b"organ" in written[1].get_content()
+
+
+def test_cifti_is_no_volume(tmp_path):
+    nibabel.save(cifti(), tmp_path / "a.dconn.nii")
+    with pytest.raises(FormatError, match=r"dconn\.nii must hold a volume, got CIFTI"):
+        read(tmp_path / "a.dconn.nii")
 
 
 def test_a_file_of_nibabel_itself_goes_round(tmp_path):

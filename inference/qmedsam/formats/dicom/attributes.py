@@ -21,6 +21,7 @@ from ...system.files import printable
 from ..scan import FormatError
 
 LIBRARIES = ("pydicom", "highdicom")
+GOT = ", got "  # in a message, before what came
 LONGEST_SHOWN = 60  # characters of what came
 LONGEST_REASON = 200  # characters of what a library says
 SEVERAL = (MultiValue, DicomSequence, list, tuple)  # what pydicom has several values in
@@ -137,7 +138,7 @@ class Attributes:
 
     def wrong(self, keyword: str, expected: str) -> FormatError:
         """Return an error: the value of an attribute is not what was expected."""
-        return FormatError(f"{self.name}: {keyword} must be {expected}, got {self._got(keyword)}")
+        return FormatError(f"{self.name}: {keyword} must be {expected}{GOT}{self._got(keyword)}")
 
     def _got(self, keyword: str) -> str:
         values = [printable(str(value)) for value in self.values(keyword)]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..scan import FormatError, check_size
-from .attributes import Attributes
+from .attributes import GOT, Attributes
 from .headers import Header
 from .planes import Plane, groups_of, plane_of, spacing_of
 
@@ -87,10 +87,10 @@ def frames_of(headers: Sequence[Header]) -> tuple[list[Frame], list[str]]:
         FormatError: a size cannot be read.
     """
     found: list[Frame] = []
-    remarks: list[str] = []
+    problems: list[tuple[str, str]] = []
     for header in headers:
-        found.extend(_of_file(header, remarks))
-    return found, list(dict.fromkeys(remarks))
+        found.extend(_of_file(header, problems))
+    return found, _told_once(problems)
 
 
 def check_memory(frames: Sequence[Frame], name: str) -> None:
@@ -105,7 +105,24 @@ def check_memory(frames: Sequence[Frame], name: str) -> None:
     )
 
 
-def _of_file(header: Header, remarks: list[str]) -> list[Frame]:
+def _told_once(problems: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a sentence on each kind of problem, for all files that have it.
+
+    Args:
+        problems: name of the file, and what is wrong in it.
+    """
+    names: dict[str, dict[str, str]] = {}
+    for name, problem in problems:
+        kind = problem.removeprefix(name).partition(GOT)[0]
+        names.setdefault(kind, {}).setdefault(name, problem)
+    found = []
+    for of_kind in names.values():
+        more = f" So it is in {len(of_kind) - 1} more files." if len(of_kind) > 1 else ""
+        found.append(f"{next(iter(of_kind.values()))}; it is left out.{more}")
+    return found
+
+
+def _of_file(header: Header, problems: list[tuple[str, str]]) -> list[Frame]:
     """Return the frames of a file; what cannot be read of their places is left out.
 
     Raises:
@@ -133,8 +150,8 @@ def _of_file(header: Header, remarks: list[str]) -> list[Frame]:
             groups=tuple(groups[index]),
             hw=hw,
             is_colour=is_colour,
-            plane=_tolerated(plane_of, attributes, groups[index], remarks) if is_one else None,
-            spacing=_tolerated(spacing_of, attributes, groups[index], remarks) if is_one else None,
+            plane=_tolerated(plane_of, attributes, groups[index], problems) if is_one else None,
+            spacing=_tolerated(spacing_of, attributes, groups[index], problems) if is_one else None,
         )
         for index in range(count)
     ]
@@ -144,11 +161,11 @@ def _tolerated(
     read: Callable[[Attributes, list[Attributes]], Read | None],
     attributes: Attributes,
     groups: list[Attributes],
-    remarks: list[str],
+    problems: list[tuple[str, str]],
 ) -> Read | None:
-    """Return what is read; None of what is wrong, of which there is a remark then."""
+    """Return what is read; None of what is wrong, which is a problem of the file then."""
     try:
         return read(attributes, groups)
     except FormatError as error:
-        remarks.append(f"{error}; it is left out.")
+        problems.append((attributes.name, str(error)))
         return None

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import pixels as pydicom_pixels
+from pydicom.encaps import generate_frames
+from pydicom.uid import JPEG2000TransferSyntaxes
 
+from ...system.silence import silent_libraries
 from ..intensity import IntensityWindow, WindowError
 from ..scan import FormatError
 from .attributes import Attributes, Dataset, reason
@@ -24,6 +27,7 @@ from .planes import within
 CT, HOUNSFIELD = "CT", "HU"
 CAPTURE_BITS = 8  # which hold no Hounsfield units, unless they are rescaled
 INVERTED = "MONOCHROME1"  # low values are bright
+NEEDED_KEYWORDS = ("SamplesPerPixel", "PhotometricInterpretation")  # by what decodes pixels
 SMALLEST_SLOPE = 1e-30
 FARTHEST = 1e9  # a slope or intercept, in the unit of the values
 pixels: Any = pydicom_pixels
@@ -127,10 +131,12 @@ def _of_file(frames: Sequence[Frame]) -> list[NDArray[Any]]:
         # Without indices those packed one after another are found at once.
         wanted = None if indices == list(range(count)) else indices
         check_codestreams(dataset, frames, wanted)
-        if count == 1:
-            decoded = [pixels.pixel_array(dataset)]
-        else:
-            decoded = list(pixels.iter_pixels(dataset, indices=wanted))
+        _correct_sign(dataset, count)
+        with silent_libraries():
+            if count == 1:
+                decoded = [pixels.pixel_array(dataset)]
+            else:
+                decoded = list(pixels.iter_pixels(dataset, indices=wanted))
         return [
             _as_rgb(stored, frame, dataset)
             if frame.is_colour
@@ -152,6 +158,9 @@ def _check_whole(dataset: Dataset, attributes: Attributes) -> None:
     found = next((len(dataset[each].value or b"") for each in PIXEL_KEYWORDS if each in dataset), 0)
     if not attributes.count("BitsAllocated", 0):
         raise attributes.wrong("BitsAllocated", "a whole number above 0")
+    for keyword in NEEDED_KEYWORDS:
+        if not attributes.values(keyword):
+            raise attributes.wrong(keyword, "said of pixels")
     is_packed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
     expected = 1 if is_packed else pixels.utils.get_expected_length(dataset)
     if found < expected:
@@ -159,6 +168,17 @@ def _check_whole(dataset: Dataset, attributes: Attributes) -> None:
         raise FormatError(
             f"{attributes.name} must have {wanted}, got {found}, it may have been cut off"
         )
+
+
+def _correct_sign(dataset: Dataset, count: int) -> None:
+    """Let values have a sign where JPEG 2000 says so, and the file that they have none.
+
+    GDCM would wrap negative ones round.
+    """
+    if dataset.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes:
+        first = next(generate_frames(dataset.PixelData, number_of_frames=count))
+        if pixels.utils.get_j2k_parameters(first).get("is_signed"):
+            dataset.PixelRepresentation = 1
 
 
 def _as_rgb(stored: NDArray[Any], frame: Frame, dataset: Dataset) -> NDArray[np.uint8]:

@@ -9,10 +9,16 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import correct_ambiguous_vr, write_data_element, write_file_meta_info
 from pydicom.tag import Tag
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    generate_uid,
+)
 
 from qmedsam.formats.dicom.headers import Header, read_headers
 from qmedsam.formats.dicom.sources import files_of_path
@@ -67,6 +73,13 @@ def save(dataset: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> 
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID") or "1.2.3"
     dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+def save_jpeg_2000(dataset: Dataset, path: Path, *frames: bytes) -> Path:
+    """Write a file whose values are packed by JPEG 2000."""
+    dataset.PixelData = encapsulate(list(frames))
+    dataset["PixelData"].is_undefined_length = True
+    return save(dataset, path, JPEG2000Lossless)
 
 
 def write_series(

@@ -268,6 +268,15 @@ def test_a_place_that_is_none_is_left_out_with_a_warning(tmp_path, keyword):
     assert "FrameOfReferenceUID" not in checked(labels(scan)[1], tmp_path)
 
 
+def test_a_place_that_is_none_in_all_files_is_one_warning(tmp_path):
+    def change(number, dataset):
+        dataset.PixelSpacing = [0, -number]
+
+    (remark,) = open_scan(write_series(tmp_path / "ct", 4, change)).remarks
+    assert "IM0000.dcm: PixelSpacing must be two distances above 0, got 0" in remark
+    assert remark.endswith("; it is left out. So it is in 3 more files.")
+
+
 @pytest.mark.parametrize("keyword", ["SOPInstanceUID", "SOPClassUID"])
 def test_a_file_that_cannot_be_referred_to_has_no_seg(tmp_path, keyword):
     (tmp_path / "a.dcm").write_bytes(with_raw(ct_slice(), {keyword: (b"UI", b"1.02.x")}))

@@ -19,7 +19,7 @@ from pydicom.uid import (
 from qmedsam.formats.dispatch import open_scan
 from qmedsam.formats.intensity import WindowError
 from qmedsam.formats.scan import FormatError
-from tests.qmedsam.formats.dicom.conftest import HW, ct_slice, save, write_series
+from tests.qmedsam.formats.dicom.conftest import HW, ct_slice, save, save_jpeg_2000, write_series
 
 TAKEN = "its values are taken as stored."
 NOT_HU = "does not say that its values are Hounsfield units; percentiles are the default."
@@ -351,3 +351,19 @@ def test_compressed_values_are_those_that_were_compressed(tmp_path, syntax, enco
 
 def codestream(values: np.ndarray, **options) -> bytes:
     return imagecodecs.jpeg2k_encode(values, codecformat="j2k", **options)
+
+
+@pytest.mark.parametrize("has_sign", [0, 1])
+def test_whether_values_have_a_sign_is_what_their_jpeg_2000_data_say(tmp_path, has_sign):
+    stored = np.arange(-40, 40, dtype=np.int16).reshape(HW)
+    packed = imagecodecs.jpeg2k_encode(stored, reversible=True, codecformat="j2k")
+    dataset = ct_slice(PixelRepresentation=has_sign, RescaleIntercept=0)
+    path = save_jpeg_2000(dataset, tmp_path / "a.dcm", packed)
+    np.testing.assert_array_equal(open_scan(path).values, stored)
+
+
+@pytest.mark.parametrize("keyword", ["SamplesPerPixel", "PhotometricInterpretation"])
+def test_what_decoding_needs_is_named_where_it_is_missing(tmp_path, keyword):
+    path = save(ct_slice(**{keyword: None}), tmp_path / "a.dcm")
+    with pytest.raises(FormatError, match=rf"a\.dcm: {keyword} must be said of pixels, got noth"):
+        open_scan(path)
