@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from .npz import CaseScan
 from .picture import PictureScan
 from .picture_stack import PictureStackScan
 from .scan import AUTOMATIC_PLANE, FormatError, LabelNotes, Scan
+from .seal import seal
 from .suffixes import (
     CASE_SUFFIXES,
     DICOM_SUFFIXES,
@@ -192,7 +194,7 @@ def encode_labels(
     label_map = checked_labels(scan, label_map)
     if way == CASE_SUFFIX:
         return archive_with_info({SEGS_KEY: label_map}, notes.as_json())
-    return scan.encode(label_map, way, notes)
+    return seal(scan.encode(label_map, way, replace(notes, has_seal=True)))
 
 
 def write_labels(

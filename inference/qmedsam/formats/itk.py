@@ -26,11 +26,10 @@ from .itk_header import check_meta_header, check_nrrd_values, meta_data_file, nr
 from .nifti import encode_nifti, new_header
 from .one_volume import choose_volume
 from .scan import AUTOMATIC_PLANE, FormatError, LabelNotes, check_size
-from .suffixes import ITK_HEADER_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES
+from .suffixes import ITK_HEADER_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES, NRRD_SUFFIXES
 from .volume import LPS_TO_RAS, VolumeScan
 
 sitk: Any = SimpleITK
-NRRD_SUFFIXES = (".nrrd", ".nhdr")
 NOTES_KEY = "qmedsam"
 AXES = 3
 PLACE_IN_ITK = re.compile(r"^.*\(0x[0-9a-f]+\): |^\[nrrd\] \w+: |^Reason: ")

@@ -24,6 +24,7 @@ from .beside import Beside, read_beside
 from .intensity import IntensityWindow
 from .one_volume import choose_volume
 from .scan import AUTOMATIC_PLANE, VALUE_BYTES, FormatError, LabelNotes, check_size
+from .seal import seal
 from .suffixes import GZIP_SUFFIX, NIFTI_PAIR_SUFFIXES, NIFTI_SUFFIXES
 from .unpacking import unpack_gzip
 from .volume import VolumeScan
@@ -132,8 +133,20 @@ def encode_nifti(
             fields.extensions.remove(earlier)
         fields.extensions.append(Nifti1Extension("comment", notes.as_json().encode()))
     kind: Any = nibabel.Nifti2Image if isinstance(header, Nifti2Header) else nibabel.Nifti1Image
-    content: bytes = kind(np.ascontiguousarray(values), affine, header).to_bytes()
+    content = seal(kind(np.ascontiguousarray(values), affine, header).to_bytes())
     return gzip.compress(content, mtime=0) if suffix.endswith(".gz") else content
+
+
+def partner_of(name: str) -> str | None:
+    """Return the name of the other file of a pair; None of what is no half of one."""
+    suffix = next((each for each in NIFTI_PAIR_SUFFIXES if name.lower().endswith(each)), None)
+    if suffix is None:
+        return None
+    stem, end = name[: -len(suffix)], name[-len(suffix) :]
+    swaps = {"hdr": "img", "HDR": "IMG"} if "hdr" in suffix else {"img": "hdr", "IMG": "HDR"}
+    for one, other in swaps.items():
+        end = end.replace(one, other)
+    return f"{stem}{end}"
 
 
 def _files(name: str, content: bytes, beside: Beside | None) -> tuple[bytes, bytes | None]:
@@ -142,16 +155,11 @@ def _files(name: str, content: bytes, beside: Beside | None) -> tuple[bytes, byt
     Raises:
         FormatError: a file is missing or cannot be unpacked.
     """
-    suffix = next((each for each in NIFTI_PAIR_SUFFIXES if name.lower().endswith(each)), None)
-    if suffix is None:
+    partner = partner_of(name)
+    if partner is None:
         return _unpacked(name, content), None
-    stem, end = name[: -len(suffix)], name[-len(suffix) :]
-    is_header = suffix.startswith(".hdr")
-    swaps = {"hdr": "img", "HDR": "IMG"} if is_header else {"img": "hdr", "IMG": "HDR"}
-    for one, other in swaps.items():
-        end = end.replace(one, other)
-    second = read_beside(name, f"{stem}{end}", beside)
-    both = _unpacked(name, content), _unpacked(f"{stem}{end}", second)
+    both = _unpacked(name, content), _unpacked(partner, read_beside(name, partner, beside))
+    is_header = name.lower().endswith(tuple(each for each in NIFTI_PAIR_SUFFIXES if "hdr" in each))
     return both if is_header else both[::-1]
 
 

@@ -23,6 +23,7 @@ from .attributes import without_warnings
 from .frames import Frame, check_memory, frames_of
 from .geometry import Grid, grid_of, is_placed, straighten
 from .headers import drop_duplicates, read_headers
+from .private import with_open_seal
 from .references import Reference, reference_to
 from .segmentation import SegmentationSource
 from .series import choose_series
@@ -153,9 +154,9 @@ class DicomScan(Scan):
             return encode_label_png(label_map, notes)
         slices = label_map if self.is_volume else label_map[None]
         if suffix == SEG_SUFFIX:
-            return self._seg.encode(slices, notes)
+            return _with_room(self._seg.encode(slices, notes), notes)
         if suffix == RTSTRUCT:
-            return self._structures.encode(slices, notes)
+            return _with_room(self._structures.encode(slices, notes), notes)
         grid = self._grid
         if grid is None:
             raise FormatError(self._nifti_problem())
@@ -187,6 +188,10 @@ class DicomScan(Scan):
         if self._grid.problem:
             return f"NIfTI has slices at even distances in a line. {self._grid.problem}"
         return ""
+
+
+def _with_room(content: bytes, notes: LabelNotes) -> bytes:
+    return with_open_seal(content) if notes.has_seal else content
 
 
 def _place_among(values: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
