@@ -95,9 +95,10 @@ def _segment(arguments: argparse.Namespace) -> None:
     segmentation = segmenter.pipeline.segment(scan.pixels, prompts, starts=starts)
     warn_of(arguments.image, segmentation.notes)
     label_map = segmentation.label_map
-    write_labels(scan, label_map, output, boxed.notes, arguments.kind)
+    write_labels(scan, label_map, output, notes=boxed.notes, kind=arguments.kind)
     if stats is not None:
-        found = statistics_of(scan, label_map, boxed.notes, segmentation.quality.tolist())
+        quality = segmentation.quality.tolist()
+        found = statistics_of(scan, label_map, notes=boxed.notes, quality=quality)
         write_statistics(stats, scan, found)
     if preview is not None:
         preview.parent.mkdir(parents=True, exist_ok=True)

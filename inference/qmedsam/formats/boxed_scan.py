@@ -42,8 +42,7 @@ class BoxedScan:
             FormatError: there are none, they have another number of coordinates, or are not on the
                 only slice of a volume.
         """
-        if not self.boxes:
-            raise FormatError("There must be a box; give --box or --boxes")
+        self._check_boxes()
         columns = self.scan.box_columns
         written = len(self.boxes[0].corners)
         rows = stack_boxes(self.boxes, written if written in columns else columns[0])
@@ -75,8 +74,9 @@ class BoxedScan:
             The boxes (N, 6), and the slice of each in `pixels`.
 
         Raises:
-            FormatError: it is no volume, or the boxes or slices do not fit it.
+            FormatError: there are no boxes, it is no volume, or the boxes or slices do not fit it.
         """
+        self._check_boxes()
         if start is None or slices is None or not self.scan.is_volume:
             raise FormatError("--slice Z and --slices FIRST,LAST go together, with a volume")
         rows = stack_boxes(self.boxes, IMAGE_COLUMNS)
@@ -92,6 +92,15 @@ class BoxedScan:
         if slices[1] >= depth:
             raise FormatError(f"--slices must be from 0 to {depth - 1}, got {slices[1]}")
         return whole, [int(each) for each in starts[:, 0]]
+
+    def _check_boxes(self) -> None:
+        """Check that there is something to segment.
+
+        Raises:
+            FormatError: there is not.
+        """
+        if not self.boxes:
+            raise FormatError("There must be a box; give --box or --boxes")
 
 
 def open_boxed_scan(

@@ -175,7 +175,7 @@ def check_labels_name(scan: Scan, name: str, kind: str = SEG) -> str:
 
 
 def encode_labels(
-    scan: Scan, label_map: ArrayLike, name: str, notes: LabelNotes, kind: str = SEG
+    scan: Scan, label_map: ArrayLike, *, name: str, notes: LabelNotes, kind: str = SEG
 ) -> bytes:
     """Return the file of a label map in the geometry of a scan, or as the challenge's `.npz`.
 
@@ -201,6 +201,7 @@ def write_labels(
     scan: Scan,
     label_map: ArrayLike,
     path: Name,
+    *,
     notes: LabelNotes | None = None,
     kind: str = SEG,
 ) -> None:
@@ -212,7 +213,8 @@ def write_labels(
             written.
     """
     path = _as_path(path)
-    content = encode_labels(scan, label_map, str(path), notes or scan.notes_of(()), kind)
+    notes = notes or scan.notes_of(())
+    content = encode_labels(scan, label_map, name=str(path), notes=notes, kind=kind)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)

@@ -94,7 +94,8 @@ class ItkScan(VolumeScan):
         """Return a file with the geometry of the one that was read."""
         own = self._own_voxels(label_map)
         if suffix in NIFTI_SUFFIXES:
-            return encode_nifti(own, self._geometry.affine, new_header(), suffix, notes)
+            affine = self._geometry.affine
+            return encode_nifti(own, affine, header=new_header(), suffix=suffix, notes=notes)
         image = sitk.GetImageFromArray(own.T[0] if self._dimension < AXES else own.T)
         self._geometry.set_of(image)
         image.SetMetaData(NOTES_KEY, notes.as_json())

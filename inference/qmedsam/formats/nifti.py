@@ -32,6 +32,8 @@ from .volume import VolumeScan
 OWN_NOTE = b'"made_by": "qmedsam'  # in an extension that this wrote
 HEADER_2_BYTES = 540  # of version 2; of version 1 it is 348
 MAGICS = {True: (b"ni2\0", 4), False: (b"ni1\0", 344)}  # of a pair, by version, and where
+UNITS_MM = {1: 1e3, 2: 1.0, 3: 1e-3}  # by their codes: metres, millimetres, micrometres
+UNIT_BITS = 0b111  # of the field in which that of time stands, too
 LARGEST_SCALE = 1e20  # of slope and intercept, with which float32 holds all values
 AXES = 3
 READ_ERRORS = (
@@ -86,7 +88,8 @@ class NiftiScan(VolumeScan):
                 size = len(header if values is None else values)
                 own = _one_volume(name, image, volume, size)
                 self._image = image
-                super().__init__(own, image.affine, window=window, plane=plane)
+                affine = np.diag([*[_mm_per_unit(image.header)] * AXES, 1.0]) @ image.affine
+                super().__init__(own, affine, window=window, plane=plane)
         except READ_ERRORS as error:
             raise FormatError(f"{name} must be a readable NIfTI file, got: {error}") from error
 
@@ -95,7 +98,7 @@ class NiftiScan(VolumeScan):
         own = self._own_voxels(label_map)
         own = own.reshape(own.shape[: min(len(self._image.shape), AXES)])  # two of a picture
         header = self._image.header.copy()
-        return encode_nifti(own, self._image.affine, header, suffix, notes)
+        return encode_nifti(own, self._image.affine, header=header, suffix=suffix, notes=notes)
 
 
 def new_header() -> Any:
@@ -109,6 +112,7 @@ def new_header() -> Any:
 def encode_nifti(
     values: NDArray[Any],
     affine: NDArray[np.float64],
+    *,
     header: nibabel.Nifti1Header,
     suffix: str,
     notes: LabelNotes | None = None,
@@ -117,7 +121,7 @@ def encode_nifti(
 
     Args:
         values: in the order of the file's own axes.
-        affine: voxels to millimetres to the right, front and top.
+        affine: voxels to places to the right, front and top, in the units of the header.
         header: of which units and codes are kept; it is written to.
         suffix: one of `NIFTI_SUFFIXES`.
         notes: of labels, written as an extension of the header; None where these are none.
@@ -135,6 +139,11 @@ def encode_nifti(
     kind: Any = nibabel.Nifti2Image if isinstance(header, Nifti2Header) else nibabel.Nifti1Image
     content = seal(kind(np.ascontiguousarray(values), affine, header).to_bytes())
     return gzip.compress(content, mtime=0) if suffix.endswith(".gz") else content
+
+
+def _mm_per_unit(header: Any) -> float:
+    """Return how many millimetres a unit of places is; of an unknown one, 1."""
+    return UNITS_MM.get(int(header["xyzt_units"]) & UNIT_BITS, 1.0)
 
 
 def partner_of(name: str) -> str | None:

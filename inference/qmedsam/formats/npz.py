@@ -97,4 +97,4 @@ class CaseScan(Scan):
         if not self.is_volume:
             return encode_png(as_rgb(self.pixels))
         header: Any = nifti1.Nifti1Header()
-        return encode_nifti(self.pixels.T, LPS_TO_RAS, header, suffix)
+        return encode_nifti(self.pixels.T, LPS_TO_RAS, header=header, suffix=suffix)

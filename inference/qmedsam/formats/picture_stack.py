@@ -79,7 +79,9 @@ class PictureStackScan(Scan):
             options = {"photometric": "minisblack", "compression": "zlib", "metadata": None}
             tifffile.imwrite(content, label_map, description=notes.as_json(), **options)
             return content.getvalue()
-        return encode_nifti(label_map.T, LPS_TO_RAS, new_header(), suffix, notes)
+        return encode_nifti(
+            label_map.T, LPS_TO_RAS, header=new_header(), suffix=suffix, notes=notes
+        )
 
 
 def _in_order(name: str) -> list[tuple[int, str]]:

@@ -88,6 +88,14 @@ def check_size(name: str, count: int) -> None:
         raise FormatError(f"{name} must hold {most} values at most for this memory, got {count}")
 
 
+def clean_name(name: str) -> str:
+    """Return a name that can be written, with a replacement character for half a letter.
+
+    JSON may have such surrogates, and an argument that is not in UTF-8.
+    """
+    return name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _unnamed(label: int) -> str:
     """Return what an object without a name is called."""
     return f"Object {label}"
@@ -106,6 +114,10 @@ class LabelNotes:
     window: str
     names: tuple[str, ...] = ()
     has_seal: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "window", clean_name(self.window))
+        object.__setattr__(self, "names", tuple(map(clean_name, self.names)))
 
     def name(self, label: int) -> str:
         """Return the name of an object by its label, counted from 1."""

@@ -69,7 +69,7 @@ class ObjectStatistics:
 
 
 def statistics_of(
-    scan: Scan, label_map: ArrayLike, notes: LabelNotes, quality: Sequence[float] = ()
+    scan: Scan, label_map: ArrayLike, *, notes: LabelNotes, quality: Sequence[float] = ()
 ) -> list[ObjectStatistics]:
     """Measure each object of a label map.
 
@@ -81,21 +81,27 @@ def statistics_of(
         quality: predicted DSC of each; NaN where the model does not say.
 
     Returns:
-        One of each label from 1, as many as there are names or labels.
+        One of each label that occurs, has a name, or of which there is a quality.
 
     Raises:
         FormatError: the label map is not of this scan.
     """
     labels = checked_labels(scan, label_map)
-    count = max(int(labels.max(initial=0)), len(notes.names))
     values = scan.values if scan.is_volume else scan.values[None]
-    sums = [_Sums() for _ in range(count + 1)]
+    named = (label for label, name in enumerate(notes.names, 1) if name)
+    sums = {label: _Sums() for label in (*range(1, len(quality) + 1), *named)}
     to_mm = None if scan.affine is None else scan.affine @ scan.own_axes
     for label, places, found in _parts(labels if scan.is_volume else labels[None], values):
-        sums[label].add(places, found, to_mm)
+        sums.setdefault(label, _Sums()).add(places, found, to_mm)
     return [
-        sums[label].result(scan, to_mm, label, notes.name(label), _known(quality, label - 1))
-        for label in range(1, count + 1)
+        of_label.result(
+            scan,
+            to_mm,
+            label=label,
+            name=notes.name(label),
+            quality=_known(quality, label - 1),
+        )
+        for label, of_label in sorted(sums.items())
     ]
 
 
@@ -187,6 +193,7 @@ class _Sums:
         self,
         scan: Scan,
         to_mm: NDArray[np.float64] | None,
+        *,
         label: int,
         name: str,
         quality: float | None,

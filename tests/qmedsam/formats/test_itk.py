@@ -94,7 +94,7 @@ def test_the_window_and_names_go_with_the_labels(tmp_path, suffix):
     SimpleITK.WriteImage(image_of(VALUES), str(tmp_path / f"a{suffix}"))
     scan = open_scan(tmp_path / f"a{suffix}", SAME)
     label_map = np.zeros(scan.label_shape, np.uint16)
-    write_labels(scan, label_map, tmp_path / f"b{suffix}", scan.notes_of(["k\u00f6rper", ""]))
+    write_labels(scan, label_map, tmp_path / f"b{suffix}", notes=scan.notes_of(["k\u00f6rper", ""]))
     written = SimpleITK.ReadImage(str(tmp_path / f"b{suffix}"))
     assert written.GetPixelIDTypeAsString() == "16-bit unsigned integer"
     notes = json.loads(written.GetMetaData("qmedsam"))

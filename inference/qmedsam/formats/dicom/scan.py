@@ -162,7 +162,8 @@ class DicomScan(Scan):
             raise FormatError(self._nifti_problem())
         if self._straighten:
             slices, grid = straighten(slices, grid)
-        return encode_nifti(slices.T, LPS_TO_RAS @ grid.affine, new_header(), suffix, notes)
+        affine = LPS_TO_RAS @ grid.affine
+        return encode_nifti(slices.T, affine, header=new_header(), suffix=suffix, notes=notes)
 
     def _resolved(self, window: str | IntensityWindow) -> str | IntensityWindow:
         own = window_of(self._frames[0]) if window == OF_FILE else None
