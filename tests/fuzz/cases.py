@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from qmedsam.batch.cases import read_case, read_label_map_shape
-from qmedsam.batch.results import is_label_map, is_result, mark_of
+from qmedsam.batch.results import is_own_label_map, is_result, mark_of
 from qmedsam.core.prompts import check_prompts
 from qmedsam.core.propagation import boxes_2d, fixed_visits, image_visits
 from qmedsam.core.timing import Stopwatch
@@ -49,7 +49,7 @@ def check_file(path: Path) -> bool:
         Anything but an InvalidCaseError is a fault of ours.
     """
     shape = read_label_map_shape(path)
-    is_label_map(path)
+    is_own_label_map(path)
     try:
         is_result(path, mark_of(path, ""))
         case = read_case(path)

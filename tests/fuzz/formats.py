@@ -92,11 +92,13 @@ def write_labels_of(scan: Scan) -> None:
     """Write a label in each format that is offered."""
     label_map = np.zeros(scan.label_shape, np.uint8)
     label_map.flat[0] = 1
-    statistics_of(scan, label_map, NOTES)
+    statistics_of(scan, label_map, notes=NOTES)
     for suffix in scan.label_suffixes:
         for kind in (SEG, RTSTRUCT) if suffix == ".dcm" else (SEG,):
             try:
-                assert encode_labels(scan, label_map, f"labels{suffix}", NOTES, kind)
+                assert encode_labels(
+                    scan, label_map, name=f"labels{suffix}", notes=NOTES, kind=kind
+                )
             except InferenceError:
                 assert kind == RTSTRUCT, "What is offered must be possible"
 
@@ -270,7 +272,7 @@ def label_seeds() -> Iterator[bytes]:
     label_map[:, 3, 3] = 0
     label_map[1, 7, 8] = 2
     for kind in (SEG, RTSTRUCT):
-        yield encode_labels(scan, label_map, "labels.dcm", NOTES, kind)
+        yield encode_labels(scan, label_map, name="labels.dcm", notes=NOTES, kind=kind)
 
 
 CHECKS: dict[str, Callable[[bytes], bool]] = {

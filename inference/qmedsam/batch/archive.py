@@ -33,6 +33,9 @@ LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 CENTRAL_HEADER = struct.Struct("<4s6H3L5H2L")
 END_OF_DIRECTORY = struct.Struct("<4s4H2LH")
 EPOCH = 0, (1 << 5) | 1  # time and date of all members: midnight, 1 January 1980
+# Of what this program writes: how the comment begins, and how all of it does, as NumPy's do not.
+OWN_COMMENT = b"qmedsam "
+OWN_BEGINNING = struct.pack("<4s5H", b"PK\3\4", 20, 0, zipfile.ZIP_DEFLATED, *EPOCH)
 HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,

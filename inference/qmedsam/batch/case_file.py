@@ -64,6 +64,11 @@ class CaseFile:
         """The comment of the archive."""
         return self._archive.comment
 
+    @property
+    def members(self) -> list[str]:
+        """The names of what is in the archive, `.npy` included, in order."""
+        return self._archive.namelist()
+
     def checksums(self, *keys: str) -> str:
         """Return what tells the content of arrays from that of others, without reading it.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from ..core.prompts import LONGEST_SIDE, label_map_shape
 from ..errors import InvalidCaseError
 from ..system.files import write_bytes
 from ..system.memory import largest_array_bytes, largest_label_map_bytes
-from .archive import archive_of
+from ..version import __version__
+from .archive import OWN_COMMENT, archive_of
 from .case_file import (
     BOXES_KEY,
     PIXELS_KEY,
@@ -114,11 +114,9 @@ def write_case(
 
 
 def archive_with_info(members: dict[str, NDArray[Any]], info: str) -> bytes:
-    """Return a .npz archive of arrays and, as the member `info`, a text."""
-    content = io.BytesIO()
-    arrays: dict[str, Any] = {**members, INFO_KEY: np.array(info)}
-    np.savez_compressed(content, **arrays)
-    return content.getvalue()
+    """Return a .npz archive of arrays and, as the member `info`, a text; its comment is a mark."""
+    comment = OWN_COMMENT + __version__.encode()
+    return archive_of({**members, INFO_KEY: np.array(info)}, comment)
 
 
 def read_outline(path: Path) -> Outline | None:

@@ -9,15 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import IO
 
 from ..config import Settings
 from ..errors import InvalidCaseError
 from ..model.manifest import Manifest
-from .case_file import BOXES_KEY, PIXELS_KEY, SEGS_KEY, open_case
+from ..system.memory import largest_label_map_bytes
+from .archive import OWN_BEGINNING, OWN_COMMENT
+from .case_file import (
+    BOXES_KEY,
+    PIXELS_KEY,
+    READ_ERRORS,
+    SEGS_KEY,
+    open_case,
+    open_case_stream,
+)
 from .cases import read_label_map
 
 LONGEST_BEGINNING = 64  # bytes, with the name of the first member
-PREFIX = b"qmedsam 1 "  # counts the ways in which label maps were made of the same
+PREFIX = OWN_COMMENT + b"1 "  # counts the ways in which label maps were made of the same
 
 
 def maker_of(manifest: Manifest, settings: Settings) -> str:
@@ -59,23 +69,52 @@ def is_result(path: Path, mark: bytes) -> bool:
     return True
 
 
-def is_label_map(path: Path) -> bool:
-    """Say whether a file is a label map, whatever made it, or what a power cut left of one."""
-    try:
-        with open_case(path) as opened:
-            return opened.has(SEGS_KEY)
-    except InvalidCaseError:
-        return _begins_as_label_map(path)
+def is_own_label_map(path: Path) -> bool:
+    """Say whether a file is a label map of this program, or what a power cut left of one.
+
+    Beginning and comment tell: archives that other programs write, of arrays of this one too, have
+    others. One of more than 4 GB is written by NumPy, and not known again.
+    """
+    return _is_own(path, SEGS_KEY)
 
 
-def _begins_as_label_map(path: Path) -> bool:
-    """Say whether a file is empty, or begins as an archive whose first member is `segs`."""
+def is_own_case(path: Path) -> bool:
+    """Say of a case that `convert` made what `is_own_label_map` says of a label map."""
+    return _is_own(path, PIXELS_KEY)
+
+
+def is_own_stream(stream: IO[bytes], key: str = SEGS_KEY) -> bool:
+    """Say of an open file what `is_own_label_map` does.
+
+    Args:
+        stream: of it, at its beginning.
+        key: of the member that it must have.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    beginning = stream.read(LONGEST_BEGINNING)
+    if not beginning:
+        return True
+    if not beginning.startswith(OWN_BEGINNING) or f"{key}.npy".encode() not in beginning:
+        return False
     try:
-        if not path.is_file():
+        with open_case_stream(stream) as opened:
+            if not opened.has(key) or len(set(opened.members)) < len(opened.members):
+                return False
+            if opened.comment.startswith(OWN_COMMENT):
+                return True
+            # What stands for a case that failed, in which no work is lost.
+            return not opened.array(key, 2 * largest_label_map_bytes()).any()
+    except (InvalidCaseError, *READ_ERRORS):
+        return True
+
+
+def _is_own(path: Path, key: str) -> bool:
+    try:
+        if not path.is_file():  # a pipe would be waited for
             return False
         with path.open("rb") as stream:
-            beginning = stream.read(LONGEST_BEGINNING)
+            return is_own_stream(stream, key)
     except OSError:
         return False
-    is_archive = beginning.startswith(b"PK\3\4") and f"{SEGS_KEY}.npy".encode() in beginning
-    return is_archive or not beginning

@@ -42,7 +42,7 @@ from .cases import (
 )
 from .overlay import draw_overlay, encode_png, is_own_picture
 from .report import CaseRecord
-from .results import is_label_map, is_result, mark_of
+from .results import is_own_label_map, is_result, mark_of
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Outputs:
         maker: model and settings, as of `results.maker_of`; label maps are marked with it.
         keeps_earlier: a whole label map that is there already is kept, and its case not run again,
             where it is of the same inputs, model and settings.
-        overwrites: files that are no label maps are replaced, too.
+        overwrites: files that are no label maps of an earlier run are replaced, too.
     """
 
     output_dir: Path
@@ -181,10 +181,10 @@ class CaseRun:
     ) -> None:
         # Of a link no more is replaced than the link.
         is_kept = os.path.exists(self._target) and not os.path.islink(self._target)
-        if is_kept and not self._outputs.overwrites and not is_label_map(self._target):
+        if is_kept and not self._outputs.overwrites and not is_own_label_map(self._target):
             raise OutputError(
-                f"{printable(self._target)} must be a label map to be replaced, and is something "
-                "else; --overwrite replaces it"
+                f"{printable(self._target)} must be a label map of an earlier run to be replaced, "
+                "and is something else; --overwrite replaces it"
             )
         try:
             write_label_map(self._target, label_map, mark, info)
@@ -210,7 +210,7 @@ class CaseRun:
 
     def _discard_earlier(self) -> None:
         """Remove the label map that an earlier run left of a case that has failed now."""
-        if not is_label_map(self._target):
+        if not is_own_label_map(self._target):
             return
         try:
             self._target.unlink()

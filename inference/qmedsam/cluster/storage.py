@@ -17,9 +17,9 @@ from typing import Any
 from fsspec import filesystem
 from fsspec.core import url_to_fs
 
-from ..batch.case_file import READ_ERRORS, SEGS_KEY, open_case_stream
 from ..batch.cases import Outline, is_case_name, list_cases, read_outline, read_outline_of
-from ..errors import InferenceError, InvalidCaseError
+from ..batch.results import is_own_stream
+from ..errors import InferenceError
 from ..system.files import TEMPORARY_NAME, make_writable, remove_leftovers
 
 LOCAL = ("file", "local")
@@ -128,21 +128,18 @@ class Storage:
         file_system.mv(temporary, target)
 
     def holds_label_map(self, name: str) -> bool | None:
-        """Say whether a file is a label map; None where there is none of that name."""
+        """Say whether a file is a label map of an earlier run; None where there is no such file."""
         file_system, path = self._opened()
         if not file_system.exists(f"{path}/{name}"):
             return None
         try:
-            with (
-                file_system.open(f"{path}/{name}", "rb", block_size=BLOCK_BYTES) as stream,
-                open_case_stream(stream) as opened,
-            ):
-                return opened.has(SEGS_KEY)
-        except (InvalidCaseError, *READ_ERRORS):
+            with file_system.open(f"{path}/{name}", "rb", block_size=BLOCK_BYTES) as stream:
+                return is_own_stream(stream)
+        except OSError:
             return False
 
     def discard(self, name: str) -> None:
-        """Remove the label map of a name, if there is one."""
+        """Remove the label map of an earlier run, if there is one of that name."""
         if self.holds_label_map(name):
             file_system, path = self._opened()
             file_system.rm_file(f"{path}/{name}")
@@ -183,7 +180,7 @@ def staged(
         outputs: gets the label map.
         name: of the case.
         keeps_earlier: a label map that is there already is given as well.
-        overwrites: a file that is no label map is replaced, too.
+        overwrites: a file that is no label map of an earlier run is replaced, too.
 
     Raises:
         StorageError: there is such a file.
@@ -207,8 +204,8 @@ def staged(
         elif after != before:
             if not overwrites and outputs.holds_label_map(name) is False:
                 raise StorageError(
-                    f"{outputs.url}/{name} must be a label map to be replaced, and is something "
-                    "else; --overwrite replaces it"
+                    f"{outputs.url}/{name} must be a label map of an earlier run to be replaced, "
+                    "and is something else; --overwrite replaces it"
                 )
             outputs.put(label_map)
 

@@ -81,7 +81,7 @@ def execute(arguments: argparse.Namespace) -> int:
             names = driver.list_names(job)
             if arguments.report is not None:
                 make_writable(arguments.report.parent)
-                check_report(arguments.report, overwrites=arguments.overwrite)
+                check_report(arguments)
             return driver.run_on_cluster(
                 job,
                 names,

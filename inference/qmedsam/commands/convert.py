@@ -95,9 +95,9 @@ def _convert_labels(arguments: argparse.Namespace, boxed: BoxedScan) -> None:
         missing = "It does not say the window and the names of its case; give --window and --box"
         warn_of(arguments.labels, [missing])
     notes = LabelNotes(window or UNKNOWN_WINDOW, names)
-    write_labels(scan, labels.label_map, output, notes, arguments.kind)
+    write_labels(scan, labels.label_map, output, notes=notes, kind=arguments.kind)
     if stats is not None:
-        write_statistics(stats, scan, statistics_of(scan, labels.label_map, notes))
+        write_statistics(stats, scan, statistics_of(scan, labels.label_map, notes=notes))
 
 
 def _check_options(arguments: argparse.Namespace, *, is_case: bool) -> None:

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..batch.case_file import open_case
-from ..batch.cases import INFO_KEY
-from ..batch.results import is_label_map
-from ..errors import InvalidCaseError, UsageError
+from ..batch.overlay import is_own_picture
+from ..batch.results import is_own_case, is_own_label_map
+from ..errors import UsageError
+from ..formats.columns import is_own_table
+from ..formats.seal import is_sealed
 from ..formats.suffixes import DICOM_SUFFIXES, PICTURE_SUFFIXES
-
-# What stands in the beginning of each file of labels and each picture that this program wrote.
-MARKS = (
-    b'"made_by": "qmedsam',
-    b"Software\0QMedSAM",
-    b"QMedSAM Service",
-    b"label,name,quality,voxels,volume_mm3",
-)
-LONGEST_BEGINNING = 1 << 16  # bytes
 
 
 def check_outputs(
@@ -31,7 +21,7 @@ def check_outputs(
 
     Args:
         written: files that it writes; None is none.
-        read: files that it reads, and folders.
+        read: all files that it reads, and folders.
         overwrites: whether other files of the user may be replaced.
 
     Raises:
@@ -53,26 +43,14 @@ def check_outputs(
 
 
 def is_own(path: Path) -> bool:
-    """Say whether a file is one that this program wrote: labels, a picture or a case."""
-    if is_label_map(path) or _is_converted_case(path):
-        return True
-    try:
-        with path.open("rb") as stream:
-            beginning = stream.read(LONGEST_BEGINNING)
-        if beginning.startswith(b"\x1f\x8b"):
-            with gzip.open(path) as packed:
-                beginning = packed.read(LONGEST_BEGINNING)
-    except (OSError, EOFError, zlib.error):
-        return False
-    return any(mark in beginning for mark in MARKS)
+    """Say whether a file is as this program wrote it: labels, a picture, statistics or a case.
 
-
-def _is_converted_case(path: Path) -> bool:
-    try:
-        with open_case(path) as opened:
-            return opened.has(INFO_KEY) and MARKS[0].decode() in str(opened.array(INFO_KEY))
-    except InvalidCaseError:
+    One that has been edited is not, whatever it says of its maker.
+    """
+    if not path.is_file():  # a pipe would be waited for
         return False
+    checks = (is_own_label_map, is_own_case, is_own_picture, is_own_table, is_sealed)
+    return any(is_own_of_a_kind(path) for is_own_of_a_kind in checks)
 
 
 def _is_member(path: Path, folder: Path) -> bool:
@@ -90,7 +68,7 @@ def _is_same(one: Path, other: Path) -> bool:
     try:
         return os.path.samefile(one, other)  # which knows hard links, too
     except OSError:  # one is not there yet
-        return _resolved(one) == _resolved(other)
+        return not one.exists() and not other.exists() and _resolved(one) == _resolved(other)
 
 
 def _resolved(path: Path) -> Path:

@@ -154,7 +154,7 @@ def _outputs(arguments: argparse.Namespace) -> Outputs:
             raise UsageError(f"Folder {folder} would be taken for a case; name it otherwise")
     if report is not None:
         _writable(report.parent)
-        check_report(report, overwrites=arguments.overwrite)
+        check_report(arguments)
     return Outputs(
         output_dir=_writable(arguments.output_dir),
         overlay_dir=None if overlay_dir is None else _writable(overlay_dir),

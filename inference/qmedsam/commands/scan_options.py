@@ -82,8 +82,8 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace files that no earlier run has left; what is read is never replaced (default: "
-        "labels and pictures of earlier runs alone)",
+        help="replace files that no earlier run has left, or that were edited since; what is read "
+        "is never replaced (default: labels, pictures, statistics and cases of earlier runs alone)",
     )
 
 
@@ -129,7 +129,7 @@ def read_boxed_scan(
 
     Args:
         arguments: of these options.
-        read: what else the command reads.
+        read: what else the command reads, with what lies in it or goes with it.
         written: what it writes.
 
     Raises:
@@ -138,9 +138,11 @@ def read_boxed_scan(
     """
     with needs_extra(EXTRA):  # not at the top, for the help is there without it
         from ..formats.boxed_scan import open_boxed_scan
+        from ..formats.read_paths import paths_read
     _check_straighten(arguments)
-    inputs = [arguments.image, arguments.boxes, *read]
-    check_outputs(written, inputs, overwrites=arguments.overwrite)
+    inputs = [each for each in (arguments.image, arguments.boxes, *read) if each is not None]
+    all_read = [path for each in inputs for path in paths_read(each)]
+    check_outputs(written, all_read, overwrites=arguments.overwrite)
     window = None if arguments.window is None else parse_window(arguments.window)
     boxed = open_boxed_scan(
         arguments.image,

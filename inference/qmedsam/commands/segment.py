@@ -8,6 +8,8 @@ from pathlib import Path
 from ..batch.overlay import draw_overlay, encode_png
 from ..errors import UsageError
 from ..exit_status import DONE, OF_FILES
+from ..model.manifest import read_manifest
+from ..model.variant import find_model
 from ..options import add_model_options, read_settings
 from ..segmenter import Segmenter
 from ..system.files import write_bytes
@@ -78,7 +80,8 @@ def _segment(arguments: argparse.Namespace) -> None:
         from ..formats.statistics import statistics_of, write_statistics
     output, preview, stats = arguments.output, arguments.preview, arguments.stats
     check_stats_name(stats)
-    boxed = read_boxed_scan(arguments, read=[], written=[output, preview, stats])
+    of_model = read_manifest(find_model(arguments.model_dir, arguments.variant)).paths
+    boxed = read_boxed_scan(arguments, read=of_model, written=[output, preview, stats])
     scan = boxed.scan
     check_labels_name(scan, str(output), arguments.kind)
     starts = None
@@ -92,9 +95,10 @@ def _segment(arguments: argparse.Namespace) -> None:
     segmentation = segmenter.pipeline.segment(scan.pixels, prompts, starts=starts)
     warn_of(arguments.image, segmentation.notes)
     label_map = segmentation.label_map
-    write_labels(scan, label_map, output, boxed.notes, arguments.kind)
+    write_labels(scan, label_map, output, notes=boxed.notes, kind=arguments.kind)
     if stats is not None:
-        found = statistics_of(scan, label_map, boxed.notes, segmentation.quality.tolist())
+        quality = segmentation.quality.tolist()
+        found = statistics_of(scan, label_map, notes=boxed.notes, quality=quality)
         write_statistics(stats, scan, found)
     if preview is not None:
         preview.parent.mkdir(parents=True, exist_ok=True)

@@ -45,8 +45,7 @@ class BoxedScan:
             FormatError: there are none, they have another number of coordinates, or are not on the
                 only slice of a volume.
         """
-        if not self.boxes:
-            raise FormatError(f"{self.path}: There must be a box; give --box or --boxes")
+        self._check_boxes()
         return np.concatenate([self._own_box(box) for box in self.boxes])
 
     def prompts(self, own: Boxes) -> Prompts:
@@ -78,8 +77,9 @@ class BoxedScan:
             The boxes (N, 6), and the slice of each in `pixels`.
 
         Raises:
-            FormatError: it is no volume, or the boxes or slices do not fit it.
+            FormatError: there are no boxes, it is no volume, or the boxes or slices do not fit it.
         """
+        self._check_boxes()
         if start is None or slices is None or not self.scan.is_volume:
             raise FormatError("--slice Z and --slices FIRST,LAST go together, with a volume")
         rows = stack_boxes(self.boxes, IMAGE_COLUMNS, "with --slice")
@@ -109,6 +109,15 @@ class BoxedScan:
             return self.scan.as_pixels_have(row)
         except FormatError as error:
             raise FormatError(f"{self.path}: {error}") from error
+
+    def _check_boxes(self) -> None:
+        """Check that there is something to segment.
+
+        Raises:
+            FormatError: there is not.
+        """
+        if not self.boxes:
+            raise FormatError(f"{self.path}: There must be a box; give --box or --boxes")
 
 
 def open_boxed_scan(

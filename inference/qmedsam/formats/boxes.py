@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.geometry import Boxes
 from ..core.prompts import IMAGE_COLUMNS, VOLUME_COLUMNS
-from .scan import FormatError
+from .scan import FormatError, clean_name
 
 NAME, LABEL = "name", "label"  # two words for one thing
 ORDERS = (["x0", "y0", "x1", "y1"], ["x0", "y0", "z0", "x1", "y1", "z1"])
@@ -32,13 +32,16 @@ class NamedBox:
 
     Attributes:
         corners: four or six coordinates of the file.
-        name: of the object in it; empty where it has none.
+        name: of the object in it, as of `clean_name`; empty where it has none.
         source: where it was written, for messages.
     """
 
     corners: tuple[float, ...]
     name: str = ""
     source: str = field(default="Box", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", clean_name(self.name))
 
 
 def parse_box(text: str) -> NamedBox:

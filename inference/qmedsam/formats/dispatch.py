@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from .npz import CaseScan
 from .picture import PictureScan
 from .picture_stack import PictureStackScan
 from .scan import AUTOMATIC_PLANE, FormatError, LabelNotes, Scan
+from .seal import seal
 from .suffixes import (
     CASE_SUFFIXES,
     DICOM_FILE_SUFFIXES,
@@ -178,7 +180,7 @@ def check_labels_name(scan: Scan, name: str, kind: str = SEG) -> str:
 
 
 def encode_labels(
-    scan: Scan, label_map: ArrayLike, name: str, notes: LabelNotes, kind: str = SEG
+    scan: Scan, label_map: ArrayLike, *, name: str, notes: LabelNotes, kind: str = SEG
 ) -> bytes:
     """Return the file of a label map in the geometry of a scan, or as the challenge's `.npz`.
 
@@ -197,13 +199,14 @@ def encode_labels(
     label_map = checked_labels(scan, label_map)
     if way == CASE_SUFFIX:
         return archive_with_info({SEGS_KEY: label_map}, notes.as_json())
-    return scan.encode(label_map, way, notes)
+    return seal(scan.encode(label_map, way, replace(notes, has_seal=True)))
 
 
 def write_labels(
     scan: Scan,
     label_map: ArrayLike,
     path: Name,
+    *,
     notes: LabelNotes | None = None,
     kind: str = SEG,
 ) -> None:
@@ -215,7 +218,8 @@ def write_labels(
             written.
     """
     path = as_path(path, "Path")
-    content = encode_labels(scan, label_map, str(path), notes or scan.notes_of(()), kind)
+    notes = notes or scan.notes_of(())
+    content = encode_labels(scan, label_map, name=str(path), notes=notes, kind=kind)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)

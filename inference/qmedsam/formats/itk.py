@@ -22,16 +22,26 @@ from numpy.typing import NDArray
 from ..core.postprocess import LabelMap
 from .beside import Beside, read_beside
 from .intensity import IntensityWindow
-from .itk_header import check_meta_header, check_nrrd_values, meta_data_file, nrrd_data_file
+from .itk_header import (
+    META_UNITS,
+    UNITS_MM,
+    check_meta_header,
+    check_nrrd_values,
+    meta_data_file,
+    meta_unit,
+    nrrd_data_file,
+    nrrd_unit,
+    with_nrrd_unit,
+)
 from .nifti import encode_nifti, new_header
 from .one_volume import choose_volume
 from .scan import AUTOMATIC_PLANE, FormatError, LabelNotes, check_size
-from .suffixes import ITK_HEADER_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES
+from .suffixes import ITK_HEADER_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES, NRRD_SUFFIXES
 from .volume import LPS_TO_RAS, VolumeScan
 
 sitk: Any = SimpleITK
-NRRD_SUFFIXES = (".nrrd", ".nhdr")
 NOTES_KEY = "qmedsam"
+UNIT_KEY = "ITK_VoxelUnits"  # which becomes DistanceUnits of a MetaImage
 AXES = 3
 PLACE_IN_ITK = re.compile(r"^.*\(0x[0-9a-f]+\): |^\[nrrd\] \w+: |^Reason: ")
 
@@ -80,7 +90,8 @@ class ItkScan(VolumeScan):
             with _in_files(files) as paths:
                 image = _read(name, paths[f"volume{suffix}"], volume, is_nrrd=is_nrrd)
             self._dimension = image.GetDimension()
-            self._geometry = _Geometry(image)
+            self._unit = (nrrd_unit if is_nrrd else meta_unit)(content)
+            self._geometry = _Geometry(image, UNITS_MM.get(self._unit.lower(), 1.0))
             voxels = sitk.GetArrayFromImage(image).T
             voxels = voxels.reshape((*voxels.shape, 1)[:AXES])
             if voxels.dtype.kind not in "iuf":
@@ -95,34 +106,50 @@ class ItkScan(VolumeScan):
         """Return a file with the geometry of the one that was read."""
         own = self._own_voxels(label_map)
         if suffix in NIFTI_SUFFIXES:
-            header = new_header(own.shape)
-            return encode_nifti(own, self._geometry.affine, header, suffix, notes)
+            affine = self._geometry.affine
+            return encode_nifti(
+                own, affine, header=new_header(own.shape), suffix=suffix, notes=notes
+            )
         image = sitk.GetImageFromArray(own.T[0] if self._dimension < AXES else own.T)
-        self._geometry.set_of(image)
+        is_nrrd = suffix in NRRD_SUFFIXES
+        has_unit = bool(self._unit) and (is_nrrd or self._unit in META_UNITS)
+        self._geometry.set_of(image, is_in_mm=not has_unit)
         image.SetMetaData(NOTES_KEY, notes.as_json())
+        if has_unit and not is_nrrd:
+            image.SetMetaData(UNIT_KEY, self._unit)
         name = f"labels{suffix}"
         with _in_files({name: b""}) as paths:
             sitk.WriteImage(image, str(paths[name]), useCompression=True)
-            return paths[name].read_bytes()
+            content = paths[name].read_bytes()
+        is_said = has_unit and is_nrrd
+        return with_nrrd_unit(content, self._unit, image.GetDimension()) if is_said else content
 
 
 class _Geometry:
-    """Where the voxels of an image of SimpleITK lie."""
+    """Where the voxels of an image of SimpleITK lie.
 
-    def __init__(self, image: Any) -> None:
+    Args:
+        image: as it was read.
+        unit_mm: of its places.
+    """
+
+    def __init__(self, image: Any, unit_mm: float) -> None:
+        self._unit_mm = unit_mm
         count = image.GetDimension()
         self._fields = image.GetSpacing(), image.GetOrigin(), image.GetDirection()
         spacing, origin, direction = (np.array(field) for field in self._fields)
         own = np.eye(AXES + 1)
-        own[:count, :count] = direction.reshape(count, count) * spacing
-        own[:count, AXES] = origin
+        own[:count, :count] = direction.reshape(count, count) * spacing * unit_mm
+        own[:count, AXES] = origin * unit_mm
+        own[range(count, AXES), range(count, AXES)] = unit_mm
         self.affine: NDArray[np.float64] = LPS_TO_RAS @ own
 
-    def set_of(self, image: Any) -> None:
-        """Write it into another image."""
+    def set_of(self, image: Any, *, is_in_mm: bool) -> None:
+        """Write it into another image, in millimetres or in the unit of the one that was read."""
         spacing, origin, direction = self._fields
-        image.SetSpacing(spacing)
-        image.SetOrigin(origin)
+        factor = self._unit_mm if is_in_mm else 1.0
+        image.SetSpacing([each * factor for each in spacing])
+        image.SetOrigin([each * factor for each in origin])
         image.SetDirection(direction)
 
 

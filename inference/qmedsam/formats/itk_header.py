@@ -20,12 +20,21 @@ NRRD_END = re.compile(rb"\r?\n\r?\n")
 NRRD_DATA_FILE = re.compile(rb"^\s*data\s*file\s*:(.*)$", re.MULTILINE | re.IGNORECASE)
 NRRD_ENCODING = re.compile(rb"^\s*encoding\s*:(.*)$", re.MULTILINE | re.IGNORECASE)
 NRRD_SKIP = re.compile(rb"^\s*(?:line|byte)\s*skip\s*:", re.MULTILINE | re.IGNORECASE)
+NRRD_UNITS = re.compile(rb"^\s*(?:space\s+)?units\s*:(.*)$", re.MULTILINE | re.IGNORECASE)
+NRRD_DIRECTIONS = re.compile(rb"^space directions:.*$", re.MULTILINE)
+QUOTED = re.compile(rb'"([^"]*)"')
 NRRD_PACKED = ("gz", "gzip")
 GZIP_WINDOW = 16 + zlib.MAX_WBITS
 INFLATED_AT_ONCE = 1 << 22  # bytes
 META_FIELD = re.compile(rb"^[ \t]*(\w+)[ \t]*[=:](.*)$", re.MULTILINE)
 META_DATA_FILE = "ElementDataFile"  # the last field
 META_IN_THE_FILE = "LOCAL"
+META_UNIT = "DistanceUnits"
+META_UNITS = ("um", "mm", "cm")
+UNITS_MM = {
+    **{"m": 1e3, "cm": 10.0, "mm": 1.0, "um": 1e-3, "\u00b5m": 1e-3, "\u03bcm": 1e-3, "nm": 1e-6},
+    **{"micron": 1e-3, "microns": 1e-3, "meter": 1e3, "micrometer": 1e-3, "millimeter": 1.0},
+}
 SEVERAL_FILES = "LIST"
 META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
 
@@ -57,6 +66,27 @@ def meta_data_file(name: str, content: bytes) -> str | None:
         raise FormatError(f"{name} must say {META_DATA_FILE} once, as the last of its fields")
     other = _text(last[2])
     return None if other.upper() == META_IN_THE_FILE else _plain(name, other)
+
+
+def nrrd_unit(content: bytes) -> str:
+    """Return the unit of places in an NRRD file; empty where it says none, or several."""
+    header = NRRD_END.split(content[:LONGEST_HEADER], maxsplit=1)[0]
+    found = NRRD_UNITS.search(header)
+    units = {_text(each) for each in QUOTED.findall(found[1])} - {""} if found else set()
+    return units.pop() if len(units) == 1 else ""
+
+
+def meta_unit(content: bytes) -> str:
+    """Return what `nrrd_unit` does of a MetaImage."""
+    fields = META_FIELD.finditer(content, 0, min(len(content), LONGEST_HEADER))
+    found = next((_text(each[2]) for each in fields if _text(each[1]) == META_UNIT), "")
+    return found if found in META_UNITS else ""
+
+
+def with_nrrd_unit(content: bytes, unit: str, axes: int) -> bytes:
+    """Return an NRRD file that SimpleITK wrote with the unit of its places."""
+    line = b"space units:" + b' "%s"' % unit.encode() * axes
+    return NRRD_DIRECTIONS.sub(lambda found: found[0] + b"\n" + line, content, count=1)
 
 
 def check_nrrd_values(name: str, content: bytes, other: bytes | None) -> None:

@@ -25,6 +25,7 @@ from .beside import Beside, read_beside
 from .intensity import IntensityWindow
 from .one_volume import choose_volume
 from .scan import AUTOMATIC_PLANE, VALUE_BYTES, FormatError, LabelNotes, check_size
+from .seal import seal
 from .suffixes import GZIP_SUFFIX, NIFTI_PAIR_SUFFIXES, NIFTI_SUFFIXES
 from .unpacking import unpack_gzip
 from .volume import VolumeScan
@@ -34,6 +35,8 @@ COMMENT_CODE = 6  # of such an extension
 CIFTI_INTENTS = range(3000, 3100)
 HEADER_2_BYTES = 540  # of version 2; of version 1 it is 348
 MAGICS = {True: (b"ni2\0", 4), False: (b"ni1\0", 344)}  # of a pair, by version, and where
+UNITS_MM = {1: 1e3, 2: 1.0, 3: 1e-3}  # by their codes: metres, millimetres, micrometres
+UNIT_BITS = 0b111  # of the field in which that of time stands, too
 LARGEST_SCALE = 1e20  # of slope and intercept, with which float32 holds all values
 AXES = 3
 LONGEST_SIDE = 32_767  # voxels, of NIfTI-1
@@ -89,7 +92,8 @@ class NiftiScan(VolumeScan):
                 size = len(header if values is None else values)
                 own = _one_volume(name, image, volume, size)
                 self._image = image
-                super().__init__(own, image.affine, window=window, plane=plane)
+                affine = np.diag([*[_mm_per_unit(image.header)] * AXES, 1.0]) @ image.affine
+                super().__init__(own, affine, window=window, plane=plane)
         except READ_ERRORS as error:
             raise FormatError(f"{name} must be a readable NIfTI file, got: {error}") from error
 
@@ -98,7 +102,7 @@ class NiftiScan(VolumeScan):
         own = self._own_voxels(label_map)
         own = own.reshape(own.shape[: min(len(self._image.shape), AXES)])  # two of a picture
         header = self._image.header.copy()
-        return encode_nifti(own, self._image.affine, header, suffix, notes)
+        return encode_nifti(own, self._image.affine, header=header, suffix=suffix, notes=notes)
 
 
 def new_header(shape: Sequence[int]) -> Any:
@@ -112,6 +116,7 @@ def new_header(shape: Sequence[int]) -> Any:
 def encode_nifti(
     values: NDArray[Any],
     affine: NDArray[np.float64],
+    *,
     header: nibabel.Nifti1Header,
     suffix: str,
     notes: LabelNotes | None = None,
@@ -120,7 +125,7 @@ def encode_nifti(
 
     Args:
         values: in the order of the file's own axes.
-        affine: voxels to millimetres to the right, front and top.
+        affine: voxels to places to the right, front and top, in the units of the header.
         header: of which units and codes are kept; it is written to.
         suffix: one of `NIFTI_SUFFIXES`.
         notes: of labels, written as an extension of the header; None where these are none.
@@ -136,7 +141,7 @@ def encode_nifti(
             fields.extensions.remove(earlier)
         fields.extensions.append(Nifti1Extension("comment", notes.as_json().encode()))
     kind: Any = nibabel.Nifti2Image if isinstance(header, Nifti2Header) else nibabel.Nifti1Image
-    content: bytes = kind(np.ascontiguousarray(values), affine, header).to_bytes()
+    content = seal(kind(np.ascontiguousarray(values), affine, header).to_bytes())
     return gzip.compress(content, mtime=0) if suffix.endswith(".gz") else content
 
 
@@ -148,22 +153,34 @@ def _is_own(extension: Any) -> bool:
     return extension.get_code() == COMMENT_CODE and OWN_NOTE in extension.get_content()
 
 
+def _mm_per_unit(header: Any) -> float:
+    """Return how many millimetres a unit of places is; of an unknown one, 1."""
+    return UNITS_MM.get(int(header["xyzt_units"]) & UNIT_BITS, 1.0)
+
+
+def partner_of(name: str) -> str | None:
+    """Return the name of the other file of a pair; None of what is no half of one."""
+    suffix = next((each for each in NIFTI_PAIR_SUFFIXES if name.lower().endswith(each)), None)
+    if suffix is None:
+        return None
+    stem, end = name[: -len(suffix)], name[-len(suffix) :]
+    swaps = {"hdr": "img", "HDR": "IMG"} if "hdr" in suffix else {"img": "hdr", "IMG": "HDR"}
+    for one, other in swaps.items():
+        end = end.replace(one, other)
+    return f"{stem}{end}"
+
+
 def _files(name: str, content: bytes, beside: Beside | None) -> tuple[bytes, bytes | None]:
     """Return header and values, unpacked; of a single file the second is None.
 
     Raises:
         FormatError: a file is missing or cannot be unpacked.
     """
-    suffix = next((each for each in NIFTI_PAIR_SUFFIXES if name.lower().endswith(each)), None)
-    if suffix is None:
+    partner = partner_of(name)
+    if partner is None:
         return _unpacked(name, content), None
-    stem, end = name[: -len(suffix)], name[-len(suffix) :]
-    is_header = suffix.startswith(".hdr")
-    swaps = {"hdr": "img", "HDR": "IMG"} if is_header else {"img": "hdr", "IMG": "HDR"}
-    for one, other in swaps.items():
-        end = end.replace(one, other)
-    second = read_beside(name, f"{stem}{end}", beside)
-    both = _unpacked(name, content), _unpacked(f"{stem}{end}", second)
+    both = _unpacked(name, content), _unpacked(partner, read_beside(name, partner, beside))
+    is_header = name.lower().endswith(tuple(each for each in NIFTI_PAIR_SUFFIXES if "hdr" in each))
     return both if is_header else both[::-1]
 
 

@@ -91,4 +91,5 @@ class CaseScan(Scan):
             raise FormatError(f"{name} must end in {', '.join(suffixes)} for this case")
         if not self.is_volume:
             return encode_png(as_rgb(self.pixels))
-        return encode_nifti(self.pixels.T, LPS_TO_RAS, new_header(self.pixels.shape), suffix)
+        header = new_header(self.pixels.shape)
+        return encode_nifti(self.pixels.T, LPS_TO_RAS, header=header, suffix=suffix)

@@ -79,7 +79,8 @@ class PictureStackScan(Scan):
             options = {"photometric": "minisblack", "compression": "zlib", "metadata": None}
             tifffile.imwrite(content, label_map, description=notes.as_json(), **options)
             return content.getvalue()
-        return encode_nifti(label_map.T, LPS_TO_RAS, new_header(label_map.shape), suffix, notes)
+        header = new_header(label_map.shape)
+        return encode_nifti(label_map.T, LPS_TO_RAS, header=header, suffix=suffix, notes=notes)
 
 
 def _grey(name: str, values: NDArray[Any]) -> NDArray[Any]:

@@ -18,7 +18,6 @@ from ..core.postprocess import LabelMap
 from ..core.prompts import IMAGE_COLUMNS, VOLUME_COLUMNS, as_array
 from ..errors import InferenceError, InvalidCaseError
 from ..system.memory import largest_array_bytes
-from ..version import __version__
 from .intensity import (
     OF_FILE,
     IntensityWindow,
@@ -30,6 +29,7 @@ from .intensity import (
     is_measured,
     to_8_bits,
 )
+from .seal import MAKER, OPEN_SEAL
 from .suffixes import RTSTRUCT
 
 AUTOMATIC_PLANE = "auto"
@@ -88,6 +88,14 @@ def check_size(name: str, count: int) -> None:
         raise FormatError(f"{name} must hold {most} values at most for this memory, got {count}")
 
 
+def clean_name(name: str) -> str:
+    """Return a name that can be written, with a replacement character for half a letter.
+
+    JSON may have such surrogates, and an argument that is not in UTF-8.
+    """
+    return name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _unnamed(label: int) -> str:
     """Return what an object without a name is called."""
     return f"Object {label}"
@@ -100,10 +108,16 @@ class LabelNotes:
     Attributes:
         window: how values became 8 bits.
         names: of the objects, in the order of their labels; an empty one is that of its number.
+        has_seal: whether they leave room for a `seal`, as files have that may be edited.
     """
 
     window: str
     names: tuple[str, ...] = ()
+    has_seal: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "window", clean_name(self.window))
+        object.__setattr__(self, "names", tuple(map(clean_name, self.names)))
 
     def name(self, label: int) -> str:
         """Return the name of an object by its label, counted from 1."""
@@ -112,7 +126,7 @@ class LabelNotes:
 
     def line(self) -> str:
         """Return how the labels were made, for a short field of a header."""
-        return f"qmedsam {__version__}, {self.window}"
+        return f"{MAKER}, {self.window}"
 
     @classmethod
     def from_json(cls, text: str) -> LabelNotes | None:
@@ -131,8 +145,8 @@ class LabelNotes:
     def as_json(self) -> str:
         """Return all of it."""
         names = {label: self.name(label) for label in range(1, len(self.names) + 1)}
-        document = {"made_by": f"qmedsam {__version__}", "window": self.window, "labels": names}
-        return json.dumps(document)
+        maker = OPEN_SEAL if self.has_seal else {"made_by": MAKER}
+        return json.dumps({**maker, "window": self.window, "labels": names})
 
 
 class Scan(ABC):

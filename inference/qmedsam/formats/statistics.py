@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,14 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..core.postprocess import LabelMap
 from ..system.files import write_bytes
-from ..version import __version__
+from .columns import AXES, titles
 from .dispatch import checked_labels
 from .intensity import is_measured
 from .scan import FormatError, LabelNotes, Scan
+from .seal import OPEN_SEAL, seal
 
-CHANNELS = {1: ("",), 3: ("_red", "_green", "_blue")}  # how columns of each end
-SIDES = ("left", "posterior", "superior")  # where the axes of patient coordinates lead
-AXES = "xyz"
 STATISTICS_SUFFIXES = (".csv", ".json")
 DIGITS = 9  # of a number that is written
 
@@ -70,7 +69,7 @@ class ObjectStatistics:
 
 
 def statistics_of(
-    scan: Scan, label_map: ArrayLike, notes: LabelNotes, quality: Sequence[float] = ()
+    scan: Scan, label_map: ArrayLike, *, notes: LabelNotes, quality: Sequence[float] = ()
 ) -> list[ObjectStatistics]:
     """Measure each object of a label map.
 
@@ -82,21 +81,27 @@ def statistics_of(
         quality: predicted DSC of each; NaN where the model does not say.
 
     Returns:
-        One of each label from 1, as many as there are names or labels.
+        One of each label that occurs, has a name, or of which there is a quality.
 
     Raises:
         FormatError: the label map is not of this scan.
     """
     labels = checked_labels(scan, label_map)
-    count = max(int(labels.max(initial=0)), len(notes.names))
     values = scan.values if scan.is_volume else scan.values[None]
-    sums = [_Sums() for _ in range(count + 1)]
+    named = (label for label, name in enumerate(notes.names, 1) if name)
+    sums = {label: _Sums() for label in (*range(1, len(quality) + 1), *named)}
     to_mm = None if scan.affine is None else scan.affine @ scan.own_axes
     for label, places, found in _parts(labels if scan.is_volume else labels[None], values):
-        sums[label].add(places, found, to_mm)
+        sums.setdefault(label, _Sums()).add(places, found, to_mm)
     return [
-        sums[label].result(scan, to_mm, label, notes.name(label), _known(quality, label - 1))
-        for label in range(1, count + 1)
+        of_label.result(
+            scan,
+            to_mm,
+            label=label,
+            name=notes.name(label),
+            quality=_known(quality, label - 1),
+        )
+        for label, of_label in sorted(sums.items())
     ]
 
 
@@ -126,8 +131,8 @@ def write_statistics(path: Path, scan: Scan, found: Sequence[ObjectStatistics]) 
     rows = [_row(scan, each) for each in found]
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".json":
-        document = {"made_by": f"qmedsam {__version__}", "objects": rows}
-        write_bytes(path, json.dumps(document, indent=1).encode())
+        document = {**OPEN_SEAL, "objects": rows}
+        write_bytes(path, seal(json.dumps(document, indent=1).encode()))
         return
     text = io.StringIO()
     table = csv.DictWriter(text, list(_row(scan, ObjectStatistics(1, "", None, 0))))
@@ -188,6 +193,7 @@ class _Sums:
         self,
         scan: Scan,
         to_mm: NDArray[np.float64] | None,
+        *,
         label: int,
         name: str,
         quality: float | None,
@@ -253,34 +259,29 @@ def _sizes(scan: Scan, voxels: int) -> tuple[float | None, float | None]:
 
 def _row(scan: Scan, found: ObjectStatistics) -> dict[str, Any]:
     """Return statistics by the names of their columns, with units; None is unknown."""
-    channels = CHANNELS[scan.values.shape[-1] if scan.values.ndim > len(scan.label_shape) else 1]
-    row: dict[str, Any] = {
-        "label": found.label,
-        "name": found.name,
-        "quality": found.quality,
-        "voxels": found.voxels,
-        "volume_mm3": found.volume_mm3,
-        "area_mm2": found.area_mm2,
-    }
-    for title, of_channels in (
-        ("mean", found.mean),
-        ("deviation", found.deviation),
-        ("min", found.low),
-        ("max", found.high),
-    ):
-        row |= _columns([f"{title}{channel}" for channel in channels], of_channels)
-    row |= _columns([f"centre_{axis}" for axis in AXES], found.centre)
-    row |= _columns([f"{axis}_min" for axis in AXES], found.first)
-    row |= _columns([f"{axis}_max" for axis in AXES], found.last)
-    row |= _columns([f"centre_{side}_mm" for side in SIDES], found.centre_mm)
-    row |= _columns([f"{side}_min_mm" for side in SIDES], found.low_mm)
-    row |= _columns([f"{side}_max_mm" for side in SIDES], found.high_mm)
-    return {title: _rounded(value) for title, value in row.items()}
-
-
-def _columns(titles: Sequence[str], values: Sequence[float] | None) -> dict[str, float | None]:
-    unknown: list[float | None] = [None] * len(titles)
-    return dict(zip(titles, values or unknown, strict=True))
+    channels = scan.values.shape[-1] if scan.values.ndim > len(scan.label_shape) else 1
+    several = (found.mean, found.deviation, found.low, found.high)
+    values = [
+        found.label,
+        found.name,
+        found.quality,
+        found.voxels,
+        found.volume_mm3,
+        found.area_mm2,
+        *itertools.chain.from_iterable(each or [None] * channels for each in several),
+        *itertools.chain.from_iterable(
+            each or [None] * len(AXES)
+            for each in (
+                found.centre,
+                found.first,
+                found.last,
+                found.centre_mm,
+                found.low_mm,
+                found.high_mm,
+            )
+        ),
+    ]
+    return dict(zip(titles(channels), map(_rounded, values), strict=True))
 
 
 def _rounded(value: Any) -> Any:

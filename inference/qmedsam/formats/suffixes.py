@@ -6,6 +6,7 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")  # in which NIfTI is written, too
 NIFTI_PAIR_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
 ITK_SUFFIXES = (".nrrd", ".mha")  # likewise
 ITK_HEADER_SUFFIXES = (".nhdr", ".mhd")  # whose values lie in another file
+NRRD_SUFFIXES = (".nrrd", ".nhdr")  # of these; the others are MetaImage
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *NIFTI_PAIR_SUFFIXES, *ITK_SUFFIXES, *ITK_HEADER_SUFFIXES)
 GZIP_SUFFIX = ".gz"
 ZIP_SUFFIX = ".zip"

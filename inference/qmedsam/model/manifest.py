@@ -62,6 +62,11 @@ class Manifest:
             return grids_up_to(self.image_size)
         return (self.whole_grid,)
 
+    @property
+    def paths(self) -> list[Path]:
+        """All files of the model, the manifest first."""
+        return [self.folder / MANIFEST_FILE, *map(self.path, self.sha256)]
+
     def path(self, name: str) -> Path:
         """Return where a file of the model lies."""
         own = self.folder / name

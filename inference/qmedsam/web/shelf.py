@@ -169,7 +169,7 @@ class OpenScan:
         names = tuple(chosen.name for chosen in labels.objects)
         notes = LabelNotes(", ".join(windows) or self.view.window, names)
         shaped = canvas.label_map if self._scan.is_volume else canvas.label_map[0]
-        return encode_labels(self._scan, shaped, labels.name, notes)
+        return encode_labels(self._scan, shaped, name=labels.name, notes=notes)
 
     @property
     def _shape(self) -> tuple[int, int, int]:

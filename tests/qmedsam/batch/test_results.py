@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 
 from qmedsam import InvalidCaseError, Settings
-from qmedsam.batch.cases import write_label_map
-from qmedsam.batch.results import is_label_map, is_result, maker_of, mark_of
+from qmedsam.batch.cases import write_case, write_label_map
+from qmedsam.batch.results import (
+    PREFIX,
+    is_own_case,
+    is_own_label_map,
+    is_result,
+    maker_of,
+    mark_of,
+)
+from qmedsam.formats.scan import LabelNotes
 from qmedsam.model.manifest import Manifest
 
 MANIFEST = Manifest("fake", "f32", 256, {"encoder.xml": "ab", "decoder.xml": "cd"})
@@ -72,17 +82,54 @@ def test_a_result_is_whole_and_has_the_mark(tmp_path):
     assert not is_result(path, b"mark")
 
 
-def test_label_maps_are_told_from_other_files(tmp_path):
-    write_label_map(tmp_path / "a.npz", LABEL_MAP)
-    assert is_label_map(tmp_path / "a.npz")
-    content = (tmp_path / "a.npz").read_bytes()
-    for length in (0, 50, len(content) - 1):
-        (tmp_path / "part.npz").write_bytes(content[:length])
-        assert is_label_map(tmp_path / "part.npz")
-    assert not is_label_map(write(tmp_path / "case.npz"))
-    (tmp_path / "part.npz").write_bytes((tmp_path / "case.npz").read_bytes()[:-1])
-    assert not is_label_map(tmp_path / "part.npz")
-    assert not is_label_map(tmp_path)
+def test_own_label_maps_are_told_from_other_files(tmp_path):
+    path, part = tmp_path / "a.npz", tmp_path / "part.npz"
+    write_label_map(path, LABEL_MAP, PREFIX + b"of this")
+    assert is_own_label_map(path)
+    content = path.read_bytes()
+    for length in (0, 50, len(content) - 1):  # as a power cut leaves it
+        part.write_bytes(content[:length])
+        assert is_own_label_map(part)
+    assert not is_own_label_map(write(tmp_path / "case.npz"))
+    part.write_bytes((tmp_path / "case.npz").read_bytes()[:-1])
+    assert not is_own_label_map(part)
+    assert not is_own_label_map(tmp_path)
     (tmp_path / "notes.npz").write_text("notes")
-    assert not is_label_map(tmp_path / "notes.npz")
-    assert not is_label_map(tmp_path / "none.npz")
+    assert not is_own_label_map(tmp_path / "notes.npz")
+    assert not is_own_label_map(tmp_path / "none.npz")
+
+
+def test_label_maps_that_other_programs_wrote_or_edited_are_not_own(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, segs=LABEL_MAP)
+    assert not is_own_label_map(path)
+    path.write_bytes(path.read_bytes()[:-1])  # still being copied
+    assert not is_own_label_map(path)
+    info = np.array(LabelNotes("lung").as_json())
+    write_label_map(path, LABEL_MAP, PREFIX + b"of this", info)
+    assert is_own_label_map(path)
+    with np.load(path) as archive:
+        members = dict(archive)
+    np.savez_compressed(path, **members)
+    assert not is_own_label_map(path)
+    write_label_map(path, LABEL_MAP, PREFIX + b"of this")
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("segs.npy", b"another one")
+    assert not is_own_label_map(path)
+
+
+def test_what_stands_for_a_case_that_failed_is_own_and_loses_no_work(tmp_path):
+    write_label_map(tmp_path / "a.npz", np.zeros((4, 4), np.uint8))
+    assert is_own_label_map(tmp_path / "a.npz")
+    write_label_map(tmp_path / "a.npz", LABEL_MAP)
+    assert not is_own_label_map(tmp_path / "a.npz")
+    np.savez_compressed(tmp_path / "a.npz", segs=np.zeros((4, 4), np.uint8))
+    assert not is_own_label_map(tmp_path / "a.npz")
+
+
+def test_a_case_that_convert_made_is_no_label_map(tmp_path):
+    path = tmp_path / "a.npz"
+    write_case(path, np.zeros((4, 4), np.uint8), np.array([[0, 0, 2, 2]]), "info")
+    assert is_own_case(path)
+    assert not is_own_label_map(path)
+    assert not is_own_case(write(path))

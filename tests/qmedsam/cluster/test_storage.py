@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import fsspec
@@ -148,8 +149,13 @@ def test_what_is_no_label_map_is_replaced_only_if_that_is_asked_for(worker):
     memory = fsspec.filesystem("memory")
     memory.pipe(f"/masks/{NAMES[0]}", b"notes")
     error = worker().run(NAMES[0]).error
-    assert "must be a label map to be replaced, and is something else; --overwrite" in error
+    assert "must be a label map of an earlier run to be replaced, and is something else" in error
     assert memory.cat(f"/masks/{NAMES[0]}") == b"notes"
+    content = io.BytesIO()
+    np.savez_compressed(content, segs=np.ones((4, 4), np.uint8))  # an expert's
+    memory.pipe(f"/masks/{NAMES[0]}", content.getvalue())
+    assert "must be a label map of an earlier run" in worker().run(NAMES[0]).error
+    assert memory.cat(f"/masks/{NAMES[0]}") == content.getvalue()
     assert worker(overwrites=True).run(NAMES[0]).error is None
     assert memory.cat(f"/masks/{NAMES[0]}") != b"notes"
 

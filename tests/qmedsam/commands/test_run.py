@@ -20,6 +20,7 @@ from PIL import Image
 from qmedsam import ModelError, __version__, segmenter
 from qmedsam.batch import run as batch
 from qmedsam.batch import summary
+from qmedsam.batch.archive import archive_of
 from qmedsam.batch.cases import read_case
 from qmedsam.cli import main
 from qmedsam.commands import run as run_command
@@ -509,9 +510,7 @@ def put_in_place_of(path: Path, **members) -> None:
     """Write other arrays into an archive, whose comment stays."""
     with zipfile.ZipFile(path) as archive:
         comment = archive.comment
-    np.savez_compressed(path, **members)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.comment = comment
+    path.write_bytes(archive_of(members, comment))
 
 
 def kept_cases(folders, tmp_path, *options) -> list[str]:
@@ -546,13 +545,28 @@ def test_label_maps_of_other_inputs_are_not_kept(done, tmp_path):
     assert segs(done, "a.npz").max() == 3
 
 
-def test_label_maps_that_are_not_whole_or_of_others_are_not_kept(done, tmp_path):
+def test_label_maps_that_are_not_whole_are_not_kept(done, tmp_path):
     found = segs(done, "a.npz")
     put_in_place_of(done[1] / "a.npz", segs=found.astype(np.float32))
     (done[1] / "b.npz").write_bytes((done[1] / "b.npz").read_bytes()[:-1])
-    np.savez_compressed(done[1] / "c.npz", segs=np.full_like(found, 200))  # somebody else's
-    assert kept_cases(done, tmp_path) == []
+    assert kept_cases(done, tmp_path) == ["c.npz"]
     assert [segs(done, f"{name}.npz").max() for name in "abc"] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("options", [[], ["--resume"], ["--on-error", "empty"]], ids=str)
+def test_label_maps_that_others_wrote_or_edited_stay(done, caplog, options):
+    np.savez_compressed(done[1] / "a.npz", segs=np.full((40, 60), 200, np.uint8), who="expert")
+    with np.load(done[1] / "b.npz") as archive:
+        edited = {"segs": archive["segs"] * np.uint8(3)}
+    np.savez_compressed(done[1] / "b.npz", **edited)
+    np.savez_compressed(done[1] / "c.npz", **edited)
+    (done[0] / "c.npz").write_bytes(b"PK")  # of which nothing is left, and no empty one made
+    before = {path.name: path.read_bytes() for path in done[1].iterdir()}
+    assert run(done, *options) == SOME_FAILED
+    assert {path.name: path.read_bytes() for path in done[1].iterdir()} == before
+    assert "b.npz must be a label map of an earlier run to be replaced" in caplog.text
+    assert run(done, "--overwrite", *options) == SOME_FAILED
+    assert [segs(done, f"{name}.npz").max() for name in "ab"] == [1, 1]
 
 
 def test_a_label_map_in_which_nothing_was_found_is_kept(folders, tmp_path, blind_to_small_boxes):
@@ -578,7 +592,7 @@ def test_what_is_no_label_map_is_replaced_only_if_that_is_asked_for(done, caplog
     (done[1] / "a.npz").write_bytes((done[0] / "a.npz").read_bytes())  # a copy of the case
     (done[1] / "b.npz").write_text("notes")
     assert run(done) == SOME_FAILED
-    assert "a.npz must be a label map to be replaced, and is something else" in caplog.text
+    assert "a.npz must be a label map of an earlier run to be replaced" in caplog.text
     assert (done[1] / "a.npz").read_bytes() == (done[0] / "a.npz").read_bytes()
     assert (done[1] / "b.npz").read_text() == "notes"
     assert run(done, "--overwrite") == DONE
@@ -635,8 +649,8 @@ def test_a_signal_after_the_last_case_changes_nothing(folders, tmp_path, monkeyp
 
 def test_without_resume_label_maps_are_made_anew(folders):
     write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    folders[1].mkdir()
-    np.savez_compressed(folders[1] / "a.npz", segs=np.full((40, 60), 9, dtype=np.uint8))
+    assert run(folders) == DONE
+    put_in_place_of(folders[1] / "a.npz", segs=np.full((40, 60), 9, dtype=np.uint8))
     assert run(folders) == DONE
     assert segs(folders, "a.npz").max() == 1
 

@@ -102,6 +102,22 @@ def test_a_volume_is_segmented_by_one_command(tmp_path, nifti):
     assert np.abs(places.max(0) - [20, 25, 6]).max() <= 1
 
 
+def test_a_name_that_no_file_can_have_is_written_with_a_sign_for_it(tmp_path, nifti):
+    boxes, stats = tmp_path / "boxes.json", tmp_path / "stats.csv"
+    boxes.write_text('[{"box": [3, 4, 1, 20, 25, 3], "name": "liver\\ud800"}]')
+    for suffix in (".nii", ".npz"):
+        words = ["segment", str(nifti), "--boxes", str(boxes), "-o", str(tmp_path / f"l{suffix}")]
+        assert main([*words, "--stats", str(stats)]) == 0
+        assert "liver\ufffd" in stats.read_text(encoding="utf-8")
+
+
+def test_slices_without_a_box_are_refused(tmp_path, nifti, caplog):
+    words = ["segment", str(nifti), "--slice", "1", "--slices", "0,2"]
+    assert main([*words, "-o", str(tmp_path / "l.nii")]) == 2
+    assert "There must be a box; give --box or --boxes" in caplog.text
+    assert not (tmp_path / "l.nii").exists()
+
+
 def test_a_box_on_one_slice_is_followed_to_others(tmp_path, nifti):
     output = tmp_path / "labels.nii.gz"
     words = ["segment", str(nifti), "--box", "3,4,20,25", "--slice", "3", "--slices", "1,6"]

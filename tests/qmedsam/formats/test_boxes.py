@@ -7,7 +7,7 @@ import json
 import pytest
 
 from qmedsam.formats.boxes import NamedBox, parse_box, read_boxes, stack_boxes
-from qmedsam.formats.scan import FormatError
+from qmedsam.formats.scan import FormatError, LabelNotes
 
 
 def test_boxes_are_read_from_text(tmp_path):
@@ -40,6 +40,16 @@ def test_a_name_may_come_after_the_numbers_of_a_row(tmp_path):
         NamedBox((5.0, 6.0, 7.0, 8.0)),
     ]
     assert read_boxes(tmp_path / "b.csv") == [NamedBox((1.0, 2.0, 3.0, 4.0, 5.0, 6.0), "liver")]
+
+
+def test_half_a_letter_in_a_name_is_replaced_wherever_it_is_from(tmp_path):
+    (tmp_path / "a.json").write_text('[{"box": [1, 2, 3, 4], "name": "a\\ud800\\ud83d\\ude00"}]')
+    assert [box.name for box in read_boxes(tmp_path / "a.json")] == ["a\ufffd\U0001f600"]
+    assert parse_box("\udcff=1,2,3,4").name == "\ufffd"  # of an argument that is not in UTF-8
+    notes = LabelNotes.from_json(
+        '{"made_by": "", "window": "\\ud800", "labels": {"1": "\\udfff", "2": "k\u00f6rper"}}'
+    )
+    assert notes == LabelNotes("\ufffd", ("\ufffd", "k\u00f6rper"))
 
 
 def test_a_name_is_called_label_too_and_null_is_none(tmp_path):

@@ -202,7 +202,7 @@ def test_one_slice_has_the_labels_that_cover_it(tmp_path, name):
     volume = open_scan(folder)
     label_map = np.zeros(volume.label_shape, np.uint8)
     label_map[1, 1:4, 2:7], label_map[3, 5:8, 1] = 1, 2
-    write_labels(volume, label_map, tmp_path / name, LabelNotes("", ("a", "b")))
+    write_labels(volume, label_map, tmp_path / name, notes=LabelNotes("", ("a", "b")))
     first, second = (open_scan(folder / f"IM000{number}.dcm") for number in (0, 1))
     with pytest.raises(FormatError, match="of which there are none in it on this slice"):
         read_label_boxes(tmp_path / name, first)
@@ -309,7 +309,7 @@ def test_segments_keep_their_numbers_and_names(tmp_path):
     label_map = np.zeros(scan.label_shape, np.uint8)
     label_map[1:, 2:4, 3], label_map[0, 5, 5] = 3, 1
     notes = LabelNotes("window lung", ("nail", "", "liver"))
-    write_labels(scan, label_map, tmp_path / "a.dcm", notes)
+    write_labels(scan, label_map, tmp_path / "a.dcm", notes=notes)
     found = read_labels(tmp_path / "a.dcm", scan)
     np.testing.assert_array_equal(found.label_map, label_map)
     assert found.names == ("nail", "Object 2", "liver")

@@ -169,7 +169,7 @@ def test_labels_may_be_any_integers_that_fit(picture):
         (np.uint16, 1, np.uint16),
     ):
         label_map = np.full(scan.label_shape, label, dtype)
-        content = encode_labels(scan, label_map, "a.png", scan.notes_of(()))
+        content = encode_labels(scan, label_map, name="a.png", notes=scan.notes_of(()))
         read = np.asarray(Image.open(io.BytesIO(content)))
         assert (read.dtype, read.max()) == (expected, label)
 
@@ -185,7 +185,9 @@ def test_labels_may_be_any_integers_that_fit(picture):
 def test_labels_that_are_none_are_refused(picture, label, dtype, message):
     scan = open_scan(picture)
     with pytest.raises(FormatError, match=message):
-        encode_labels(scan, np.full(scan.label_shape, label, dtype), "a.png", scan.notes_of(()))
+        encode_labels(
+            scan, np.full(scan.label_shape, label, dtype), name="a.png", notes=scan.notes_of(())
+        )
 
 
 def test_paths_may_be_text_and_nothing_else(tmp_path, picture):

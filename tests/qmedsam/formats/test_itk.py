@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from qmedsam.formats.conversion import read_labels
 from qmedsam.formats.dispatch import open_scan, read_scan, write_labels
 from qmedsam.formats.intensity import IntensityWindow
 from qmedsam.formats.scan import FormatError
@@ -94,7 +95,7 @@ def test_the_window_and_names_go_with_the_labels(tmp_path, suffix):
     SimpleITK.WriteImage(image_of(VALUES), str(tmp_path / f"a{suffix}"))
     scan = open_scan(tmp_path / f"a{suffix}", SAME)
     label_map = np.zeros(scan.label_shape, np.uint16)
-    write_labels(scan, label_map, tmp_path / f"b{suffix}", scan.notes_of(["k\u00f6rper", ""]))
+    write_labels(scan, label_map, tmp_path / f"b{suffix}", notes=scan.notes_of(["k\u00f6rper", ""]))
     written = SimpleITK.ReadImage(str(tmp_path / f"b{suffix}"))
     assert written.GetPixelIDTypeAsString() == "16-bit unsigned integer"
     notes = json.loads(written.GetMetaData("qmedsam"))
@@ -308,3 +309,59 @@ def test_nothing_is_left_of_files_that_were_read(tmp_path, monkeypatch):
         scan = open_scan(tmp_path / "a.mha")
         write_labels(scan, np.zeros(scan.label_shape, np.uint8), tmp_path / "b.mha")
         assert not any((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("output", [".nrrd", ".mha", ".nii"])
+@pytest.mark.parametrize(
+    ("suffix", "unit", "in_mm"),
+    [
+        (".nrrd", "um", 1e-3),
+        (".nrrd", "m", 1e3),
+        (".nrrd", "mm", 1),
+        (".nrrd", "furlong", 1),
+        (".mha", "um", 1e-3),
+        (".mha", "cm", 10),
+        (".mha", "?", 1),
+    ],
+)
+def test_places_are_in_millimetres_whatever_the_units_of_the_file(
+    tmp_path, suffix, unit, in_mm, output
+):
+    image = SimpleITK.GetImageFromArray(np.ones((4, 5, 6), np.uint8))
+    image.SetSpacing([1 / in_mm, 2 / in_mm, 3 / in_mm])
+    image.SetOrigin([7 / in_mm, 8 / in_mm, 9 / in_mm])
+    path = tmp_path / f"a{suffix}"
+    SimpleITK.WriteImage(image, str(path))
+    plain = path.read_bytes()
+    said = {
+        ".nrrd": (b"kinds:", b'space units: "%s" "%s" "%s"\nkinds:' % ((unit.encode(),) * 3)),
+        ".mha": (b"ElementSpacing", b"DistanceUnits = %s\nElementSpacing" % unit.encode()),
+    }
+    path.write_bytes(plain.replace(*said[suffix]))
+    scan = open_scan(path)
+    assert scan.spacing == pytest.approx((1, 2, 3))
+    assert scan.affine[:3, 3] == pytest.approx((7, 8, 9))
+    label_map = np.zeros(scan.label_shape, np.uint8)
+    label_map[1, 2:4, 3] = 1
+    write_labels(scan, label_map, tmp_path / f"labels{output}")
+    again = open_scan(tmp_path / f"labels{output}")
+    np.testing.assert_allclose(again.affine @ again.own_axes, scan.affine @ scan.own_axes)
+    found = read_labels(tmp_path / f"labels{output}", scan).label_map
+    np.testing.assert_array_equal(found, label_map)
+    if output == suffix:  # as viewers that know no units lay one over the other
+        assert SimpleITK.ReadImage(str(tmp_path / f"labels{output}")).GetSpacing() == pytest.approx(
+            image.GetSpacing()
+        )
+
+
+def test_a_slice_has_a_unit_too(tmp_path):
+    image = SimpleITK.GetImageFromArray(np.ones((5, 6), np.uint8))
+    SimpleITK.WriteImage(image, str(tmp_path / "a.nrrd"))
+    plain = (tmp_path / "a.nrrd").read_bytes()
+    (tmp_path / "a.nrrd").write_bytes(
+        plain.replace(b"kinds:", b'space units: "um" "um"\nkinds:', 1)
+    )
+    scan = open_scan(tmp_path / "a.nrrd")
+    assert scan.spacing == pytest.approx((1e-3, 1e-3))
+    write_labels(scan, np.ones(scan.label_shape, np.uint8), tmp_path / "labels.nrrd")
+    assert open_scan(tmp_path / "labels.nrrd").spacing == pytest.approx((1e-3, 1e-3))

@@ -118,7 +118,7 @@ def test_labels_of_dicom_are_nifti_or_a_seg(tmp_path):
     notes = LabelNotes("", ("liver", "nail"))
     expected = [(3, 2, 1, 8, 4, 2), (0, 0, 3, 0, 0, 3)]
     for name in ("a.nii", "a.dcm"):
-        (tmp_path / name).write_bytes(encode_labels(scan, label_map, name, notes))
+        (tmp_path / name).write_bytes(encode_labels(scan, label_map, name=name, notes=notes))
         assert corners(read_label_boxes(tmp_path / name, scan)) == expected
     names = [box.name for box in read_label_boxes(tmp_path / "a.dcm", scan)]
     assert names == ["liver", "nail"]
@@ -135,7 +135,9 @@ def test_a_seg_of_uneven_slices_goes_by_what_it_refers_to(tmp_path):
     scan = open_scan(folder)
     label_map = np.zeros(scan.label_shape, np.uint8)
     label_map[:, 2:4, 3] = 1
-    (tmp_path / "a.dcm").write_bytes(encode_labels(scan, label_map, "a.dcm", scan.notes_of([""])))
+    (tmp_path / "a.dcm").write_bytes(
+        encode_labels(scan, label_map, name="a.dcm", notes=scan.notes_of([""]))
+    )
     assert corners(read_label_boxes(tmp_path / "a.dcm", scan)) == [(3, 2, 0, 3, 3, 2)]
     plain = open_scan(nifti_in(tmp_path, "RAS"))
     with pytest.raises(FormatError, match=r"a\.dcm must be a readable DICOM SEG whose segments"):
@@ -147,7 +149,9 @@ def test_a_seg_of_an_image_has_boxes_of_four_coordinates(tmp_path):
     scan = open_scan(save(dataset, tmp_path / "image.dcm"))
     label_map = np.zeros(HW, np.uint8)
     label_map[2:4, 3:8] = 1
-    (tmp_path / "a.dcm").write_bytes(encode_labels(scan, label_map, "a.dcm", scan.notes_of([""])))
+    (tmp_path / "a.dcm").write_bytes(
+        encode_labels(scan, label_map, name="a.dcm", notes=scan.notes_of([""]))
+    )
     assert corners(read_label_boxes(tmp_path / "a.dcm", scan)) == [(3, 2, 7, 3)]
 
 

@@ -16,9 +16,12 @@ from nibabel.nifti2 import Nifti2Pair
 from nibabel.testing import data_path
 
 from qmedsam.formats.beside import files_beside
+from qmedsam.formats.conversion import read_labels
+from qmedsam.formats.dispatch import open_scan, write_labels
 from qmedsam.formats.intensity import IntensityWindow
 from qmedsam.formats.nifti import NiftiScan
 from qmedsam.formats.scan import FormatError, SeveralVolumesError
+from qmedsam.formats.statistics import statistics_of
 
 SHAPE = (20, 30, 10)  # left, back, up: of the body that is seen
 VALUES = np.random.default_rng(0).integers(1, 250, SHAPE).astype(np.int16)
@@ -335,3 +338,36 @@ def test_what_does_not_fit_is_refused_before_it_is_decoded(tmp_path, monkeypatch
     monkeypatch.setattr("qmedsam.formats.nifti._values", None)
     with pytest.raises(FormatError, match=r"must hold 100 values at most .* got 6000"):
         read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("unit", "in_mm"), [("meter", 1e3), ("mm", 1), ("micron", 1e-3), ("unknown", 1)]
+)
+def test_places_are_in_millimetres_whatever_the_units_of_the_file(tmp_path, unit, in_mm):
+    affine = np.array([[0, -1.0, 0, 5], [1, 0, 0, -7], [0, 0, 3, 9], [0, 0, 0, 1]])
+    affine[:3] /= in_mm
+    image = nibabel.Nifti1Image(np.ones((6, 5, 4), np.int16), affine)
+    image.header.set_xyzt_units(unit, "sec")
+    nibabel.save(image, tmp_path / "a.nii")
+    scan = open_scan(tmp_path / "a.nii")
+    label_map = np.zeros(scan.label_shape, np.uint8)
+    label_map[1, 2:4, 3] = 1
+    (found,) = statistics_of(scan, label_map, notes=scan.notes_of(()))
+    assert found.volume_mm3 == pytest.approx(6)
+    assert scan.spacing == pytest.approx((1, 1, 3))
+    write_labels(scan, label_map, tmp_path / "labels.nii")
+    written = nibabel.load(tmp_path / "labels.nii")
+    np.testing.assert_allclose(written.affine, image.affine, rtol=1e-6)
+    assert written.header.get_xyzt_units() == (unit, "sec")
+    again = read_labels(tmp_path / "labels.nii", scan).label_map
+    np.testing.assert_array_equal(again, label_map)
+
+
+def test_labels_in_other_units_lie_at_the_same_places(tmp_path):
+    for name, unit, in_mm in (("a.nii", "mm", 1), ("b.nii", "micron", 1e-3)):
+        affine = np.diag([1 / in_mm, 1 / in_mm, 3 / in_mm, 1])
+        image = nibabel.Nifti1Image(np.ones((6, 5, 4), np.int16), affine)
+        image.header.set_xyzt_units(unit)
+        nibabel.save(image, tmp_path / name)
+    labels = read_labels(tmp_path / "b.nii", open_scan(tmp_path / "a.nii"))
+    assert labels.label_map.all()

@@ -50,7 +50,7 @@ def test_grey_that_is_stored_as_colours_is_grey(tmp_path):
 def test_labels_lie_where_the_slices_have_them(tmp_path, suffix):
     scan = open_scan(folder_of(tmp_path / "stack", SLICES))
     label_map = (SLICES > 99).astype(np.uint8)
-    write_labels(scan, label_map, tmp_path / f"labels{suffix}", scan.notes_of(["disc"]))
+    write_labels(scan, label_map, tmp_path / f"labels{suffix}", notes=scan.notes_of(["disc"]))
     written = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / f"labels{suffix}")))
     np.testing.assert_array_equal(written, label_map)
     if suffix == ".tif":

@@ -54,7 +54,7 @@ def test_objects_of_a_volume_are_measured_where_they_are(tmp_path, orientation, 
     label_map = np.zeros(scan.label_shape, np.uint8)
     label_map[1:3, 1:4, 2:5] = 1
     label_map[2, 2, 3] = 2
-    liver, single = statistics_of(scan, label_map, NOTES, [0.9, np.nan])
+    liver, single = statistics_of(scan, label_map, notes=NOTES, quality=[0.9, np.nan])
     written = tmp_path / "labels.nii"
     written.write_bytes(scan.encode(label_map, ".nii", NOTES))
     image, found = nibabel.load(path), nibabel.load(written)
@@ -84,7 +84,7 @@ def test_hounsfield_units_and_places_of_dicom_are_those_of_its_files(tmp_path):
     scan = open_scan(write_series(tmp_path / "ct", 3))
     label_map = np.zeros(scan.label_shape, np.uint8)
     label_map[1:, 2:4, 3] = 1
-    (found,) = statistics_of(scan, label_map, LabelNotes(""))
+    (found,) = statistics_of(scan, label_map, notes=LabelNotes(""))
     assert found.mean == (-850.0,)  # of slices of -900 and -800
     assert found.deviation == (50.0,)
     assert found.volume_mm3 == pytest.approx(4 * 0.5 * 0.7 * 2)
@@ -97,7 +97,7 @@ def test_an_image_without_a_place_has_an_area_by_its_spacing(tmp_path):
     scan = open_scan(save(dataset, tmp_path / "a.dcm"))
     label_map = np.zeros(scan.label_shape, np.uint8)
     label_map[2:4, 3:8] = 1
-    (found,) = statistics_of(scan, label_map, LabelNotes(""))
+    (found,) = statistics_of(scan, label_map, notes=LabelNotes(""))
     assert found.area_mm2 == pytest.approx(10 * 0.5 * 0.7)
     assert (found.volume_mm3, found.centre_mm, found.low_mm) == (None, None, None)
     assert scan.spacing == (0.5, 0.7)
@@ -107,7 +107,7 @@ def test_slices_at_uneven_distances_have_no_volume(tmp_path):
     folder = write_series(tmp_path / "ct", 3)
     save(ct_slice(2, ImagePositionPatient=[1, 2, 9]), folder / "IM0002.dcm")
     scan = open_scan(folder)
-    (found,) = statistics_of(scan, np.ones(scan.label_shape, np.uint8), LabelNotes(""))
+    (found,) = statistics_of(scan, np.ones(scan.label_shape, np.uint8), notes=LabelNotes(""))
     assert (found.voxels, found.volume_mm3, found.centre_mm) == (240, None, None)
 
 
@@ -116,7 +116,7 @@ def test_colours_are_measured_apart(tmp_path):
     pixels[1:3, 2:4] = [250, 100, 10]
     cv2.imwrite(str(tmp_path / "a.png"), pixels[..., ::-1])
     scan = open_scan(tmp_path / "a.png")
-    (found,) = statistics_of(scan, pixels[..., 0] > 0, LabelNotes(""))
+    (found,) = statistics_of(scan, pixels[..., 0] > 0, notes=LabelNotes(""))
     assert (found.mean, found.deviation) == ((250, 100, 10), (0, 0, 0))
     assert (found.centre, found.area_mm2) == ((2.5, 1.5, 0), None)
     write_statistics(tmp_path / "a.csv", scan, [found])
@@ -131,11 +131,11 @@ def test_what_is_no_measurement_does_not_count(tmp_path):
     nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
     scan = open_scan(tmp_path / "a.nii")
     labels = np.ones(scan.label_shape, np.uint8)
-    (found,) = statistics_of(scan, labels, LabelNotes(""))
+    (found,) = statistics_of(scan, labels, notes=LabelNotes(""))
     assert (found.voxels, found.mean, found.deviation) == (32, (7,), (0,))
     values[...] = np.nan
     nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
-    (found,) = statistics_of(open_scan(tmp_path / "a.nii"), labels, LabelNotes(""))
+    (found,) = statistics_of(open_scan(tmp_path / "a.nii"), labels, notes=LabelNotes(""))
     assert (found.voxels, found.mean, found.low) == (32, None, None)
 
 
@@ -143,14 +143,16 @@ def test_large_numbers_lose_no_digits_over_slices(tmp_path):
     values = np.random.default_rng(0).normal(1e6, 1, (30, 20, 40))
     nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
     scan = open_scan(tmp_path / "a.nii")
-    (found,) = statistics_of(scan, np.ones(scan.label_shape, bool), LabelNotes(""))
+    (found,) = statistics_of(scan, np.ones(scan.label_shape, bool), notes=LabelNotes(""))
     assert found.deviation[0] == pytest.approx(values.std(), rel=1e-9)
 
 
 def test_an_object_of_which_nothing_was_found_has_a_row(tmp_path):
     path = nifti_in(tmp_path, "RAS")
     scan = open_scan(path)
-    found = statistics_of(scan, np.zeros(scan.label_shape, np.uint8), NOTES, [0.0, 0.5])
+    found = statistics_of(
+        scan, np.zeros(scan.label_shape, np.uint8), notes=NOTES, quality=[0.0, 0.5]
+    )
     assert [(each.voxels, each.volume_mm3, each.centre) for each in found] == [(0, 0, None)] * 2
     write_statistics(tmp_path / "a.json", scan, found)
     document = json.loads((tmp_path / "a.json").read_text())
@@ -163,10 +165,22 @@ def test_an_object_of_which_nothing_was_found_has_a_row(tmp_path):
     assert (tmp_path / "none.csv").read_text().startswith("label,name,quality,voxels,volume_mm3")
 
 
+def test_labels_that_neither_occur_nor_have_a_name_have_no_row(tmp_path):
+    scan = open_scan(nifti_in(tmp_path, "RAS"))
+    label_map = np.zeros(scan.label_shape, np.uint16)
+    label_map[1, 1, 1], label_map[2, 2, 2] = 1, 3000
+    names = LabelNotes("", (*([""] * 6), "liver", ""))
+    found = statistics_of(scan, label_map, notes=names)
+    rows = [(each.label, each.name, each.voxels) for each in found]
+    assert rows == [(1, "Object 1", 1), (7, "liver", 0), (3000, "Object 3000", 1)]
+    found = statistics_of(scan, label_map, notes=names, quality=[np.nan, 0.0])
+    assert [each.label for each in found] == [1, 2, 7, 3000]  # of which 2 is a box
+
+
 def test_what_does_not_fit_is_refused(tmp_path):
     scan = open_scan(nifti_in(tmp_path, "RAS"))
     with pytest.raises(FormatError, match="must have the image's shape"):
-        statistics_of(scan, np.zeros((2, 2), np.uint8), NOTES)
+        statistics_of(scan, np.zeros((2, 2), np.uint8), notes=NOTES)
     with pytest.raises(FormatError, match=r"a\.xlsx must end in \.csv, \.json"):
         check_statistics_name(tmp_path / "a.xlsx")
 
@@ -187,6 +201,6 @@ def test_a_table_has_the_columns_that_are_documented(tmp_path):
 def test_a_case_has_no_millimetres(tmp_path):
     pixels = np.full((3, 4, 5), 7, np.uint8)
     np.savez(tmp_path / "a.npz", imgs=pixels, boxes=np.array([[0, 0, 0, 1, 1, 1]]))
-    (found,) = statistics_of(open_scan(tmp_path / "a.npz"), pixels > 0, LabelNotes(""))
+    (found,) = statistics_of(open_scan(tmp_path / "a.npz"), pixels > 0, notes=LabelNotes(""))
     assert (found.voxels, found.mean) == (60, (7,))
     assert (found.volume_mm3, found.area_mm2, found.centre_mm) == (None, None, None)

@@ -32,6 +32,7 @@ from .attributes import without_warnings
 from .frames import Frame, check_memory, frames_of
 from .geometry import Grid, grid_of, is_placed, straight_shape, straighten
 from .headers import drop_duplicates, read_headers
+from .private import with_open_seal
 from .references import reference_to
 from .segmentation import SegmentationSource
 from .segmentation_file import SlicesOf
@@ -193,16 +194,18 @@ class DicomScan(Scan):
             return encode_label_png(label_map, notes)
         slices = label_map if self.is_volume else label_map[None]
         if suffix == SEG_SUFFIX:
-            return self._seg.encode(slices, notes)
+            return _with_room(self._seg.encode(slices, notes), notes)
         if suffix == RTSTRUCT:
-            return self._structures.encode(slices, notes)
+            return _with_room(self._structures.encode(slices, notes), notes)
         grid = self._grid
         if grid is None:
             raise FormatError(self._nifti_problem())
         if self._straighten:
             slices, grid = straighten(slices, grid)
-        header = new_header(slices.shape)
-        return encode_nifti(slices.T, LPS_TO_RAS @ grid.affine, header, suffix, notes)
+        affine = LPS_TO_RAS @ grid.affine
+        return encode_nifti(
+            slices.T, affine, header=new_header(slices.shape), suffix=suffix, notes=notes
+        )
 
     def _resolved(self, window: str | IntensityWindow) -> str | IntensityWindow:
         own = window_of(self._frames[0]) if window == OF_FILE else None
@@ -228,6 +231,10 @@ class DicomScan(Scan):
         if self._grid.problem:
             return f"NIfTI has slices at even distances in a line. {self._grid.problem}"
         return ""
+
+
+def _with_room(content: bytes, notes: LabelNotes) -> bytes:
+    return with_open_seal(content) if notes.has_seal else content
 
 
 def _place_among(values: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -172,7 +172,7 @@ def test_a_straight_grid_may_be_longer_than_nifti_1_has_it(tmp_path):
     label_map = np.zeros((5, 8, 10), np.uint8)
     label_map[4, 3, 2] = 1
     scan = open_scan(write_series(tmp_path / "ct", change=change), straighten=True)
-    write_labels(scan, label_map, tmp_path / "a.nii", scan.notes_of(["disc"]))
+    write_labels(scan, label_map, tmp_path / "a.nii", notes=scan.notes_of(["disc"]))
     written = nibabel.load(tmp_path / "a.nii")
     assert written.shape == (10, 40_008, 5)
     assert np.argwhere(np.asarray(written.dataobj)).tolist() == [[2, 40_003, 4]]

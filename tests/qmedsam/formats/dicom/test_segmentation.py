@@ -48,7 +48,7 @@ def labels(scan, names=("a", "b")):
     if scan.is_volume:
         label_map[0] = 0
     scan.check(".dcm")
-    return label_map, encode_labels(scan, label_map, "a.dcm", scan.notes_of(names))
+    return label_map, encode_labels(scan, label_map, name="a.dcm", notes=scan.notes_of(names))
 
 
 def checked(content: bytes, folder: Path):

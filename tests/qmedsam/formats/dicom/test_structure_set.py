@@ -41,7 +41,7 @@ def series_with(folder, count, **attributes):
 
 
 def encoded(scan, label_map, notes=NOTES):
-    return encode_labels(scan, label_map, "plan.dcm", notes, "rtstruct")
+    return encode_labels(scan, label_map, name="plan.dcm", notes=notes, kind="rtstruct")
 
 
 def by_its_rules(content, datasets):
@@ -76,7 +76,7 @@ def test_labels_come_back_as_they_were(tmp_path, attributes, seed):
     folder = series_with(tmp_path / "ct", 4, **attributes)
     scan = open_scan(folder)
     label_map = blobs(scan.label_shape, seed)
-    write_labels(scan, label_map, tmp_path / "plan.dcm", NOTES, "rtstruct")
+    write_labels(scan, label_map, tmp_path / "plan.dcm", notes=NOTES, kind="rtstruct")
     back = read_labels(tmp_path / "plan.dcm", scan)
     np.testing.assert_array_equal(back.label_map, label_map)
     assert (back.names, back.remarks) == (("liver", "Object 2", "empty"), ())
@@ -384,7 +384,9 @@ def test_other_images_and_other_names_are_refused(tmp_path):
     scan = open_scan(tmp_path / "a.nii")
     for name in ("plan.nii", "plan.npz"):
         with pytest.raises(FormatError, match=rf"{name} must end in \.dcm, as an RTSTRUCT does"):
-            encode_labels(scan, np.zeros((4, 4, 4), np.uint8), name, NOTES, "rtstruct")
+            encode_labels(
+                scan, np.zeros((4, 4, 4), np.uint8), name=name, notes=NOTES, kind="rtstruct"
+            )
     with pytest.raises(FormatError, match=r"plan\.dcm must end in"):
         encoded(scan, np.zeros((4, 4, 4), np.uint8))
 

@@ -301,7 +301,7 @@ def test_a_frame_of_a_colour_clip_is_chosen(tmp_path):
     assert scan.pixels.shape == (8, 10, 3)
     assert scan.pixels[0, 0].tolist() == [7, 0, 0]
     assert scan.label_suffixes == (".dcm", ".png")
-    content = encode_labels(scan, np.ones(HW, bool), "a.dcm", scan.notes_of([""]))
+    content = encode_labels(scan, np.ones(HW, bool), name="a.dcm", notes=scan.notes_of([""]))
     (group,) = pydicom.dcmread(io.BytesIO(content)).PerFrameFunctionalGroupsSequence
     (item,) = group.DerivationImageSequence[0].SourceImageSequence
     assert item.ReferencedFrameNumber == 7
