@@ -14,9 +14,10 @@ from pathlib import Path
 
 from ..batch.cases import is_case_name, list_cases
 from ..batch.cost import grids_of, planner_of
+from ..batch.outputs import Outputs
 from ..batch.report import CaseRecord, describe_model
 from ..batch.results import maker_of
-from ..batch.run import Outputs, ReadAhead, run_batch
+from ..batch.run import ReadAhead, run_batch
 from ..batch.shards import Shard, cases_of_shard
 from ..batch.summary import RunSummary
 from ..errors import UsageError

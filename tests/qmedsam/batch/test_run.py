@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from qmedsam.batch.run import Outputs, ReadAhead, run_batch
+from qmedsam.batch.outputs import Outputs
+from qmedsam.batch.run import ReadAhead, run_batch
 from qmedsam.core.pipeline import Pipeline
 from qmedsam.errors import ModelError
 from tests.conftest import FakeNetwork

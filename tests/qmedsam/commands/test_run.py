@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from qmedsam import ModelError, __version__, segmenter
+from qmedsam.batch import case_run, outputs, summary
 from qmedsam.batch import run as batch
-from qmedsam.batch import summary
 from qmedsam.batch.cases import read_case
 from qmedsam.cli import main
 from qmedsam.commands import run as run_command
@@ -186,7 +186,7 @@ def test_grids_of_the_first_case_are_made_ready_before_it_is_read(folders, monke
         return read_case(path)
 
     monkeypatch.setattr(segmenter, "CompiledNetwork", Told)
-    monkeypatch.setattr(batch, "read_case", read_late)
+    monkeypatch.setattr(case_run, "read_case", read_late)
     monkeypatch.setattr(run_command, "planner_of", lambda *_: Planner())
     assert run(folders) == DONE
     assert made_with == [[(128, 128)]]
@@ -280,7 +280,7 @@ def test_a_label_map_that_is_not_written_is_not_empty(folders, tmp_path, monkeyp
         raise OSError("no space left")
 
     write_case(folders[0] / "case.npz", (40, 60), np.zeros((0, 4)))
-    monkeypatch.setattr(batch, "write_label_map", fail)
+    monkeypatch.setattr(outputs, "write_label_map", fail)
     report = tmp_path / "report.json"
     assert run(folders, "--report", str(report)) == SOME_FAILED
     record = json.loads(report.read_text())["cases"][0]
@@ -364,7 +364,7 @@ def test_a_picture_that_fails_keeps_its_label_map(folders, tmp_path, monkeypatch
         raise ValueError("no ink")
 
     write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    monkeypatch.setattr(batch, "draw_overlay", refuse)
+    monkeypatch.setattr(case_run, "draw_overlay", refuse)
     report = tmp_path / "report.json"
     options = ["--overlay-dir", str(tmp_path / "overlays"), "--report", str(report)]
     assert run(folders, *options) == SOME_FAILED
@@ -478,7 +478,7 @@ def test_an_empty_label_map_that_cannot_be_written_is_said(folders, monkeypatch,
     def fail(path, label_map, mark=b"", info=None):
         raise OSError("no space left")
 
-    monkeypatch.setattr(batch, "write_label_map", fail)
+    monkeypatch.setattr(outputs, "write_label_map", fail)
     assert run(folders, "--on-error", "empty") == SOME_FAILED
     assert (
         "bad.npz: no empty label map either: Label map cannot be written: no space left"
