@@ -130,13 +130,18 @@ class CaseRun:
 
         It has no mark, so that a run that keeps what is done does the case again.
         """
-        shape = read_label_map_shape(self.path) if self._outputs.on_error == "empty" else None
-        if shape is None:
+        if self._outputs.on_error != "empty":
             return False
         try:
+            shape = read_label_map_shape(self.path)
+            if shape is None:
+                return False
             self._files.write(np.zeros(shape, dtype=np.uint8))
         except (OutputError, MemoryError) as error:
             logger.error("%s: no empty label map either: %s", self._shown, error)
+            return False
+        except Exception:
+            logger.exception("%s: its empty label map failed unexpectedly", self._shown)
             return False
         logger.warning("%s: an empty label map is written in its place", self._shown)
         self.record = replace(self.record, is_empty=True)

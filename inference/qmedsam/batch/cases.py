@@ -151,7 +151,7 @@ def read_label_map_shape(path: Path) -> tuple[int, ...] | None:
     """Return the shape that the label map of a case must have, from the headers of its members.
 
     The case may be wrong in any other way; None where its headers do not tell, or tell of more
-    than is in the file, fits in memory or is segmented.
+    than can be in the file, or than is segmented of pixels of 8 bits.
     """
     try:
         with open_case(path) as opened:
@@ -165,7 +165,7 @@ def read_label_map_shape(path: Path) -> tuple[int, ...] | None:
     found = label_map_shape(shape, columns[0] if columns else None)
     if not found or max(found) > LONGEST_SIDE:
         return None
-    return found if 0 < math.prod(found) <= largest_label_map_bytes() else None
+    return found if 0 < math.prod(shape) <= largest_array_bytes() else None
 
 
 def write_label_map(
