@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qmedsam.batch.cases import read_case, read_label_map_shape, read_outline
+from qmedsam.batch.case_file import open_case
+from qmedsam.batch.cases import case_of, read_label_map_shape, read_outline
 from qmedsam.batch.cost import work_of
 from qmedsam.batch.results import is_label_map, is_result, mark_of
 from qmedsam.core.planning import Planner
@@ -56,8 +57,9 @@ def check_file(path: Path) -> bool:
     work_of(read_outline(path), PLANNER)
     is_label_map(path)
     try:
-        is_result(path, mark_of(path, ""))
-        case = read_case(path)
+        with open_case(path) as opened:
+            is_result(path, mark_of(opened, ""))
+            case = case_of(opened)
         prompts = check_prompts(case.pixels, case.boxes)
     except InvalidCaseError:
         return False

@@ -25,7 +25,8 @@ from ..errors import InvalidCaseError, ModelError, OutputError
 from ..segmenter import Segmenter
 from ..system.files import printable
 from ..system.memory import peak_memory_bytes
-from .cases import Case, read_case, read_label_map_shape
+from .case_file import open_case
+from .cases import Case, case_of, read_label_map_shape
 from .outputs import CaseOutputs, Outputs
 from .overlay import draw_overlay
 from .report import CaseRecord
@@ -65,12 +66,13 @@ class CaseRun:
 
     def read(self) -> CaseRun:
         """Read the file, unless there is nothing to do."""
-        with self._attempt(), self._stopwatch.step("read"):
-            self._mark = mark_of(self.path, self._outputs.maker)
+        # Once, so that what is marked is what was read.
+        with self._attempt(), self._stopwatch.step("read"), open_case(self.path) as opened:
+            self._mark = mark_of(opened, self._outputs.maker)
             if self._outputs.keeps_earlier and self._files.are_done(self._mark):
                 self.record = replace(self.record, is_kept=True)
             else:
-                self._case = read_case(self.path)
+                self._case = case_of(opened)
         return self
 
     def segment(self, segmenter: Segmenter) -> None:

@@ -84,13 +84,23 @@ def read_case(path: Path) -> Case:
         InvalidCaseError: the file cannot be read or lacks a member; the message tells which.
     """
     with open_case(path) as opened:
-        return _case(opened)
+        return case_of(opened)
+
+
+def case_of(opened: CaseFile) -> Case:
+    """Read the same of an open file.
+
+    Raises:
+        InvalidCaseError: it lacks a member, or that cannot be read; the message tells which.
+    """
+    boxes = opened.array(BOXES_KEY, MOST_BOX_BYTES)
+    return Case(opened.array(PIXELS_KEY, largest_array_bytes()), boxes, _info(opened))
 
 
 def read_case_bytes(content: bytes) -> Case:
     """Read a case from the content of its file; see `read_case`."""
     with open_case_bytes(content) as opened:
-        return _case(opened)
+        return case_of(opened)
 
 
 def read_label_map(path: Path) -> LabelMap:
@@ -181,11 +191,6 @@ def write_label_map(
     """
     arrays = {SEGS_KEY: label_map} if info is None else {SEGS_KEY: label_map, INFO_KEY: info}
     write_bytes(path, archive_of(arrays, mark))
-
-
-def _case(opened: CaseFile) -> Case:
-    boxes = opened.array(BOXES_KEY, MOST_BOX_BYTES)
-    return Case(opened.array(PIXELS_KEY, largest_array_bytes()), boxes, _info(opened))
 
 
 def _info(opened: CaseFile) -> NDArray[np.str_] | None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from ..config import Settings
 from ..errors import InvalidCaseError
 from ..model.manifest import Manifest
-from .case_file import BOXES_KEY, PIXELS_KEY, SEGS_KEY, open_case
-from .cases import read_label_map
+from .case_file import BOXES_KEY, PIXELS_KEY, SEGS_KEY, CaseFile, open_case
+from .cases import INFO_KEY, read_label_map
 
 LONGEST_BEGINNING = 64  # bytes, with the name of the first member
 PREFIX = b"qmedsam 1 "  # counts the ways in which label maps were made of the same
@@ -32,18 +32,14 @@ def maker_of(manifest: Manifest, settings: Settings) -> str:
     )
 
 
-def mark_of(case: Path, maker: str) -> bytes:
-    """Return what the label map of a case is marked with.
+def mark_of(case: CaseFile, maker: str) -> bytes:
+    """Return what the label map and the picture of a case are marked with.
 
     Args:
-        case: of which pixels and boxes count, by their checksums in its directory.
+        case: of which what is segmented and what is copied count, by checksums in its directory.
         maker: of `maker_of`.
-
-    Raises:
-        InvalidCaseError: the case cannot be read.
     """
-    with open_case(case) as opened:
-        inputs = opened.checksums(PIXELS_KEY, BOXES_KEY)
+    inputs = case.checksums(PIXELS_KEY, BOXES_KEY, INFO_KEY)
     return PREFIX + hashlib.sha256(f"{inputs} {maker}".encode()).hexdigest().encode()
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from qmedsam import ModelError, __version__, segmenter
 from qmedsam.batch import case_run, outputs, summary
 from qmedsam.batch import run as batch
-from qmedsam.batch.cases import read_case
+from qmedsam.batch.cases import archive_with_info, case_of, read_case
 from qmedsam.cli import main
 from qmedsam.commands import run as run_command
 from qmedsam.core.planning import Planner
@@ -181,12 +181,12 @@ def test_grids_of_the_first_case_are_made_ready_before_it_is_read(folders, monke
             made_with.append(list(grids))
             is_made.set()
 
-    def read_late(path):
+    def read_late(opened):
         assert is_made.wait(HANGS_AFTER_S)
-        return read_case(path)
+        return case_of(opened)
 
     monkeypatch.setattr(segmenter, "CompiledNetwork", Told)
-    monkeypatch.setattr(case_run, "read_case", read_late)
+    monkeypatch.setattr(case_run, "case_of", read_late)
     monkeypatch.setattr(run_command, "planner_of", lambda *_: Planner())
     assert run(folders) == DONE
     assert made_with == [[(128, 128)]]
@@ -525,6 +525,39 @@ def test_label_maps_of_other_inputs_are_not_kept(done, tmp_path):
     write_case(done[0] / "b.npz", (40, 60), [[1, 2, 30, 20]])
     assert kept_cases(done, tmp_path) == ["c.npz"]
     assert segs(done, "a.npz").max() == 3
+
+
+def test_a_label_map_with_earlier_names_and_window_is_not_kept(folders, tmp_path):
+    def convert(name):
+        members = {"imgs": np.zeros((40, 60), np.uint8), "boxes": np.array([[1, 2, 30, 20]])}
+        content = archive_with_info(members, json.dumps({"names": [name]}))
+        (folders[0] / "a.npz").write_bytes(content)
+
+    for name, is_kept in (("liver", False), ("liver", True), ("spleen", False)):
+        convert(name)
+        assert kept_cases(folders, tmp_path) == ["a.npz"] * is_kept
+        with np.load(folders[1] / "a.npz") as label_map:
+            assert json.loads(str(label_map["info"])) == {"names": [name]}
+
+
+def test_a_case_that_is_replaced_while_it_is_read_has_the_mark_of_what_was_read(
+    folders, tmp_path, monkeypatch
+):
+    """By a file of the same name, as a program that exports cases does."""
+    boxes, path = [[1, 2, 30, 20]], folders[0] / "a.npz"
+    write_case(path, (40, 60), boxes)
+
+    def read_replaced(opened):
+        write_case(tmp_path / "new.npz", (40, 60), [[10, 12, 30, 20], [3, 4, 8, 9]])
+        (tmp_path / "new.npz").rename(path)
+        return case_of(opened)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(case_run, "case_of", read_replaced)
+        assert run(folders) == DONE
+    assert segs(folders, "a.npz").max() == 1
+    assert kept_cases(folders, tmp_path) == []
+    assert segs(folders, "a.npz").max() == 2
 
 
 def test_label_maps_that_are_not_whole_or_of_others_are_not_kept(done, tmp_path):
