@@ -13,6 +13,7 @@ from pathlib import Path
 from ..config import Settings
 from ..errors import InvalidCaseError
 from ..model.manifest import Manifest
+from ..system.files import open_regular
 from .case_file import BOXES_KEY, PIXELS_KEY, SEGS_KEY, CaseFile, open_case
 from .cases import INFO_KEY, read_label_map
 
@@ -67,9 +68,7 @@ def is_label_map(path: Path) -> bool:
 def _begins_as_label_map(path: Path) -> bool:
     """Say whether a file is empty, or begins as an archive whose first member is `segs`."""
     try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             beginning = stream.read(LONGEST_BEGINNING)
     except OSError:
         return False

@@ -8,15 +8,18 @@ another.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from ..segmenter import Segmenter
 from ..system.memory import reset_peak_memory
+from ..system.signals import Stopped
 from .case_run import CaseRun
 from .cases import Outline, read_outline
 from .outputs import Outputs
 from .report import CaseRecord
+
+STOP_S = 5  # that a stopped run waits for what it writes; who stops it may wait for 10 s alone
 
 
 class ReadAhead:
@@ -81,13 +84,16 @@ def run_batch(
 
     Raises:
         ModelError: the model cannot be run.
+        Stopped: by a signal; what was being written is whole, or left where that takes long.
     """
 
     def finish(run: CaseRun) -> None:
         on_case(run.write())
 
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="write") as thread:
-        writing: Future[None] | None = None
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write")
+    writing: Future[None] | None = None
+    is_left = False
+    try:
         for run in cases:
             if cases.outputs.measures_memory:
                 reset_peak_memory()
@@ -97,3 +103,8 @@ def run_batch(
             writing = thread.submit(finish, run)
         if writing is not None:
             writing.result()
+    except Stopped:
+        is_left = writing is not None and bool(wait([writing], STOP_S).not_done)
+        raise
+    finally:
+        thread.shutdown(wait=not is_left)

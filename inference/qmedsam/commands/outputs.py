@@ -13,6 +13,7 @@ from ..batch.cases import INFO_KEY
 from ..batch.results import is_label_map
 from ..errors import InvalidCaseError, UsageError
 from ..formats.suffixes import DICOM_SUFFIXES, PICTURE_SUFFIXES
+from ..system.files import open_regular
 
 # What stands in the beginning of each file of labels and each picture that this program wrote.
 MARKS = (
@@ -57,11 +58,12 @@ def is_own(path: Path) -> bool:
     if is_label_map(path) or _is_converted_case(path):
         return True
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             beginning = stream.read(LONGEST_BEGINNING)
-        if beginning.startswith(b"\x1f\x8b"):
-            with gzip.open(path) as packed:
-                beginning = packed.read(LONGEST_BEGINNING)
+            if beginning.startswith(b"\x1f\x8b"):
+                stream.seek(0)
+                with gzip.open(stream) as packed:
+                    beginning = packed.read(LONGEST_BEGINNING)
     except (OSError, EOFError, zlib.error):
         return False
     return any(mark in beginning for mark in MARKS)
