@@ -117,8 +117,11 @@ class CaseRun:
                 self._files.discard()
             elif drawn is not None:
                 self._draw(drawn, segmentation.label_map)
-        elif self.record.error is not None and not self._stands_empty():
-            self._files.discard()
+        elif self.record.error is not None:
+            if self._stands_empty():
+                self._files.discard_picture()
+            else:
+                self._files.discard()
         peak = self.record.peak_memory_bytes or peak_memory_bytes()
         return replace(self.record, seconds=self._stopwatch.seconds, peak_memory_bytes=peak)
 
@@ -170,7 +173,9 @@ class CaseRun:
         """Draw the picture of a case whose label map is safe."""
         boxes, objects = drawn.prompts.boxes, drawn.prompts.objects
         try:
-            self._files.draw(draw_overlay(drawn.pixels, boxes, label_map, objects=objects))
+            picture = draw_overlay(drawn.pixels, boxes, label_map, objects=objects)
+            self._files.draw(picture, self._mark)
+            return
         except OutputError as error:
             logger.error("%s: the label map is written, not its picture: %s", self._shown, error)
             self.record = replace(self.record, error=f"Picture failed: {error}")
@@ -178,6 +183,7 @@ class CaseRun:
             logger.exception("%s: the label map is written, its picture failed", self._shown)
             message = f"Picture failed: {type(error).__name__}: {error}"
             self.record = replace(self.record, error=message)
+        self._files.discard_picture()
 
 
 def _listed(quality: NDArray[np.float32]) -> tuple[float | None, ...]:

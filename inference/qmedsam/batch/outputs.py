@@ -19,7 +19,7 @@ from ..errors import OutputError
 from ..system.files import printable, write_bytes
 from .cases import CASE_SUFFIX, write_label_map
 from .overlay import Picture
-from .png import encode_png, is_own_picture
+from .png import encode_png, is_own_picture, is_picture_of
 from .results import is_label_map, is_result
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class CaseOutputs:
 
     def are_done(self, mark: bytes) -> bool:
         """Say whether an earlier run left all that is wanted, made of what the mark says."""
-        is_drawn = self._picture is None or os.path.exists(self._picture)
+        is_drawn = self._picture is None or is_picture_of(self._picture, mark)
         return is_drawn and is_result(self._label_map, mark)
 
     def write(
@@ -92,28 +92,42 @@ class CaseOutputs:
         except OSError as error:
             raise OutputError(f"Label map cannot be written: {error}") from error
 
-    def draw(self, picture: Picture) -> None:
-        """Write the picture of a case whose label map is safe.
+    def draw(self, picture: Picture, mark: bytes) -> None:
+        """Write the picture of a case whose label map is safe, with the same mark.
 
         Raises:
-            OutputError: it would take the place of something else.
+            OutputError: it cannot be written, or would take the place of something else.
         """
         path = self._picture
         assert path is not None, "no picture is wanted"
         if path.exists() and not self._overwrites and not is_own_picture(path):
-            raise OutputError(f"{path} is no picture of an earlier run; --overwrite replaces")
-        write_bytes(path, encode_png(picture))
+            raise OutputError(
+                f"{printable(path)} is no picture of an earlier run; --overwrite replaces it"
+            )
+        content = encode_png(picture, mark)
+        try:
+            write_bytes(path, content)
+        except OSError as error:
+            raise OutputError(f"It cannot be written: {error}") from error
 
     def discard(self) -> None:
-        """Remove the label map that an earlier run left of a case that has failed now."""
-        if not is_label_map(self._label_map):
-            return
+        """Remove what an earlier run left of a case that has failed now."""
+        if is_label_map(self._label_map):
+            self._remove(self._label_map, "label map")
+        self.discard_picture()
+
+    def discard_picture(self) -> None:
+        """Remove the picture that an earlier run left of a case that has none now."""
+        if self._picture is not None and is_own_picture(self._picture):
+            self._remove(self._picture, "picture")
+
+    def _remove(self, path: Path, what: str) -> None:
         try:
-            self._label_map.unlink()
+            path.unlink()
         except OSError as error:
-            logger.error("%s: its label map of an earlier run stays: %s", self._shown, error)
+            logger.error("%s: its %s of an earlier run stays: %s", self._shown, what, error)
             return
-        logger.warning("%s: its label map of an earlier run is removed", self._shown)
+        logger.warning("%s: its %s of an earlier run is removed", self._shown, what)
 
 
 def picture_name(case_name: str) -> str:

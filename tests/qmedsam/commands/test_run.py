@@ -607,6 +607,64 @@ def test_a_label_map_without_its_picture_is_made_again(done, tmp_path):
     assert kept_cases(done, tmp_path, *pictures) == ["b.npz", "c.npz"]
 
 
+def test_a_picture_of_earlier_inputs_is_not_kept(done, tmp_path):
+    """As where the label map of a later run was made without its picture."""
+    folder = tmp_path / "pictures"
+    pictures = ("--overlay-dir", str(folder))
+    assert run(done, *pictures) == DONE
+    before = (folder / "a.png").read_bytes()
+    write_case(done[0] / "a.npz", (40, 60, 3), [[1, 2, 50, 35]])
+    assert run(done) == DONE
+    (folder / "b.png").unlink()
+    (folder / "b.png").mkdir()
+    (folder / "c.png").write_bytes((folder / "c.png").read_bytes()[:-9])
+    assert kept_cases(done, tmp_path, *pictures) == []
+    assert (folder / "a.png").read_bytes() != before
+    (folder / "b.png").rmdir()
+    assert kept_cases(done, tmp_path, *pictures) == ["a.npz", "c.npz"]
+
+
+@pytest.mark.parametrize("options", [[], ["--on-error", "empty"]], ids=["skip", "empty"])
+def test_a_case_that_fails_leaves_no_picture_of_before(done, tmp_path, caplog, options):
+    folder = tmp_path / "pictures"
+    pictures = ("--overlay-dir", str(folder))
+    assert run(done, *pictures) == DONE
+    write_case(done[0] / "a.npz", (40, 60, 3), [[1, np.nan, 30, 20]])
+    (done[0] / "b.npz").write_bytes(b"PK")
+    (folder / "b.png").write_bytes(b"somebody's")
+    assert run(done, *pictures, *options) == SOME_FAILED
+    assert sorted(path.name for path in folder.iterdir()) == ["b.png", "c.png"]
+    assert "a.npz: its picture of an earlier run is removed" in caplog.text
+
+
+def test_a_picture_that_fails_leaves_none_of_before(done, tmp_path, monkeypatch, caplog):
+    def refuse(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = tmp_path / "pictures"
+    assert run(done, "--overlay-dir", str(folder)) == DONE
+    write_case(done[0] / "a.npz", (40, 60, 3), [[1, 2, 50, 35]])
+    monkeypatch.setattr(outputs, "write_bytes", refuse)
+    assert run(done, "--overlay-dir", str(folder)) == SOME_FAILED
+    assert list(folder.iterdir()) == []
+    assert segs(done, "a.npz").sum() > 1000
+    assert "not its picture: It cannot be written: [Errno 28] No space left" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]], ids=["keep", "overwrite"])
+def test_pipes_in_the_places_of_outputs_are_not_waited_for(done, tmp_path, caplog, overwrite):
+    folder, report = tmp_path / "pictures", tmp_path / "report.json"
+    folder.mkdir()
+    for path in (folder / "a.png", report):
+        os.mkfifo(path)
+    pictures = ("--overlay-dir", str(folder), "--resume", *overwrite)
+    assert run(done, *pictures) == (DONE if overwrite else SOME_FAILED)
+    assert ("a.png is no picture of an earlier run" in caplog.text) != bool(overwrite)
+    assert run(done, "--report", str(report), *overwrite) == (DONE if overwrite else NOTHING_RAN)
+    assert report.is_file() == bool(overwrite)
+
+
 def test_cases_whose_names_differ_in_their_endings_have_a_picture_each(folders, tmp_path):
     names = ["A.npz", "A.NPZ", "A.NPZ.npz", f"{'b' * 251}.npz"]
     for name in names:
