@@ -6,7 +6,7 @@ import errno
 import io
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any
 
 import numpy as np
@@ -75,6 +75,16 @@ def list_cases(folder: Path) -> list[Path]:
 def is_case_name(name: str) -> bool:
     """Say whether a file is named like a case; hidden ones are not."""
     return name.lower().endswith(CASE_SUFFIX) and not name.startswith(".")
+
+
+def is_among_cases(path: PurePath, inputs: PurePath) -> bool:
+    """Say whether something in a folder of cases has a case's name, or lies in what has one.
+
+    Args:
+        path: of a file or folder, which need not be there.
+        inputs: folder of the cases; both are absolute and without links.
+    """
+    return path.is_relative_to(inputs) and any(map(is_case_name, path.relative_to(inputs).parts))
 
 
 def read_case(path: Path) -> Case:

@@ -6,7 +6,6 @@ import argparse
 import os
 from pathlib import Path
 
-from ..batch.report import is_own_report
 from ..config import ON_ERROR, OnError
 from ..errors import UsageError
 
@@ -38,18 +37,6 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="also write what happened as JSON here"
     )
-
-
-def check_report(path: Path, *, overwrites: bool) -> None:
-    """Check that a report may be written where it is wanted.
-
-    Raises:
-        UsageError: there is a folder, or a file that no earlier run has left.
-    """
-    if path.is_dir():
-        raise UsageError(f"Report {path} must be a file, got a folder")
-    if path.exists() and not overwrites and not is_own_report(path):
-        raise UsageError(f"Report {path} is no report of an earlier run; --overwrite replaces it")
 
 
 def read_on_error(arguments: argparse.Namespace) -> OnError:

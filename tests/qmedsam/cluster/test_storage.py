@@ -10,6 +10,7 @@ import pytest
 
 from qmedsam.batch.cases import read_label_map
 from qmedsam.cli import main
+from qmedsam.cluster import driver
 from qmedsam.cluster.storage import BLOCK_BYTES, Storage, StorageError, staged
 from qmedsam.cluster.worker import Job, Worker
 from qmedsam.config import Settings
@@ -86,6 +87,28 @@ def test_of_a_large_case_the_headers_alone_are_fetched(url, monkeypatch):
 )
 def test_one_folder_is_known_by_another_spelling(one, other, is_same):
     assert Storage(one).is_same(Storage(other)) == is_same
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "way"),
+    [
+        ("memory://cases", "memory:///cases/a.npz/masks/", ("a.npz", "masks")),
+        ("memory://cases", "memory://cases2", None),
+        ("memory://cases", "memory://cases", ()),
+        ("/tmp/a", "file:///tmp/a/b.npz", ("b.npz",)),
+        ("/tmp/a", "/tmp/a/../b", None),
+        ("/tmp/a", "memory://tmp/a/b", None),
+    ],
+)
+def test_a_folder_in_another_is_known(one, other, way):
+    found = Storage(one).way_to(Storage(other))
+    assert (None if found is None else found.parts) == way
+
+
+def test_label_maps_never_go_where_they_would_be_cases(url):
+    job = Job(Storage(url), Storage(f"{url}/a.npz/masks"), Settings())
+    with pytest.raises(StorageError, match="would be taken for a case"):
+        driver.list_names(job)
 
 
 def test_names_of_folders_are_taken_as_they_are():

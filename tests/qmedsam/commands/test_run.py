@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import signal
 import threading
 import zipfile
@@ -23,11 +24,12 @@ from qmedsam.batch import run as batch
 from qmedsam.batch.cases import archive_with_info, case_of, read_case
 from qmedsam.cli import main
 from qmedsam.commands import run as run_command
+from qmedsam.core.contract import MANIFEST_FILE
 from qmedsam.core.planning import Planner
 from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
 from qmedsam.system import memory
-from tests.conftest import HANGS_AFTER_S, send_itself
+from tests.conftest import HANGS_AFTER_S, ROOT, send_itself
 from tests.qmedsam.conftest import FakeCompiledNetwork, write_case
 
 pytestmark = pytest.mark.usefixtures("fake_model")
@@ -320,6 +322,15 @@ def test_a_report_that_is_a_folder_is_refused_before_the_work(folders, tmp_path,
     write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
     assert run(folders, "--report", str(tmp_path)) == NOTHING_RAN
     assert "must be a file" in caplog.text
+
+
+def test_an_output_folder_that_cannot_be_asked_for_is_what_is_named(folders, tmp_path, caplog):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    for option, name in (("-o", "o" * 300), ("--overlay-dir", "p" * 300)):
+        caplog.clear()
+        assert run(folders, option, str(tmp_path / name)) == NOTHING_RAN
+        assert f"{name} cannot be written" in caplog.text
+        assert "Input folder" not in caplog.text
 
 
 @pytest.mark.parametrize("option", ["--overlay-dir", "--cache-dir"])
@@ -729,9 +740,43 @@ def test_a_folder_that_would_be_a_case_of_the_next_run_is_refused(folders, caplo
     write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
     assert run((folders[0], folders[0] / "out.npz")) == NOTHING_RAN
     assert run(folders, "--overlay-dir", str(folders[0] / "out.NPZ")) == NOTHING_RAN
-    assert caplog.text.count("would be taken for a case; name it otherwise") == 2
+    for options in (
+        ["--overlay-dir", str(folders[0] / "b.npz" / "pictures")],
+        ["--report", str(folders[0] / "c.npz" / "r.json")],
+        ["--report", str(folders[0] / "reports" / "r.npz")],
+        ["--cache-dir", str(folders[0] / "d.npz")],
+    ):
+        assert run(folders, *options) == NOTHING_RAN
+    (folders[0].parent / "link").symlink_to(folders[0])
+    assert run((folders[0], folders[0].parent / "link" / "e.npz" / "out")) == NOTHING_RAN
+    assert caplog.text.count("would be taken for a case, or is in one; name it otherwise") == 7
     assert [path.name for path in folders[0].iterdir()] == ["a.npz"]
     assert run((folders[0], folders[0] / "out")) == DONE
+
+
+def test_a_report_takes_the_place_of_no_picture_and_of_nothing_that_is_read(done, tmp_path, caplog):
+    pictures, model = tmp_path / "pictures", tmp_path / "model"
+    shutil.copytree(ROOT / "models" / "float", model)
+    (model / "link.json").symlink_to(model / MANIFEST_FILE)
+    (tmp_path / "elsewhere.npz").write_bytes((done[0] / "a.npz").read_bytes())
+    (done[0] / "d.npz").symlink_to(tmp_path / "elsewhere.npz")
+    before = {path: path.read_bytes() for path in (*model.iterdir(), *done[0].iterdir())}
+    for options, message in (
+        (["--report", str(pictures / "a.png")], "would take the place of a picture"),
+        (["--report", str(model / MANIFEST_FILE)], "over what is read or written here"),
+        (["--report", str(model / "link.json")], "over what is read or written here"),
+        (["--report", str(model / "encoder.bin")], "over what is read or written here"),
+        (["--report", str(tmp_path / "elsewhere.npz")], "over what is read or written here"),
+    ):
+        caplog.clear()
+        words = ["--overlay-dir", str(pictures), "--model-dir", str(model), "--overwrite"]
+        assert run(done, *words, *options) == NOTHING_RAN
+        assert message in caplog.text
+    assert {path: path.read_bytes() for path in before} == before
+    assert not pictures.exists()
+    for _ in range(2):
+        for folder in (pictures, model):
+            assert run(done, "--report", str(folder / "report.json"), *words[:4]) == DONE
 
 
 def test_a_limit_that_leaves_nothing_for_cases_means_nothing_ran(folders, monkeypatch, caplog):
