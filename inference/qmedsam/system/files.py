@@ -29,6 +29,15 @@ def printable(name: Path | str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
+def one_line(text: str) -> str:
+    """Return a text with what would end a line or steer a terminal escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 def make_writable(folder: Path) -> Path:
     """Make a folder where there is none, check that files can be written there, and tidy it.
 

@@ -28,6 +28,7 @@ from qmedsam.core.contract import MANIFEST_FILE
 from qmedsam.core.planning import Planner
 from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
+from qmedsam.model.manifest import Manifest
 from qmedsam.system import memory
 from tests.conftest import HANGS_AFTER_S, ROOT, send_itself
 from tests.qmedsam.conftest import FakeCompiledNetwork, write_case
@@ -355,6 +356,34 @@ def test_how_much_is_said(folders, monkeypatch, options, warns, tells):
     assert run(folders, *options) == DONE
     assert ("WARNING" in stream.getvalue()) is warns
     assert ("INFO" in stream.getvalue()) is tells
+
+
+FORGED = "x\nERROR: forged\u2028\x1b[2J"
+
+
+def test_no_name_and_no_text_of_others_forges_a_message(folders, tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise ValueError(FORGED)
+
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr("sys.stderr", stream := io.StringIO())
+    manifest = Manifest(FORGED, "f32", 256, {})
+    monkeypatch.setattr(FakeCompiledNetwork, "manifest", manifest)
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    pictures = tmp_path / FORGED
+    pictures.mkdir()
+    (pictures / "a.png").write_bytes(b"somebody's")
+    options = ["--verbose", "--overlay-dir", str(pictures)]
+    assert run(folders, *options) == SOME_FAILED  # the picture is somebody else's
+    assert run(folders, *options, "--report", str(folders[0] / FORGED)) == NOTHING_RAN
+    monkeypatch.setattr(case_run, "draw_overlay", refuse)
+    assert run(folders, *options) == SOME_FAILED  # with a traceback
+    said = stream.getvalue()
+    assert said.count("forged") >= 4
+    assert "Traceback" in said
+    for line in said.split("\n"):
+        assert line.isprintable()
+        assert not line.startswith("ERROR: forged")
 
 
 def test_a_report_that_fails_at_the_end_keeps_the_label_maps(
