@@ -9,12 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import IO
 
 from ..config import Settings
 from ..errors import InvalidCaseError
 from ..model.manifest import Manifest
 from ..system.files import open_regular
-from .case_file import BOXES_KEY, PIXELS_KEY, SEGS_KEY, CaseFile, open_case
+from .case_file import (
+    BOXES_KEY,
+    PIXELS_KEY,
+    READ_ERRORS,
+    SEGS_KEY,
+    CaseFile,
+    open_case,
+    open_case_stream,
+)
 from .cases import INFO_KEY, read_label_map
 
 LONGEST_BEGINNING = 64  # bytes, with the name of the first member
@@ -59,18 +68,27 @@ def is_result(path: Path, mark: bytes) -> bool:
 def is_label_map(path: Path) -> bool:
     """Say whether a file is a label map, whatever made it, or what a power cut left of one."""
     try:
-        with open_case(path) as opened:
-            return opened.has(SEGS_KEY)
-    except InvalidCaseError:
-        return _begins_as_label_map(path)
-
-
-def _begins_as_label_map(path: Path) -> bool:
-    """Say whether a file is empty, or begins as an archive whose first member is `segs`."""
-    try:
         with open_regular(path) as stream:
-            beginning = stream.read(LONGEST_BEGINNING)
+            return is_label_map_stream(stream)
     except OSError:
         return False
+
+
+def is_label_map_stream(stream: IO[bytes]) -> bool:
+    """Say the same of what is in a stream.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        with open_case_stream(stream) as opened:
+            return opened.has(SEGS_KEY)
+    except (InvalidCaseError, *READ_ERRORS):
+        stream.seek(0)
+        return _begins_as_label_map(stream.read(LONGEST_BEGINNING))
+
+
+def _begins_as_label_map(beginning: bytes) -> bool:
+    """Say whether a file is empty, or begins as an archive whose first member is `segs`."""
     is_archive = beginning.startswith(b"PK\3\4") and f"{SEGS_KEY}.npy".encode() in beginning
     return is_archive or not beginning

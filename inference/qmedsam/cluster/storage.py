@@ -17,9 +17,10 @@ from typing import Any
 from fsspec import filesystem
 from fsspec.core import url_to_fs
 
-from ..batch.case_file import READ_ERRORS, SEGS_KEY, open_case_stream
+from ..batch.case_file import READ_ERRORS
 from ..batch.cases import Outline, is_case_name, list_cases, read_outline, read_outline_of
-from ..errors import InferenceError, InvalidCaseError
+from ..batch.results import is_label_map_stream
+from ..errors import InferenceError
 from ..system.files import TEMPORARY_NAME, make_writable, remove_leftovers
 
 LOCAL = ("file", "local")
@@ -144,12 +145,9 @@ class Storage:
         if not file_system.exists(f"{path}/{name}"):
             return None
         try:
-            with (
-                file_system.open(f"{path}/{name}", "rb", block_size=BLOCK_BYTES) as stream,
-                open_case_stream(stream) as opened,
-            ):
-                return opened.has(SEGS_KEY)
-        except (InvalidCaseError, *READ_ERRORS):
+            with file_system.open(f"{path}/{name}", "rb", block_size=BLOCK_BYTES) as stream:
+                return is_label_map_stream(stream)
+        except READ_ERRORS:
             return False
 
     def discard(self, name: str) -> None:

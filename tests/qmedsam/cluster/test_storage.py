@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from qmedsam.batch.cases import read_label_map
+from qmedsam.batch.results import is_label_map
 from qmedsam.cli import main
 from qmedsam.cluster import driver
 from qmedsam.cluster.storage import BLOCK_BYTES, Storage, StorageError, staged
@@ -175,6 +176,19 @@ def test_what_is_no_label_map_is_replaced_only_if_that_is_asked_for(worker):
     assert memory.cat(f"/masks/{NAMES[0]}") == b"notes"
     assert worker(overwrites=True).run(NAMES[0]).error is None
     assert memory.cat(f"/masks/{NAMES[0]}") != b"notes"
+
+
+@pytest.mark.parametrize("length", [0, 50, -1], ids=["empty", "beginning", "all-but-the-end"])
+def test_what_is_left_of_a_label_map_is_one_here_and_there(worker, tmp_path, length):
+    memory, path = fsspec.filesystem("memory"), tmp_path / NAMES[0]
+    assert worker().run(NAMES[0]).error is None
+    part = memory.cat(f"/masks/{NAMES[0]}")[:length]
+    path.write_bytes(part)
+    memory.pipe(f"/masks/{NAMES[0]}", part)
+    assert is_label_map(path)
+    assert Storage("memory://masks").holds_label_map(NAMES[0])
+    assert worker().run(NAMES[0]).error is None
+    assert len(memory.cat(f"/masks/{NAMES[0]}")) > len(part)
 
 
 def test_a_case_that_is_gone_is_reported(worker):
