@@ -23,7 +23,8 @@ from benchmarks.harness.record import RESULTS_DIR, write_record, write_table
 from qmedsam import ModelError, Segmenter, Settings
 from qmedsam.batch.case_file import GTS_KEY, open_case
 from qmedsam.batch.cases import read_case
-from qmedsam.batch.overlay import draw_overlay, encode_png
+from qmedsam.batch.overlay import draw_overlay
+from qmedsam.batch.png import encode_png
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.config import VARIANTS
 from qmedsam.system.files import make_writable, write_bytes

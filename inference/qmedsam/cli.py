@@ -15,6 +15,7 @@ from typing import Protocol, cast
 
 from . import exit_status
 from .errors import InferenceError
+from .system.files import one_line
 from .system.signals import Stopped
 from .version import __version__
 
@@ -121,6 +122,20 @@ class _HelpFormatter(argparse.HelpFormatter):
         return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
+class _LineFormatter(logging.Formatter):
+    """Writes a message as one line, whatever names and texts of others it has in it.
+
+    Those with line breaks would look like messages of their own; a traceback is indented.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = [f"{record.levelname}: {one_line(record.getMessage())}"]
+        if record.exc_info:
+            traceback = self.formatException(record.exc_info).split("\n")
+            lines += [f"  {one_line(line)}" for line in traceback]
+        return "\n".join(lines)
+
+
 def _build_index() -> argparse.ArgumentParser:
     """Build the parser of what comes before a command, which shows all of them."""
     parser = argparse.ArgumentParser(
@@ -147,5 +162,6 @@ def _set_up_logging(arguments: argparse.Namespace) -> None:
     # What libraries log and warn of is for their developers; users get a sentence of the package.
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(logging.Filter(__name__.partition(".")[0]))
-    logging.basicConfig(level=level, format="%(levelname)s: %(message)s", handlers=[handler])
+    handler.setFormatter(_LineFormatter())
+    logging.basicConfig(level=level, handlers=[handler])
     logging.captureWarnings(True)

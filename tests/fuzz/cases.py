@@ -14,8 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from qmedsam.batch.cases import read_case, read_label_map_shape
+from qmedsam.batch.case_file import open_case
+from qmedsam.batch.cases import case_of, read_label_map_shape, read_outline
+from qmedsam.batch.cost import work_of
 from qmedsam.batch.results import is_own_label_map, is_result, mark_of
+from qmedsam.core.planning import Planner
 from qmedsam.core.prompts import check_prompts
 from qmedsam.core.propagation import boxes_2d, fixed_visits, image_visits
 from qmedsam.core.timing import Stopwatch
@@ -25,6 +28,7 @@ from tests.conftest import FakeNetwork, segment_slices
 CORPUS = Path(__file__).with_name("corpus") / "cases"
 MEMBERS = b"M"  # what an input begins with whose rest is two members and not a file
 LENGTH_BYTES = 2  # of the first member, before both
+PLANNER = Planner()
 MOST_PIXELS, MOST_OBJECTS = 1 << 16, 20  # that are segmented, to stay quick
 
 
@@ -49,10 +53,13 @@ def check_file(path: Path) -> bool:
         Anything but an InvalidCaseError is a fault of ours.
     """
     shape = read_label_map_shape(path)
+    assert all(type(side) is int for side in shape or ()), f"no shape: {shape}"
+    work_of(read_outline(path), PLANNER)
     is_own_label_map(path)
     try:
-        is_result(path, mark_of(path, ""))
-        case = read_case(path)
+        with open_case(path) as opened:
+            is_result(path, mark_of(opened, ""))
+            case = case_of(opened)
         prompts = check_prompts(case.pixels, case.boxes)
     except InvalidCaseError:
         return False
@@ -104,3 +111,15 @@ def write_corpus() -> None:
         (CORPUS / f"{name}.members").write_bytes(head + first + second)
         for save in (np.savez, np.savez_compressed):
             save(CORPUS / f"{name}-{save.__name__}.npz", imgs=pixels, boxes=boxes)
+    # Headers that NumPy's reader takes, and no array can have.
+    boxes = member(np.array([[0, 0, 2, 2]]))
+    grey = member(cases["grey"][0])
+    for name, before, after in (
+        ("shape-of-booleans", b"(3, 4), }      ", b"(True, True), }"),
+        ("values-of-no-size", b"'|u1'", b"'|S0'"),
+        ("values-of-two", b"'|u1'", b"'2u1'"),
+    ):
+        assert before in grey
+        first = grey.replace(before, after)
+        head = MEMBERS + len(first).to_bytes(LENGTH_BYTES, "little")
+        (CORPUS / f"{name}.members").write_bytes(head + first + boxes)

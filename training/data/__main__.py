@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from qmedsam.batch.overlay import draw_tile, encode_png
+from qmedsam.batch.overlay import draw_tile
+from qmedsam.batch.png import encode_png
 from qmedsam.batch.progress import ProgressBar
 from qmedsam.exit_status import DONE, NOTHING_RAN
 from qmedsam.system.files import make_writable, write_bytes

@@ -94,7 +94,7 @@ def read_header(stream: IO[bytes], archive: zipfile.ZipFile, member: str) -> Arr
         head = deflate.decompressobj(RAW_DEFLATE).decompress(packed, LONGEST_HEADER)
         header = _header(head)
     told = header.bytes_read + math.prod(header.shape) * header.dtype.itemsize
-    if told > min(info.file_size, MOST_INFLATION * info.compress_size + LONGEST_HEADER):
+    if told > min(info.file_size, _most_inflated(stream, info)):
         raise ValueError(f"Its header says {told} bytes, and there are not as many in the file")
     return header
 
@@ -204,9 +204,29 @@ def _header(content: bytes) -> ArrayHeader:
         raise ValueError(f"Its header is malformed: {error}") from error
     if dtype.hasobject:
         raise ValueError("Arrays of objects are not loaded, as they could run code")
+    if dtype.itemsize == 0:
+        raise ValueError(f"Its values must take room, got {dtype}, of which any number fits")
+    if any(type(side) is not int for side in shape):  # True is an int to NumPy's reader alone
+        raise ValueError(f"Its shape must be of whole numbers, got {shape}")
     if any(side < 0 for side in shape):
         raise ValueError(f"Its shape must not be negative, got {shape}")
     return ArrayHeader(shape, dtype, is_fortran, head.tell())
+
+
+def _most_inflated(stream: IO[bytes], info: zipfile.ZipInfo) -> int:
+    """Return what a member may inflate to, by what there is of it in the file.
+
+    Raises:
+        zipfile.BadZipFile: the directory says more than there is.
+    """
+    end = stream.seek(0, io.SEEK_END)
+    if info.header_offset + LOCAL_HEADER.size + info.compress_size > end:
+        raise zipfile.BadZipFile(
+            f"The directory says {info.compress_size} bytes, and the file ends before"
+        )
+    if info.compress_type == zipfile.ZIP_STORED:
+        return info.compress_size
+    return MOST_INFLATION * info.compress_size + LONGEST_HEADER
 
 
 def _skip(stream: IO[bytes], count: int) -> None:

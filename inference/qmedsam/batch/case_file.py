@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidCaseError
 from ..system.deflate import DeflateError
-from ..system.files import printable
+from ..system.files import open_regular, printable
 from .archive import ArrayHeader, check_directory, read_array, read_header, read_slice
 
 # Members of a case: pixels, boxes, truth, what was found, and the size of a voxel.
@@ -143,7 +143,7 @@ def open_case(path: Path) -> Iterator[CaseFile]:
         if not path.is_file():  # a pipe would be waited for
             found = "something else" if path.exists() else "nothing"
             raise InvalidCaseError(f"File must be a regular file, got {found}")
-        with path.open("rb") as stream, open_case_stream(stream) as case:
+        with open_regular(path) as stream, open_case_stream(stream) as case:
             yield case
     except READ_ERRORS as error:
         raise InvalidCaseError(f"File must be a readable .npz archive, got: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any
 
 import numpy as np
@@ -77,6 +77,16 @@ def is_case_name(name: str) -> bool:
     return name.lower().endswith(CASE_SUFFIX) and not name.startswith(".")
 
 
+def is_among_cases(path: PurePath, inputs: PurePath) -> bool:
+    """Say whether something in a folder of cases has a case's name, or lies in what has one.
+
+    Args:
+        path: of a file or folder, which need not be there.
+        inputs: folder of the cases; both are absolute and without links.
+    """
+    return path.is_relative_to(inputs) and any(map(is_case_name, path.relative_to(inputs).parts))
+
+
 def read_case(path: Path) -> Case:
     """Read the members of a case that inference needs; others stay compressed.
 
@@ -84,13 +94,23 @@ def read_case(path: Path) -> Case:
         InvalidCaseError: the file cannot be read or lacks a member; the message tells which.
     """
     with open_case(path) as opened:
-        return _case(opened)
+        return case_of(opened)
+
+
+def case_of(opened: CaseFile) -> Case:
+    """Read the same of an open file.
+
+    Raises:
+        InvalidCaseError: it lacks a member, or that cannot be read; the message tells which.
+    """
+    boxes = opened.array(BOXES_KEY, MOST_BOX_BYTES)
+    return Case(opened.array(PIXELS_KEY, largest_array_bytes()), boxes, _info(opened))
 
 
 def read_case_bytes(content: bytes) -> Case:
     """Read a case from the content of its file; see `read_case`."""
     with open_case_bytes(content) as opened:
-        return _case(opened)
+        return case_of(opened)
 
 
 def read_label_map(path: Path) -> LabelMap:
@@ -158,7 +178,7 @@ def read_label_map_shape(path: Path) -> tuple[int, ...] | None:
     """Return the shape that the label map of a case must have, from the headers of its members.
 
     The case may be wrong in any other way; None where its headers do not tell, or tell of more
-    than is in the file, fits in memory or is segmented.
+    than can be in the file, or than is segmented of pixels of 8 bits.
     """
     try:
         with open_case(path) as opened:
@@ -172,7 +192,7 @@ def read_label_map_shape(path: Path) -> tuple[int, ...] | None:
     found = label_map_shape(shape, columns[0] if columns else None)
     if not found or max(found) > LONGEST_SIDE:
         return None
-    return found if 0 < math.prod(found) <= largest_label_map_bytes() else None
+    return found if 0 < math.prod(shape) <= largest_array_bytes() else None
 
 
 def write_label_map(
@@ -188,11 +208,6 @@ def write_label_map(
     """
     arrays = {SEGS_KEY: label_map} if info is None else {SEGS_KEY: label_map, INFO_KEY: info}
     write_bytes(path, archive_of(arrays, mark))
-
-
-def _case(opened: CaseFile) -> Case:
-    boxes = opened.array(BOXES_KEY, MOST_BOX_BYTES)
-    return Case(opened.array(PIXELS_KEY, largest_array_bytes()), boxes, _info(opened))
 
 
 def _info(opened: CaseFile) -> NDArray[np.str_] | None:

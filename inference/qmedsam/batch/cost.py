@@ -7,6 +7,7 @@ quicker or slower as a whole, so that shares of work stay what they are.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,10 +25,11 @@ from ..core.prompts import Prompts, check_prompts
 from ..core.propagation import covered_slices, follows_masks
 from ..core.regions import RegionPlan
 from ..core.work import encoder_gmacs
-from ..errors import InvalidCaseError
 from ..model.manifest import read_manifest
 from ..model.variant import find_model
 from .cases import Outline
+
+logger = logging.getLogger(__name__)
 
 # Measured by `python -m benchmarks cluster`, with one thread; docs/scaling.md has the table.
 SLICE_S, BOX_S, VOXEL_S, CASE_S = 0.21, 0.009, 5e-9, 0.01
@@ -123,6 +125,7 @@ def _planned(outline: Outline | None, planner: Planner) -> tuple[Prompts, Region
     try:
         pixels = np.broadcast_to(np.zeros((), outline.dtype), outline.shape)  # takes no memory
         prompts = check_prompts(pixels, outline.boxes)
-    except (InvalidCaseError, ValueError):  # ValueError of a shape that cannot be
+        return prompts, planner.plan(prompts, volume_shape(pixels, prompts)[1:])
+    except Exception as error:  # whatever is wrong with it, its own run says so; the others go on
+        logger.debug("A case costs nothing, as it cannot be run: %s", error)
         return None
-    return prompts, planner.plan(prompts, volume_shape(pixels, prompts)[1:])

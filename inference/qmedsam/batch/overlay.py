@@ -6,9 +6,7 @@ They are RGB and sized for a screen; label maps are for measuring.
 from __future__ import annotations
 
 import colorsys
-import zlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
@@ -37,11 +35,6 @@ MOST_NUMBERS = 40  # more numbers than this hide what they name
 GOLDEN_RATIO = 0.618034
 FIRST_HUE = 0.25  # green: rare in tissue
 BOX_SHADE = 0.65
-PNG_HEADER_BYTES = 8 + 25  # the signature and the first chunk, behind which others may come
-_SOFTWARE = b"tEXtSoftware\0QMedSAM"  # a chunk: its length without the name, and a checksum
-PNG_MARK = b"".join(
-    [(len(_SOFTWARE) - 4).to_bytes(4, "big"), _SOFTWARE, zlib.crc32(_SOFTWARE).to_bytes(4, "big")]
-)
 
 
 def draw_overlay(
@@ -137,24 +130,6 @@ def object_color(index: int) -> Color:
     """Return the RGB color of an object; neighbours in number are far apart in hue."""
     red, green, blue = colorsys.hsv_to_rgb((FIRST_HUE + index * GOLDEN_RATIO) % 1.0, 0.85, 1.0)
     return int(255 * red), int(255 * green), int(255 * blue)
-
-
-def encode_png(picture: Picture) -> bytes:
-    """Encode (h, w, 3) RGB as PNG, which says what made it."""
-    encoded, buffer = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not encoded:
-        raise ValueError(f"Picture of shape {picture.shape} cannot be encoded")
-    content = buffer.tobytes()
-    return content[:PNG_HEADER_BYTES] + PNG_MARK + content[PNG_HEADER_BYTES:]
-
-
-def is_own_picture(path: Path) -> bool:
-    """Say whether a file is a picture that `encode_png` made."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(PNG_HEADER_BYTES + len(PNG_MARK)).endswith(PNG_MARK)
-    except OSError:
-        return False
 
 
 def draw_tile(

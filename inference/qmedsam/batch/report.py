@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..segmenter import Segmenter
+from ..system.files import open_regular
 from ..version import __version__
 
 BEGINNING = b'{\n  "versions": {\n    "qmedsam": "'
@@ -132,7 +133,7 @@ def render_report(
 def is_own_report(path: Path) -> bool:
     """Say whether a file is a report that `render_report` made."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return stream.read(len(BEGINNING)) == BEGINNING
     except OSError:
         return False

@@ -14,6 +14,7 @@ from typing import IO
 from ..config import Settings
 from ..errors import InvalidCaseError
 from ..model.manifest import Manifest
+from ..system.files import open_regular
 from ..system.memory import largest_label_map_bytes
 from .archive import OWN_BEGINNING, OWN_COMMENT
 from .case_file import (
@@ -21,10 +22,11 @@ from .case_file import (
     PIXELS_KEY,
     READ_ERRORS,
     SEGS_KEY,
+    CaseFile,
     open_case,
     open_case_stream,
 )
-from .cases import read_label_map
+from .cases import INFO_KEY, read_label_map
 
 LONGEST_BEGINNING = 64  # bytes, with the name of the first member
 PREFIX = OWN_COMMENT + b"1 "  # counts the ways in which label maps were made of the same
@@ -42,18 +44,14 @@ def maker_of(manifest: Manifest, settings: Settings) -> str:
     )
 
 
-def mark_of(case: Path, maker: str) -> bytes:
-    """Return what the label map of a case is marked with.
+def mark_of(case: CaseFile, maker: str) -> bytes:
+    """Return what the label map and the picture of a case are marked with.
 
     Args:
-        case: of which pixels and boxes count, by their checksums in its directory.
+        case: of which what is segmented and what is copied count, by checksums in its directory.
         maker: of `maker_of`.
-
-    Raises:
-        InvalidCaseError: the case cannot be read.
     """
-    with open_case(case) as opened:
-        inputs = opened.checksums(PIXELS_KEY, BOXES_KEY)
+    inputs = case.checksums(PIXELS_KEY, BOXES_KEY, INFO_KEY)
     return PREFIX + hashlib.sha256(f"{inputs} {maker}".encode()).hexdigest().encode()
 
 
@@ -112,9 +110,7 @@ def is_own_stream(stream: IO[bytes], key: str = SEGS_KEY) -> bool:
 
 def _is_own(path: Path, key: str) -> bool:
     try:
-        if not path.is_file():  # a pipe would be waited for
-            return False
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return is_own_stream(stream, key)
     except OSError:
         return False

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 import ray as ray_module
 
+from ..batch.cases import is_case_name
 from ..batch.cost import planner_of, read_works
 from ..batch.summary import RunSummary
 from ..core.planning import Planner
@@ -39,6 +40,12 @@ def list_names(job: Job) -> list[str]:
     """
     if job.inputs.is_same(job.outputs):
         raise StorageError(f"Output folder {job.outputs.url} is the input folder")
+    way = job.inputs.way_to(job.outputs)
+    if way is not None and any(map(is_case_name, way.parts)):
+        raise StorageError(
+            f"Output folder {job.outputs.url} would be taken for a case, or is in one; name it "
+            "otherwise"
+        )
     names = job.inputs.names()
     if not names:
         raise StorageError(f"Input folder {job.inputs.url} has no .npz files")

@@ -10,13 +10,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from fsspec import filesystem
 from fsspec.core import url_to_fs
 
+from ..batch.case_file import READ_ERRORS
 from ..batch.cases import Outline, is_case_name, list_cases, read_outline, read_outline_of
 from ..batch.results import is_own_stream
 from ..errors import InferenceError
@@ -58,6 +59,17 @@ class Storage:
         mine, others = self._opened(), other._opened()
         is_kind = bool(set(_protocols(mine[0])) & set(_protocols(others[0])))
         return is_kind and mine[1].strip("/") == others[1].strip("/")
+
+    def way_to(self, other: Storage) -> PurePath | None:
+        """Return the relative path of another folder that is in this one; None where it is not."""
+        if self.folder is not None and other.folder is not None:
+            mine, others = PurePath(self.folder.resolve()), PurePath(other.folder.resolve())
+        else:
+            (my_system, my_path), (other_system, other_path) = self._opened(), other._opened()
+            if not set(_protocols(my_system)) & set(_protocols(other_system)):
+                return None
+            mine, others = (PurePosixPath("/", path) for path in (my_path, other_path))
+        return others.relative_to(mine) if others.is_relative_to(mine) else None
 
     def names(self) -> list[str]:
         """Return the names of the cases in it.
@@ -135,7 +147,7 @@ class Storage:
         try:
             with file_system.open(f"{path}/{name}", "rb", block_size=BLOCK_BYTES) as stream:
                 return is_own_stream(stream)
-        except OSError:
+        except READ_ERRORS:
             return False
 
     def discard(self, name: str) -> None:

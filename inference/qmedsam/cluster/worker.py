@@ -10,9 +10,10 @@ from typing import Any
 
 import cv2
 
+from ..batch.case_run import CaseRun
+from ..batch.outputs import Outputs
 from ..batch.report import CaseRecord, describe_model
 from ..batch.results import maker_of
-from ..batch.run import CaseRun, Outputs
 from ..config import OnError, Settings
 from ..errors import ModelError
 from ..segmenter import Segmenter

@@ -15,7 +15,8 @@ from ..options import add_model_options, at_least, read_settings
 from ..system.files import make_writable
 from ..system.signals import stop_on_signals
 from .extras import needs_extra
-from .folder_options import add_case_options, check_report, read_on_error
+from .folder_options import add_case_options, read_on_error
+from .places import Places, check_places
 
 HELP = "segment every case of a folder on the machines of a Ray cluster"
 EXAMPLES = """\
@@ -78,10 +79,18 @@ def execute(arguments: argparse.Namespace) -> int:
             overwrites=arguments.overwrite,
         )
         with stop_on_signals():
+            places = Places(
+                inputs=job.inputs.folder,
+                label_maps=job.outputs.folder,
+                report=arguments.report,
+                cache_dir=cache_dir,
+                model_dir=model_dir,
+                variant=settings.variant,
+            )
+            check_places(places, overwrites=arguments.overwrite)
             names = driver.list_names(job)
             if arguments.report is not None:
                 make_writable(arguments.report.parent)
-                check_report(arguments)
             return driver.run_on_cluster(
                 job,
                 names,

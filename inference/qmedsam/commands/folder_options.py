@@ -6,11 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from ..batch.report import is_own_report
 from ..config import ON_ERROR, OnError
-from ..errors import ModelError, UsageError
-from ..model.manifest import read_manifest
-from ..model.variant import find_model
+from ..errors import UsageError
 
 ON_ERROR_VARIABLE = "QMEDSAM_ON_ERROR"
 DEFAULT_ON_ERROR: OnError = "skip"
@@ -40,35 +37,6 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="also write what happened as JSON here"
     )
-
-
-def check_report(arguments: argparse.Namespace) -> None:
-    """Check that a report may be written where it is wanted.
-
-    Raises:
-        UsageError: there is a folder, a file of the model, or one that no earlier run has left.
-    """
-    path = arguments.report
-    if path.is_dir():
-        raise UsageError(f"Report {path} must be a file, got a folder")
-    try:
-        path.stat()
-    except FileNotFoundError:
-        return
-    except OSError as error:  # of links that lead to themselves
-        raise UsageError(f"Report {path} cannot be used: {error}") from error
-    if any(path.samefile(of_model) for of_model in _model_paths(arguments)):
-        raise UsageError(f"Report {path} would be written over a file of the model")
-    if not arguments.overwrite and not is_own_report(path):
-        raise UsageError(f"Report {path} is no report of an earlier run; --overwrite replaces it")
-
-
-def _model_paths(arguments: argparse.Namespace) -> list[Path]:
-    """Return the files of the model; none where there is no such model on this machine."""
-    try:
-        return read_manifest(find_model(arguments.model_dir, arguments.variant)).paths
-    except ModelError:
-        return []
 
 
 def read_on_error(arguments: argparse.Namespace) -> OnError:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..batch.overlay import is_own_picture
+from ..batch.png import is_own_picture
 from ..batch.results import is_own_case, is_own_label_map
 from ..errors import UsageError
 from ..formats.columns import is_own_table
 from ..formats.seal import is_sealed
 from ..formats.suffixes import DICOM_SUFFIXES, PICTURE_SUFFIXES
+from .places import is_same, resolved
 
 
 def check_outputs(
@@ -31,10 +31,10 @@ def check_outputs(
     outputs = [path for path in written if path is not None]
     inputs = [path for path in read if path is not None]
     for place, path in enumerate(outputs):
-        if any(_is_same(path, other) for other in outputs[:place]):
+        if any(is_same(path, other) for other in outputs[:place]):
             raise UsageError(f"{path} would be written twice; name another file")
         for source in inputs:
-            if _is_same(path, source) or _is_member(path, source):
+            if is_same(path, source) or _is_member(path, source):
                 raise UsageError(f"{path} would be written over what is read")
         if path.is_dir():
             raise UsageError(f"{path} must be a file to write, got a folder")
@@ -55,24 +55,10 @@ def is_own(path: Path) -> bool:
 
 def _is_member(path: Path, folder: Path) -> bool:
     """Say whether a file is one of a folder that is read, or would be."""
-    if not folder.is_dir() or not _resolved(path).is_relative_to(_resolved(folder)):
+    if not folder.is_dir() or not resolved(path).is_relative_to(resolved(folder)):
         return False
     name = path.name.lower()
     is_picture_of_pictures = name.endswith(PICTURE_SUFFIXES) and any(
         other.name.lower().endswith(PICTURE_SUFFIXES) for other in folder.iterdir()
     )
     return path.exists() or name.endswith(DICOM_SUFFIXES) or is_picture_of_pictures
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return os.path.samefile(one, other)  # which knows hard links, too
-    except OSError:  # one is not there yet
-        return not one.exists() and not other.exists() and _resolved(one) == _resolved(other)
-
-
-def _resolved(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError) as error:  # RuntimeError of links that lead to themselves
-        raise UsageError(f"{path} cannot be used: {error}") from error

@@ -12,11 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-from ..batch.cases import is_case_name, list_cases
+from ..batch.cases import list_cases
 from ..batch.cost import grids_of, planner_of
+from ..batch.outputs import Outputs
 from ..batch.report import CaseRecord, describe_model
 from ..batch.results import maker_of
-from ..batch.run import Outputs, ReadAhead, run_batch
+from ..batch.run import ReadAhead, run_batch
 from ..batch.shards import Shard, cases_of_shard
 from ..batch.summary import RunSummary
 from ..errors import UsageError
@@ -28,7 +29,8 @@ from ..segmenter import Segmenter
 from ..system.files import make_writable, printable
 from ..system.memory import check_memory
 from ..system.signals import Stopped, ignore_stops, stop_on_signals
-from .folder_options import add_case_options, check_report, read_on_error
+from .folder_options import add_case_options, read_on_error
+from .places import Places, check_places
 
 logger = logging.getLogger(__name__)
 
@@ -125,10 +127,6 @@ def _cases(arguments: argparse.Namespace) -> list[Path]:
                     "qmedsam segment --help"
                 )
             raise UsageError(f"Input folder {folder} does not exist")
-        if arguments.output_dir.exists() and folder.samefile(arguments.output_dir):
-            raise UsageError(
-                f"Output folder {folder} is the input folder, whose cases it would lose"
-            )
         paths = list_cases(folder)
         if not paths:
             raise UsageError(f"Input folder {folder} has no .npz files")
@@ -142,25 +140,25 @@ def _cases(arguments: argparse.Namespace) -> list[Path]:
 
 def _outputs(arguments: argparse.Namespace) -> Outputs:
     report, overlay_dir = arguments.report, arguments.overlay_dir
-    on_error = read_on_error(arguments)
-    inputs, label_maps = _resolved(arguments.input_dir), _resolved(arguments.output_dir)
-    for folder in (overlay_dir, None if report is None else report.parent, arguments.cache_dir):
-        if folder is not None and _resolved(folder) in (inputs, label_maps):
-            raise UsageError(f"Folder {folder} is kept for cases or label maps alone")
-    for folder in (arguments.output_dir, overlay_dir):
-        if folder is None or _resolved(folder).parent != inputs:
-            continue
-        if is_case_name(_resolved(folder).name):
-            raise UsageError(f"Folder {folder} would be taken for a case; name it otherwise")
+    on_error, maker = read_on_error(arguments), _maker(arguments)
+    places = Places(
+        inputs=arguments.input_dir,
+        label_maps=arguments.output_dir,
+        pictures=overlay_dir,
+        report=report,
+        cache_dir=arguments.cache_dir,
+        model_dir=arguments.model_dir,
+        variant=arguments.variant,
+    )
+    check_places(places, overwrites=arguments.overwrite)
     if report is not None:
         _writable(report.parent)
-        check_report(arguments)
     return Outputs(
         output_dir=_writable(arguments.output_dir),
         overlay_dir=None if overlay_dir is None else _writable(overlay_dir),
         measures_memory=report is not None,
         on_error=on_error,
-        maker=_maker(arguments),
+        maker=maker,
         keeps_earlier=arguments.resume,
         overwrites=arguments.overwrite,
     )
@@ -175,13 +173,6 @@ def _maker(arguments: argparse.Namespace) -> str:
     settings = read_settings(arguments)
     manifest = read_manifest(find_model(arguments.model_dir, settings.variant))
     return maker_of(manifest, settings)
-
-
-def _resolved(folder: Path) -> Path:
-    try:
-        return folder.resolve()
-    except (OSError, RuntimeError) as error:  # RuntimeError of links that lead to themselves
-        raise UsageError(f"Folder {folder} cannot be used: {error}") from error
 
 
 def _shard(text: str) -> Shard:

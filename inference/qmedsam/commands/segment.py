@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..batch.overlay import draw_overlay, encode_png
+from ..batch.overlay import draw_overlay
+from ..batch.png import encode_png
 from ..errors import UsageError
 from ..exit_status import DONE, OF_FILES
 from ..model.manifest import read_manifest

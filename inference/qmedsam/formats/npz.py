@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..batch.cases import read_case_bytes
-from ..batch.overlay import encode_png
+from ..batch.png import encode_png
 from ..core.postprocess import LabelMap
 from ..core.preprocess import as_rgb, without_alpha
 from ..core.prompts import check_pixels, label_map_shape

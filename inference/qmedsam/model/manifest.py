@@ -20,6 +20,7 @@ from ..core.contract import (
     grids_up_to,
 )
 from ..errors import ModelError
+from ..system.files import open_regular
 
 T = TypeVar("T")
 IMAGE_SIZES = (LITE_MEDSAM_IMAGE_SIZE, MEDSAM_IMAGE_SIZE)
@@ -84,7 +85,7 @@ def _of_type(document: Any, key: str, kind: type[T]) -> T:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -103,7 +104,8 @@ def read_manifest(model_dir: Path) -> Manifest:
     """
     path = model_dir / MANIFEST_FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as stream:
+            document = json.loads(stream.read().decode())
         version = document["contract_version"]
         manifest = Manifest(
             name=_of_type(document, "name", str),

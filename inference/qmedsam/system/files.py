@@ -6,8 +6,13 @@ half of one. Whoever writes one holds a lock on it: what a killed process left b
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 try:
@@ -24,6 +29,15 @@ def printable(name: Path | str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
+def one_line(text: str) -> str:
+    """Return a text with what would end a line or steer a terminal escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 def make_writable(folder: Path) -> Path:
     """Make a folder where there is none, check that files can be written there, and tidy it.
 
@@ -37,6 +51,19 @@ def make_writable(folder: Path) -> Path:
         pass
     remove_leftovers(folder)
     return folder
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BufferedReader]:
+    """Open a regular file for reading; a pipe would be waited for.
+
+    Raises:
+        OSError: it is something else, or cannot be opened.
+    """
+    with open(path, "rb", opener=_without_waiting) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        yield stream
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -83,6 +110,10 @@ def _write(path: Path, content: bytes) -> None:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _lock(file: int) -> None:

@@ -54,7 +54,7 @@ def largest_array_bytes() -> int:
 
 
 def largest_label_map_bytes() -> int:
-    """Return how large an empty label map may be, beside which there is no case."""
+    """Return how large a label map may be that is read, beside which there is no case."""
     return _beside_the_model_bytes() // 2
 
 

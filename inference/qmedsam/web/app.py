@@ -16,7 +16,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
-from ..batch.overlay import encode_png
+from ..batch.png import encode_png
 from ..core.preprocess import as_rgb
 from ..errors import InferenceError
 from ..formats.dicom.scan import DicomScan

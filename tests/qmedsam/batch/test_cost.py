@@ -138,3 +138,13 @@ def test_regions_are_planned_as_the_model_will_be_run(tmp_path):
     assert planner_of(Settings(regions="whole"), ROOT / "models" / "float").regions == "whole"
     with pytest.raises(ModelError, match=r"no readable manifest\.json"):
         planner_of(Settings(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [outline((True, True), [[0, 0, 0, 0]]), Outline((4, 4), BYTES, [[0, 0, 1, 1]])],
+    ids=["booleans", "boxes-of-no-array"],
+)
+def test_whatever_is_wrong_with_a_case_it_costs_nothing(broken):
+    assert work_of(broken, WHOLE) == Work()
+    assert grids_of(broken, WHOLE) == []

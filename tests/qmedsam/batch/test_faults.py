@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from qmedsam import Segmenter, Settings
+from qmedsam.batch import case_run
 from qmedsam.batch.cases import read_label_map_shape
 from qmedsam.cli import main
 from qmedsam.commands import run as run_command
@@ -103,8 +104,18 @@ def with_size(content: bytes, member: bytes, size: int) -> bytes:
     return bytes(changed)
 
 
+def with_sizes(content: bytes, member: bytes, *, packed: int, size: int) -> bytes:
+    """Change both sizes that the directory gives a member."""
+    changed = bytearray(with_size(content, member, size))
+    entry = content.rindex(b"PK\1\2", 0, content.rindex(member))
+    changed[entry + 20 : entry + 24] = packed.to_bytes(4, "little")
+    return bytes(changed)
+
+
 GOOD = npz(imgs=IMAGE, boxes=BOXES)
 HEADER = b"{'descr': '|u1', 'fortran_order': False, 'shape': (%s), }\n"
+OF_NOTHING = b"{'descr': '%s', 'fortran_order': False, 'shape': (60000, 60000), }\n"
+HUGE = archive(imgs=npy(HEADER % b"60000, 60000"))
 # Content of a file by what is wrong with it, and what the message says.
 BROKEN = {
     "empty": (b"", "must be a .npz archive"),
@@ -137,6 +148,25 @@ BROKEN = {
     "fewer-values": (archive(imgs=npy(HEADER % b"40, 60") + b"1"), "cannot be read"),
     "endless-shape": (archive(imgs=npy(HEADER % (b"%d, 9" % (1 << 62)))), "cannot be read"),
     "negative-shape": (archive(imgs=npy(HEADER % b"-1, 3") + bytes(9)), "not be negative"),
+    "shape-of-booleans": (archive(imgs=npy(HEADER % b"True, True") + b"1"), "of whole numbers"),
+    "boxes-of-booleans": (
+        archive(imgs=array_bytes(IMAGE), boxes=npy(HEADER % b"True, 4") + b"1234"),
+        "'boxes' cannot be read: Its shape must be of whole numbers",
+    ),
+    "shape-of-fractions": (archive(imgs=npy(HEADER % b"1.0, 1")), "header is malformed"),
+    "no-side-and-an-endless-one": (archive(imgs=npy(HEADER % (b"0, %d" % (1 << 70)))), "imgs"),
+    "sides-beyond-printing": (archive(imgs=npy(HEADER % (b"-1" + b"0" * 4298))), "cannot be read"),
+    "many-axes": (archive(imgs=npy(HEADER % (b"1," * 70)) + b"1"), "cannot be read"),
+    "values-of-no-size": (archive(imgs=npy(OF_NOTHING % b"|S0")), "must take room"),
+    "text-of-no-size": (archive(imgs=npy(OF_NOTHING % b"<U0")), "must take room"),
+    "values-of-two": (
+        archive(imgs=npy(HEADER.replace(b"|u1", b"2u1") % b"2, 2") + b"12345678"),
+        "imgs",
+    ),
+    "sizes-that-are-not-there": (
+        with_sizes(HUGE, b"imgs.npy", packed=3_600_000, size=3_600_000_128),
+        "inflates to 3600000128|Bad CRC",
+    ),
     "float-0-1": (npz(imgs=IMAGE / 255, boxes=BOXES), "float64 from 0 to 1: multiply by 255"),
     "float-0-255": (npz(imgs=IMAGE.astype(np.float32), boxes=BOXES), "astype.np.uint8"),
     "float-0-65535": (npz(imgs=IMAGE * 257.0, boxes=BOXES), "from 0 to 65535: clip to the 0.5th"),
@@ -205,6 +235,9 @@ def test_broken_content_is_named_and_the_other_cases_go_on(run, content, message
         ("endless-shape", None),
         ("four-axes", None),
         ("no-pixel", None),
+        ("shape-of-booleans", None),
+        ("values-of-no-size", None),
+        ("sizes-that-are-not-there", None),
     ],
 )
 def test_the_shape_of_an_empty_label_map_comes_from_the_headers(tmp_path, case, shape):
@@ -281,10 +314,42 @@ def test_an_enormous_image_is_refused_under_a_small_memory_limit(run, monkeypatc
     (run.inputs / "b.npz").write_bytes(GOOD)
     assert run.call("--on-error", "empty") == SOME_FAILED
     assert "inflates to 144000128 bytes" in run.log.text
-    written = run.written()
-    assert written["b.npz"].any()
-    assert written["a.npz"].shape == (12000, 12000)
-    assert not written["a.npz"].any()
+    assert run.written().keys() == {"b.npz"}  # nor is there background of what is not segmented
+
+
+@pytest.mark.parametrize("option", [[], ["--shard", "0/1"]], ids=["folder", "shard"])
+def test_a_header_of_booleans_in_the_first_case_ends_no_run(run, option):
+    (run.inputs / "a.npz").write_bytes(BROKEN["shape-of-booleans"][0])
+    (run.inputs / "b.npz").write_bytes(GOOD)
+    assert run.call("--on-error", "empty", *option) == SOME_FAILED
+    assert run.written().keys() == {"b.npz"}
+
+
+def test_what_an_empty_label_map_meets_is_of_its_case_alone(run, monkeypatch):
+    def fail(path):
+        raise TypeError("not foreseen")
+
+    monkeypatch.setattr(case_run, "read_label_map_shape", fail)
+    (run.inputs / "a.npz").write_bytes(b"")
+    (run.inputs / "b.npz").write_bytes(GOOD)
+    assert run.call("--on-error", "empty") == SOME_FAILED
+    assert "a.npz: its empty label map failed unexpectedly" in run.log.text
+    assert run.written().keys() == {"b.npz"}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=str)
+def test_background_is_as_large_as_what_could_be_in_the_file_and_no_larger(
+    tmp_path, monkeypatch, method
+):
+    monkeypatch.setattr(memory, "memory_limit_bytes", lambda: 64 << 30)
+    path, header = tmp_path / "case.npz", npy(HEADER % b"60000, 60000")
+    path.write_bytes(archive(method, imgs=header + bytes(3_600_000)))
+    assert read_label_map_shape(path) is None
+    for packed in (100, 3_600_000, 4_000_000_000):  # in 357 bytes
+        content = archive(method, imgs=header)
+        size = 3_600_000_000 + len(header)
+        path.write_bytes(with_sizes(content, b"imgs.npy", packed=packed, size=size))
+        assert read_label_map_shape(path) is None
 
 
 NAMES = [

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from qmedsam.batch.overlay import (
@@ -8,7 +7,6 @@ from qmedsam.batch.overlay import (
     draw_image_overlay,
     draw_overlay,
     draw_volume_montage,
-    encode_png,
     montage_slices,
     object_color,
 )
@@ -80,13 +78,6 @@ def test_a_volume_without_boxes_shows_its_middle():
         np.zeros((9, 8, 8), np.uint8), none, np.zeros((9, 8, 8), np.uint8), objects=[]
     )
     assert montage.shape == (320, 320, 3)
-
-
-def test_png_keeps_red_red():
-    picture = np.zeros((2, 2, 3), dtype=np.uint8)
-    picture[..., 0] = 255
-    decoded = cv2.imdecode(np.frombuffer(encode_png(picture), np.uint8), cv2.IMREAD_COLOR_RGB)
-    np.testing.assert_array_equal(decoded, picture)
 
 
 def test_an_object_that_is_left_out_is_not_drawn():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -10,9 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from qmedsam.batch.run import Outputs, ReadAhead, run_batch
+from qmedsam.batch import run as batch
+from qmedsam.batch.outputs import Outputs
+from qmedsam.batch.run import ReadAhead, run_batch
 from qmedsam.core.pipeline import Pipeline
 from qmedsam.errors import ModelError
+from qmedsam.system.signals import Stopped
 from tests.conftest import FakeNetwork
 
 
@@ -99,6 +103,36 @@ def test_a_label_map_that_cannot_be_written_fails_its_case_alone(folders, caplog
         "2.npz",
         "3.npz",
     ]
+
+
+def test_a_run_that_is_stopped_does_not_wait_for_a_write_that_never_ends(folders, monkeypatch):
+    monkeypatch.setattr(batch, "STOP_S", 0.01)
+    is_writing, may_end, has_ended = (threading.Event() for _ in range(3))
+
+    def never_end(record):
+        is_writing.set()
+        may_end.wait(20)
+        has_ended.set()
+
+    def stop(number):
+        if number == 1:
+            assert is_writing.wait(20)
+            raise Stopped(signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        run_all(folders, FakeSegmenter(stop), never_end)
+    assert not has_ended.is_set()
+    may_end.set()
+
+
+def test_a_run_that_is_stopped_writes_what_it_has(folders):
+    def stop(number):
+        if number == 1:
+            raise Stopped(signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        run_all(folders, FakeSegmenter(stop))
+    assert [path.name for path in folders.outputs.output_dir.iterdir()] == ["1.npz"]
 
 
 def test_no_thread_is_left(folders):

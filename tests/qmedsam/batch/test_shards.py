@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qmedsam.batch import case_file
 from qmedsam.batch.cases import list_cases, read_outline
 from qmedsam.batch.cost import read_works
 from qmedsam.batch.shards import Shard, assign, cases_of_shard
@@ -17,6 +17,7 @@ from qmedsam.cli import main
 from qmedsam.config import REGIONS
 from qmedsam.core.planning import Planner
 from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
+from qmedsam.system.files import open_regular
 
 COUNT = 4
 
@@ -70,14 +71,13 @@ def test_a_shard_without_cases_is_done(skewed, tmp_path, fake_model):
 
 def test_a_file_system_that_fails_ends_the_task(skewed, tmp_path, fake_model, monkeypatch, caplog):
     """It would deal the cases out otherwise than the other tasks do."""
-    opened = Path.open
 
-    def fail(self, *arguments, **options):
-        if self.name == "003.npz":
+    def fail(path):
+        if path.name == "003.npz":
             raise OSError(errno.ESTALE, "Stale file handle")
-        return opened(self, *arguments, **options)
+        return open_regular(path)
 
-    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(case_file, "open_regular", fail)
     words = ["-i", str(skewed), "-o", str(tmp_path / "out"), "--shard", "0/4"]
     assert main(words) == NOTHING_RAN
     assert "Stale file handle" in caplog.text

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from qmedsam.batch.cases import read_label_map
+from qmedsam.batch.results import is_own_label_map
 from qmedsam.cli import main
+from qmedsam.cluster import driver
 from qmedsam.cluster.storage import BLOCK_BYTES, Storage, StorageError, staged
 from qmedsam.cluster.worker import Job, Worker
 from qmedsam.config import Settings
@@ -89,6 +91,28 @@ def test_one_folder_is_known_by_another_spelling(one, other, is_same):
     assert Storage(one).is_same(Storage(other)) == is_same
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "way"),
+    [
+        ("memory://cases", "memory:///cases/a.npz/masks/", ("a.npz", "masks")),
+        ("memory://cases", "memory://cases2", None),
+        ("memory://cases", "memory://cases", ()),
+        ("/tmp/a", "file:///tmp/a/b.npz", ("b.npz",)),
+        ("/tmp/a", "/tmp/a/../b", None),
+        ("/tmp/a", "memory://tmp/a/b", None),
+    ],
+)
+def test_a_folder_in_another_is_known(one, other, way):
+    found = Storage(one).way_to(Storage(other))
+    assert (None if found is None else found.parts) == way
+
+
+def test_label_maps_never_go_where_they_would_be_cases(url):
+    job = Job(Storage(url), Storage(f"{url}/a.npz/masks"), Settings())
+    with pytest.raises(StorageError, match="would be taken for a case"):
+        driver.list_names(job)
+
+
 def test_names_of_folders_are_taken_as_they_are():
     assert Storage("/tmp/a b::c%20").folder == Path("/tmp/a b::c%20")
     assert Storage("/").folder == Path("/")
@@ -158,6 +182,19 @@ def test_what_is_no_label_map_is_replaced_only_if_that_is_asked_for(worker):
     assert memory.cat(f"/masks/{NAMES[0]}") == content.getvalue()
     assert worker(overwrites=True).run(NAMES[0]).error is None
     assert memory.cat(f"/masks/{NAMES[0]}") != b"notes"
+
+
+@pytest.mark.parametrize("length", [0, 50, -1], ids=["empty", "beginning", "all-but-the-end"])
+def test_what_is_left_of_a_label_map_is_one_here_and_there(worker, tmp_path, length):
+    memory, path = fsspec.filesystem("memory"), tmp_path / NAMES[0]
+    assert worker().run(NAMES[0]).error is None
+    part = memory.cat(f"/masks/{NAMES[0]}")[:length]
+    path.write_bytes(part)
+    memory.pipe(f"/masks/{NAMES[0]}", part)
+    assert is_own_label_map(path)
+    assert Storage("memory://masks").holds_label_map(NAMES[0])
+    assert worker().run(NAMES[0]).error is None
+    assert len(memory.cat(f"/masks/{NAMES[0]}")) > len(part)
 
 
 def test_a_case_that_is_gone_is_reported(worker):

@@ -151,6 +151,9 @@ def test_a_run_is_stopped_and_goes_on(start, cluster, expected, tmp_path):
     [
         (["-i", "missing", "-o", "out"], "missing cannot be read"),
         (["-i", "in", "-o", "in"], "is the input folder"),
+        (["-i", "in", "-o", "in/b.npz/out"], "would be taken for a case"),
+        (["-i", "in", "-o", "out", "--report", "in/r.json"], "kept for cases or label maps alone"),
+        (["-i", "in", "-o", "out", "--report", "in/c.npz/r.json"], "would be taken for a case"),
         (["-i", "empty", "-o", "out"], "has no .npz files"),
         (["-i", "nosuch://in", "-o", "out"], "nosuch://in cannot be used"),
         (

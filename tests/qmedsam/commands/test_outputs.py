@@ -337,6 +337,11 @@ def test_a_folder_is_no_output_and_a_loop_of_links_neither(tmp_path):
         check_outputs([tmp_path / "loop" / "a"], [tmp_path / "image.png"], overwrites=True)
 
 
+def test_a_pipe_is_nobody_s_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    assert not is_own(tmp_path / "a.png")
+
+
 def test_what_is_packed_and_broken_is_nobody_s(tmp_path):
     (tmp_path / "a.nii.gz").write_bytes(b"\x1f\x8b and no more")
     assert not is_own(tmp_path / "a.nii.gz")

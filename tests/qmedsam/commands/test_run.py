@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import signal
 import threading
 import zipfile
@@ -18,17 +19,19 @@ import pytest
 from PIL import Image
 
 from qmedsam import ModelError, __version__, segmenter
+from qmedsam.batch import case_run, outputs, summary
 from qmedsam.batch import run as batch
-from qmedsam.batch import summary
 from qmedsam.batch.archive import archive_of
-from qmedsam.batch.cases import read_case
+from qmedsam.batch.cases import archive_with_info, case_of, read_case
 from qmedsam.cli import main
 from qmedsam.commands import run as run_command
+from qmedsam.core.contract import MANIFEST_FILE
 from qmedsam.core.planning import Planner
 from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
+from qmedsam.model.manifest import Manifest
 from qmedsam.system import memory
-from tests.conftest import HANGS_AFTER_S, send_itself
+from tests.conftest import HANGS_AFTER_S, ROOT, send_itself
 from tests.qmedsam.conftest import FakeCompiledNetwork, write_case
 
 pytestmark = pytest.mark.usefixtures("fake_model")
@@ -182,12 +185,12 @@ def test_grids_of_the_first_case_are_made_ready_before_it_is_read(folders, monke
             made_with.append(list(grids))
             is_made.set()
 
-    def read_late(path):
+    def read_late(opened):
         assert is_made.wait(HANGS_AFTER_S)
-        return read_case(path)
+        return case_of(opened)
 
     monkeypatch.setattr(segmenter, "CompiledNetwork", Told)
-    monkeypatch.setattr(batch, "read_case", read_late)
+    monkeypatch.setattr(case_run, "case_of", read_late)
     monkeypatch.setattr(run_command, "planner_of", lambda *_: Planner())
     assert run(folders) == DONE
     assert made_with == [[(128, 128)]]
@@ -281,7 +284,7 @@ def test_a_label_map_that_is_not_written_is_not_empty(folders, tmp_path, monkeyp
         raise OSError("no space left")
 
     write_case(folders[0] / "case.npz", (40, 60), np.zeros((0, 4)))
-    monkeypatch.setattr(batch, "write_label_map", fail)
+    monkeypatch.setattr(outputs, "write_label_map", fail)
     report = tmp_path / "report.json"
     assert run(folders, "--report", str(report)) == SOME_FAILED
     record = json.loads(report.read_text())["cases"][0]
@@ -342,6 +345,15 @@ def test_a_report_that_is_a_folder_is_refused_before_the_work(folders, tmp_path,
     assert "must be a file" in caplog.text
 
 
+def test_an_output_folder_that_cannot_be_asked_for_is_what_is_named(folders, tmp_path, caplog):
+    write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    for option, name in (("-o", "o" * 300), ("--overlay-dir", "p" * 300)):
+        caplog.clear()
+        assert run(folders, option, str(tmp_path / name)) == NOTHING_RAN
+        assert f"{name} cannot be written" in caplog.text
+        assert "Input folder" not in caplog.text
+
+
 @pytest.mark.parametrize("option", ["--overlay-dir", "--cache-dir"])
 @pytest.mark.parametrize("which", [0, 1], ids=["input", "output"])
 def test_the_folders_of_cases_and_label_maps_take_nothing_else(folders, option, which, caplog):
@@ -366,6 +378,34 @@ def test_how_much_is_said(folders, monkeypatch, options, warns, tells):
     assert ("INFO" in stream.getvalue()) is tells
 
 
+FORGED = "x\nERROR: forged\u2028\x1b[2J"
+
+
+def test_no_name_and_no_text_of_others_forges_a_message(folders, tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise ValueError(FORGED)
+
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr("sys.stderr", stream := io.StringIO())
+    manifest = Manifest(FORGED, "f32", 256, {})
+    monkeypatch.setattr(FakeCompiledNetwork, "manifest", manifest)
+    write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
+    pictures = tmp_path / FORGED
+    pictures.mkdir()
+    (pictures / "a.png").write_bytes(b"somebody's")
+    options = ["--verbose", "--overlay-dir", str(pictures)]
+    assert run(folders, *options) == SOME_FAILED  # the picture is somebody else's
+    assert run(folders, *options, "--report", str(folders[0] / FORGED)) == NOTHING_RAN
+    monkeypatch.setattr(case_run, "draw_overlay", refuse)
+    assert run(folders, *options) == SOME_FAILED  # with a traceback
+    said = stream.getvalue()
+    assert said.count("forged") >= 4
+    assert "Traceback" in said
+    for line in said.split("\n"):
+        assert line.isprintable()
+        assert not line.startswith("ERROR: forged")
+
+
 def test_a_report_that_fails_at_the_end_keeps_the_label_maps(
     folders, tmp_path, monkeypatch, caplog
 ):
@@ -384,7 +424,7 @@ def test_a_picture_that_fails_keeps_its_label_map(folders, tmp_path, monkeypatch
         raise ValueError("no ink")
 
     write_case(folders[0] / "case.npz", (40, 60, 3), [[1, 2, 30, 20]])
-    monkeypatch.setattr(batch, "draw_overlay", refuse)
+    monkeypatch.setattr(case_run, "draw_overlay", refuse)
     report = tmp_path / "report.json"
     options = ["--overlay-dir", str(tmp_path / "overlays"), "--report", str(report)]
     assert run(folders, *options) == SOME_FAILED
@@ -498,7 +538,7 @@ def test_an_empty_label_map_that_cannot_be_written_is_said(folders, monkeypatch,
     def fail(path, label_map, mark=b"", info=None):
         raise OSError("no space left")
 
-    monkeypatch.setattr(batch, "write_label_map", fail)
+    monkeypatch.setattr(outputs, "write_label_map", fail)
     assert run(folders, "--on-error", "empty") == SOME_FAILED
     assert (
         "bad.npz: no empty label map either: Label map cannot be written: no space left"
@@ -543,6 +583,39 @@ def test_label_maps_of_other_inputs_are_not_kept(done, tmp_path):
     write_case(done[0] / "b.npz", (40, 60), [[1, 2, 30, 20]])
     assert kept_cases(done, tmp_path) == ["c.npz"]
     assert segs(done, "a.npz").max() == 3
+
+
+def test_a_label_map_with_earlier_names_and_window_is_not_kept(folders, tmp_path):
+    def convert(name):
+        members = {"imgs": np.zeros((40, 60), np.uint8), "boxes": np.array([[1, 2, 30, 20]])}
+        content = archive_with_info(members, json.dumps({"names": [name]}))
+        (folders[0] / "a.npz").write_bytes(content)
+
+    for name, is_kept in (("liver", False), ("liver", True), ("spleen", False)):
+        convert(name)
+        assert kept_cases(folders, tmp_path) == ["a.npz"] * is_kept
+        with np.load(folders[1] / "a.npz") as label_map:
+            assert json.loads(str(label_map["info"])) == {"names": [name]}
+
+
+def test_a_case_that_is_replaced_while_it_is_read_has_the_mark_of_what_was_read(
+    folders, tmp_path, monkeypatch
+):
+    """By a file of the same name, as a program that exports cases does."""
+    boxes, path = [[1, 2, 30, 20]], folders[0] / "a.npz"
+    write_case(path, (40, 60), boxes)
+
+    def read_replaced(opened):
+        write_case(tmp_path / "new.npz", (40, 60), [[10, 12, 30, 20], [3, 4, 8, 9]])
+        (tmp_path / "new.npz").rename(path)
+        return case_of(opened)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(case_run, "case_of", read_replaced)
+        assert run(folders) == DONE
+    assert segs(folders, "a.npz").max() == 1
+    assert kept_cases(folders, tmp_path) == []
+    assert segs(folders, "a.npz").max() == 2
 
 
 def test_label_maps_that_are_not_whole_are_not_kept(done, tmp_path):
@@ -605,6 +678,64 @@ def test_a_label_map_without_its_picture_is_made_again(done, tmp_path):
     assert kept_cases(done, tmp_path, *pictures) == ["a.npz", "b.npz", "c.npz"]
     (tmp_path / "pictures" / "a.png").unlink()
     assert kept_cases(done, tmp_path, *pictures) == ["b.npz", "c.npz"]
+
+
+def test_a_picture_of_earlier_inputs_is_not_kept(done, tmp_path):
+    """As where the label map of a later run was made without its picture."""
+    folder = tmp_path / "pictures"
+    pictures = ("--overlay-dir", str(folder))
+    assert run(done, *pictures) == DONE
+    before = (folder / "a.png").read_bytes()
+    write_case(done[0] / "a.npz", (40, 60, 3), [[1, 2, 50, 35]])
+    assert run(done) == DONE
+    (folder / "b.png").unlink()
+    (folder / "b.png").mkdir()
+    (folder / "c.png").write_bytes((folder / "c.png").read_bytes()[:-9])
+    assert kept_cases(done, tmp_path, *pictures) == []
+    assert (folder / "a.png").read_bytes() != before
+    (folder / "b.png").rmdir()
+    assert kept_cases(done, tmp_path, *pictures) == ["a.npz", "c.npz"]
+
+
+@pytest.mark.parametrize("options", [[], ["--on-error", "empty"]], ids=["skip", "empty"])
+def test_a_case_that_fails_leaves_no_picture_of_before(done, tmp_path, caplog, options):
+    folder = tmp_path / "pictures"
+    pictures = ("--overlay-dir", str(folder))
+    assert run(done, *pictures) == DONE
+    write_case(done[0] / "a.npz", (40, 60, 3), [[1, np.nan, 30, 20]])
+    (done[0] / "b.npz").write_bytes(b"PK")
+    (folder / "b.png").write_bytes(b"somebody's")
+    assert run(done, *pictures, *options) == SOME_FAILED
+    assert sorted(path.name for path in folder.iterdir()) == ["b.png", "c.png"]
+    assert "a.npz: its picture of an earlier run is removed" in caplog.text
+
+
+def test_a_picture_that_fails_leaves_none_of_before(done, tmp_path, monkeypatch, caplog):
+    def refuse(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = tmp_path / "pictures"
+    assert run(done, "--overlay-dir", str(folder)) == DONE
+    write_case(done[0] / "a.npz", (40, 60, 3), [[1, 2, 50, 35]])
+    monkeypatch.setattr(outputs, "write_bytes", refuse)
+    assert run(done, "--overlay-dir", str(folder)) == SOME_FAILED
+    assert list(folder.iterdir()) == []
+    assert segs(done, "a.npz").sum() > 1000
+    assert "not its picture: It cannot be written: [Errno 28] No space left" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]], ids=["keep", "overwrite"])
+def test_pipes_in_the_places_of_outputs_are_not_waited_for(done, tmp_path, caplog, overwrite):
+    folder, report = tmp_path / "pictures", tmp_path / "report.json"
+    folder.mkdir()
+    for path in (folder / "a.png", report):
+        os.mkfifo(path)
+    pictures = ("--overlay-dir", str(folder), "--resume", *overwrite)
+    assert run(done, *pictures) == (DONE if overwrite else SOME_FAILED)
+    assert ("a.png is no picture of an earlier run" in caplog.text) != bool(overwrite)
+    assert run(done, "--report", str(report), *overwrite) == (DONE if overwrite else NOTHING_RAN)
+    assert report.is_file() == bool(overwrite)
 
 
 def test_cases_whose_names_differ_in_their_endings_have_a_picture_each(folders, tmp_path):
@@ -675,9 +806,43 @@ def test_a_folder_that_would_be_a_case_of_the_next_run_is_refused(folders, caplo
     write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
     assert run((folders[0], folders[0] / "out.npz")) == NOTHING_RAN
     assert run(folders, "--overlay-dir", str(folders[0] / "out.NPZ")) == NOTHING_RAN
-    assert caplog.text.count("would be taken for a case; name it otherwise") == 2
+    for options in (
+        ["--overlay-dir", str(folders[0] / "b.npz" / "pictures")],
+        ["--report", str(folders[0] / "c.npz" / "r.json")],
+        ["--report", str(folders[0] / "reports" / "r.npz")],
+        ["--cache-dir", str(folders[0] / "d.npz")],
+    ):
+        assert run(folders, *options) == NOTHING_RAN
+    (folders[0].parent / "link").symlink_to(folders[0])
+    assert run((folders[0], folders[0].parent / "link" / "e.npz" / "out")) == NOTHING_RAN
+    assert caplog.text.count("would be taken for a case, or is in one; name it otherwise") == 7
     assert [path.name for path in folders[0].iterdir()] == ["a.npz"]
     assert run((folders[0], folders[0] / "out")) == DONE
+
+
+def test_a_report_takes_the_place_of_no_picture_and_of_nothing_that_is_read(done, tmp_path, caplog):
+    pictures, model = tmp_path / "pictures", tmp_path / "model"
+    shutil.copytree(ROOT / "models" / "float", model)
+    (model / "link.json").symlink_to(model / MANIFEST_FILE)
+    (tmp_path / "elsewhere.npz").write_bytes((done[0] / "a.npz").read_bytes())
+    (done[0] / "d.npz").symlink_to(tmp_path / "elsewhere.npz")
+    before = {path: path.read_bytes() for path in (*model.iterdir(), *done[0].iterdir())}
+    for options, message in (
+        (["--report", str(pictures / "a.png")], "would take the place of a picture"),
+        (["--report", str(model / MANIFEST_FILE)], "over what is read or written here"),
+        (["--report", str(model / "link.json")], "over what is read or written here"),
+        (["--report", str(model / "encoder.bin")], "over what is read or written here"),
+        (["--report", str(tmp_path / "elsewhere.npz")], "over what is read or written here"),
+    ):
+        caplog.clear()
+        words = ["--overlay-dir", str(pictures), "--model-dir", str(model), "--overwrite"]
+        assert run(done, *words, *options) == NOTHING_RAN
+        assert message in caplog.text
+    assert {path: path.read_bytes() for path in before} == before
+    assert not pictures.exists()
+    for _ in range(2):
+        for folder in (pictures, model):
+            assert run(done, "--report", str(folder / "report.json"), *words[:4]) == DONE
 
 
 def test_a_limit_that_leaves_nothing_for_cases_means_nothing_ran(folders, monkeypatch, caplog):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -77,3 +78,11 @@ def test_files_that_a_model_lacks_lie_in_the_folder_that_it_shares(tmp_path):
 def test_what_is_no_manifest_is_named(tmp_path, text):
     with pytest.raises(ModelError, match=r"manifest\.json is not a manifest"):
         read_manifest(write(tmp_path, text))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    write(tmp_path, "")
+    (tmp_path / MANIFEST_FILE).unlink()
+    os.mkfifo(tmp_path / MANIFEST_FILE)
+    with pytest.raises(ModelError, match="has no readable"):
+        read_manifest(tmp_path)

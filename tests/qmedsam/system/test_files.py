@@ -8,7 +8,13 @@ import os
 import pytest
 
 from qmedsam.system import files
-from qmedsam.system.files import TEMPORARY_NAME, remove_leftovers, write_bytes
+from qmedsam.system.files import (
+    TEMPORARY_NAME,
+    one_line,
+    open_regular,
+    remove_leftovers,
+    write_bytes,
+)
 
 
 def names(folder) -> list[str]:
@@ -33,6 +39,33 @@ def test_what_a_killed_process_left_is_removed_and_what_is_written_stays(tmp_pat
         assert names(tmp_path) == [".other.tmp", written.name, "case.npz"]
     remove_leftovers(tmp_path)
     assert names(tmp_path) == [".other.tmp", "case.npz"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("größe 影像 'a' \\n", "größe 影像 'a' \\n"),
+        ("a\nb\r\x1b[2J\u2028\x85", "a\\nb\\r\\x1b[2J\\u2028\\x85"),
+        ("b\udcff", "b\\udcff"),
+        ("", ""),
+    ],
+)
+def test_a_text_becomes_one_line(text, shown):
+    assert one_line(text) == shown
+    assert shown.isprintable()
+
+
+def test_regular_files_are_opened_and_nothing_else_is_waited_for(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link"):
+        with open_regular(tmp_path / name) as stream:
+            assert stream.read() == b"content"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder", "none"):
+        with pytest.raises(OSError, match=name), open_regular(tmp_path / name):
+            pass
 
 
 def test_a_file_that_is_taken_for_a_leftover_is_written_again(tmp_path, monkeypatch):
