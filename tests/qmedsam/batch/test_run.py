@@ -97,7 +97,7 @@ def test_a_label_map_that_cannot_be_written_fails_its_case_alone(folders, caplog
     records = run_all(folders, FakeSegmenter())
     assert [record.error is None for record in records] == [True, False, True]
     assert records[1].error.endswith("is something else; --overwrite replaces it")
-    assert "2.npz must be a label map to be replaced" in caplog.text
+    assert "2.npz must be a label map of an earlier run to be" in caplog.text
     assert sorted(path.name for path in folders.outputs.output_dir.iterdir()) == [
         "1.npz",
         "2.npz",
