@@ -17,6 +17,9 @@ def run() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
+    # NumPy's library for matrices, of which little is asked here, starts a thread for each core as
+    # it is imported, and where it cannot it raises SIGINT, as if somebody had sent one.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Here, as the imports take a quarter of a second, in which a signal may come.
     import logging
 
