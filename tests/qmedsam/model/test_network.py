@@ -148,7 +148,14 @@ def test_graphs_that_do_not_fit_are_refused_and_cost_no_earlier_result(
     shutil.copy(EXAMPLES / name, tmp_path / "in")
     write_label_map(tmp_path / "out" / name, np.eye(4, dtype=np.uint8))
     earlier = (tmp_path / "out" / name).read_bytes()
-    command = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--cache-dir", str(tmp_path)]
+    command = [
+        "-i",
+        str(tmp_path / "in"),
+        "-o",
+        str(tmp_path / "out"),
+        "--cache-dir",
+        str(tmp_path),
+    ]
     assert main([*command, "--model-dir", str(folder)]) == 2
     (record,) = caplog.records
     assert re.search(message, record.getMessage())
