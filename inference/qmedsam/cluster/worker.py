@@ -101,10 +101,11 @@ class Worker:
                 keeps_earlier=job.keeps_earlier,
                 overwrites=job.overwrites,
             ) as (case, output_dir):
+                network = self._segmenter.network
                 outputs = Outputs(
                     output_dir,
                     on_error=job.on_error,
-                    maker=maker_of(self._segmenter.network.manifest, job.settings),
+                    maker=maker_of(network.manifest, network.precision, job.settings),
                     keeps_earlier=job.keeps_earlier,
                     overwrites=job.overwrites,
                 )

@@ -13,6 +13,7 @@ from qmedsam.cli import main
 from qmedsam.cluster.storage import BLOCK_BYTES, Storage, StorageError, staged
 from qmedsam.cluster.worker import Job, Worker
 from qmedsam.config import Settings
+from qmedsam.model.compiling import precision_of
 from qmedsam.model.manifest import read_manifest
 from qmedsam.model.variant import default_model_dir
 from tests.conftest import EXAMPLES
@@ -105,6 +106,7 @@ def test_a_folder_that_cannot_be_read_is_named(url):
 
 def test_a_worker_fetches_cases_and_puts_label_maps_back(worker, tmp_path, fake_model, monkeypatch):
     monkeypatch.setattr(fake_model, "manifest", read_manifest(default_model_dir()))
+    monkeypatch.setattr(fake_model, "precision", precision_of(Settings()))
     started = worker()
     for name in NAMES:
         assert started.run(name).error is None

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qmedsam import ModelError, __version__, segmenter
+from qmedsam import ModelError, Settings, __version__, segmenter
 from qmedsam.batch import run as batch
 from qmedsam.batch import summary
 from qmedsam.batch.cases import read_case
@@ -26,6 +26,7 @@ from qmedsam.commands import run as run_command
 from qmedsam.core.planning import Planner
 from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
+from qmedsam.model.compiling import precision_of
 from qmedsam.system import memory
 from tests.conftest import HANGS_AFTER_S, send_itself
 from tests.qmedsam.conftest import FakeCompiledNetwork, write_case
@@ -514,10 +515,18 @@ def done(folders):
 def test_label_maps_of_the_same_inputs_model_and_settings_are_kept(done, tmp_path):
     before = {path.name: path.read_bytes() for path in done[1].iterdir()}
     assert kept_cases(done, tmp_path) == ["a.npz", "b.npz", "c.npz"]
-    assert kept_cases(done, tmp_path, "--threads", "1") == ["a.npz", "b.npz", "c.npz"]
+    for same in (["--threads", "1"], ["--precision", precision_of(Settings())]):
+        assert kept_cases(done, tmp_path, *same) == ["a.npz", "b.npz", "c.npz"]
     assert {path.name: path.read_bytes() for path in done[1].iterdir()} == before
     assert kept_cases(done, tmp_path, "--volume-prompt", "hybrid") == []
     assert kept_cases(done, tmp_path) == []  # which are those of hybrid now
+
+
+def test_label_maps_of_a_processor_of_another_precision_are_not_kept(done, tmp_path, monkeypatch):
+    other = {"f32": "bf16", "bf16": "f32"}[precision_of(Settings())]
+    monkeypatch.setattr(run_command, "precision_of", lambda settings: other)
+    assert kept_cases(done, tmp_path) == []
+    assert kept_cases(done, tmp_path) == ["a.npz", "b.npz", "c.npz"]
 
 
 def test_label_maps_of_other_inputs_are_not_kept(done, tmp_path):
