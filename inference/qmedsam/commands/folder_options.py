@@ -44,11 +44,15 @@ def check_report(path: Path, *, overwrites: bool) -> None:
     """Check that a report may be written where it is wanted.
 
     Raises:
-        UsageError: there is a folder, or a file that no earlier run has left.
+        UsageError: there is a folder, or a file that no earlier run has left, or none can be.
     """
-    if path.is_dir():
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError as error:
+        raise UsageError(f"Report {path} cannot be written: {error}") from error
+    if is_folder:
         raise UsageError(f"Report {path} must be a file, got a folder")
-    if path.exists() and not overwrites and not is_own_report(path):
+    if is_there and not overwrites and not is_own_report(path):
         raise UsageError(f"Report {path} is no report of an earlier run; --overwrite replaces it")
 
 

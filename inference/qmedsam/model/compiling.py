@@ -128,7 +128,7 @@ class Compiler:
         return Compiled(model, positions, is_new=False)
 
     def _compiled(self, graph: GraphFile) -> Compiled:
-        path = self._manifest.path(graph.file)
+        path = self._path(graph)
         self._verify(path)
         positions: Positions = {}
         try:
@@ -139,6 +139,12 @@ class Compiler:
         except RuntimeError as error:
             raise ModelError(f"Model file {path} cannot be compiled: {said_by(error)}") from error
         return Compiled(model, positions, is_new=True)
+
+    def _path(self, graph: GraphFile) -> Path:
+        try:
+            return self._manifest.path(graph.file)
+        except OSError as error:  # which was not there when the manifest was read
+            raise ModelError(f"Model file {graph.file} cannot be read: {error}") from error
 
     def _verify(self, path: Path) -> None:
         """Check a graph and its weights against the manifest.

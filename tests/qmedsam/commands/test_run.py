@@ -623,6 +623,15 @@ def test_a_signal_after_the_last_case_changes_nothing(folders, tmp_path, monkeyp
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_report_of_a_name_that_no_file_can_have_is_said_before_the_work(
+    folders, tmp_path, caplog
+):
+    write_case(folders[0] / "a.npz", (40, 60), [[1, 2, 30, 20]])
+    assert run(folders, "--report", str(tmp_path / ("x" * 300))) == NOTHING_RAN
+    assert "cannot be written" in caplog.text
+    assert not folders[1].exists()
+
+
 def test_without_resume_label_maps_are_made_anew(folders):
     write_case(folders[0] / "a.npz", (40, 60, 3), [[1, 2, 30, 20]])
     folders[1].mkdir()
