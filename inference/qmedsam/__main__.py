@@ -7,8 +7,8 @@ from types import FrameType
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End the process while nothing has begun but imports."""
-    os.write(2, f"ERROR: Stopped by {signal.Signals(number).name} before the first case\n".encode())
+    """End the process while it imports, or a command runs that leaves signals to this."""
+    os.write(2, f"ERROR: Stopped by {signal.Signals(number).name}\n".encode())
     os._exit(128 + number)
 
 
