@@ -114,6 +114,7 @@ class Worker:
                 record = run.write()
         except ModelError:
             raise
-        except Exception as error:  # of a storage; those of the case are in its record
+        # A storage may raise anything (`storage.py`); errors of the case are in its record.
+        except Exception as error:
             return replace(record, error=f"{type(error).__name__}: {error}")
         return record

@@ -104,6 +104,19 @@ def test_a_folder_that_cannot_be_read_is_named(url):
         Storage(url).names()
 
 
+def test_whatever_a_file_system_raises_is_said_once(monkeypatch):
+    class CredentialsError(Exception):
+        """As botocore's, which has no other base."""
+
+    def refuse(url):
+        raise CredentialsError("no key")
+
+    monkeypatch.setattr("qmedsam.cluster.storage.url_to_fs", refuse)
+    for ask in (Storage("s3://bucket").names, Storage("s3://bucket").make):
+        with pytest.raises(StorageError, match=r"^Folder s3://bucket cannot be used: no key$"):
+            ask()
+
+
 def test_a_worker_fetches_cases_and_puts_label_maps_back(worker, tmp_path, fake_model, monkeypatch):
     monkeypatch.setattr(fake_model, "manifest", read_manifest(default_model_dir()))
     monkeypatch.setattr(fake_model, "precision", precision_of(Settings()))
