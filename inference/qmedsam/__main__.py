@@ -7,8 +7,8 @@ from types import FrameType
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End the process while nothing has begun but imports."""
-    os.write(2, f"ERROR: Stopped by {signal.Signals(number).name} before the first case\n".encode())
+    """End the process while it imports, or a command runs that leaves signals to this."""
+    os.write(2, f"ERROR: Stopped by {signal.Signals(number).name}\n".encode())
     os._exit(128 + number)
 
 
@@ -17,6 +17,9 @@ def run() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
+    # NumPy's library for matrices, of which little is asked here, starts a thread for each core as
+    # it is imported, and where it cannot it raises SIGINT, as if somebody had sent one.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Here, as the imports take a quarter of a second, in which a signal may come.
     import logging
 

@@ -254,7 +254,7 @@ def test_a_signal_during_the_imports_ends_the_process_in_a_line(number):
         [sys.executable, "-c", code], cwd=ROOT / "inference", capture_output=True, text=True
     )
     assert run.returncode == 128 + number
-    assert run.stderr == f"ERROR: Stopped by {number.name} before the first case\n"
+    assert run.stderr == f"ERROR: Stopped by {number.name}\n"
 
 
 def test_a_signal_that_is_ignored_stays_ignored():
@@ -270,6 +270,23 @@ def test_a_signal_that_is_ignored_stays_ignored():
         "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\n"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_command_has_numpy_start_no_threads():
+    """Where it cannot, its library of matrices raises SIGINT, which nobody has sent."""
+    code = (
+        "import os, sys, types\n"
+        "def count():\n"
+        "    import numpy\n"
+        "    print(len(os.listdir('/proc/self/task')))\n"
+        "    return 0\n"
+        "sys.modules['qmedsam.cli'] = types.SimpleNamespace(main=count)\n"
+        "from qmedsam.__main__ import run\n"
+        "run()\n"
+    )
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "inference")}
+    found = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert found == "1\n"
 
 
 def test_where_no_thread_can_be_started_that_is_said(tmp_path):

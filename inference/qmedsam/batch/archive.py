@@ -200,7 +200,9 @@ def _header(content: bytes) -> ArrayHeader:
         # NumPy warns of headers that Python 2 wrote, and reads them.
         with warnings.catch_warnings(action="ignore"):
             shape, is_fortran, dtype = HEADER_READERS[version](head)
-    except Exception as error:  # NumPy evaluates it, which fails in many ways
+    # NumPy evaluates a literal and makes a type of it, and says of neither what it raises: files
+    # that were made for it got IndexError, SyntaxError, MemoryError and tokenize.TokenError, too.
+    except Exception as error:
         raise ValueError(f"Its header is malformed: {error}") from error
     if dtype.hasobject:
         raise ValueError("Arrays of objects are not loaded, as they could run code")

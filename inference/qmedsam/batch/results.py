@@ -1,7 +1,8 @@
 """What an earlier run left: whether a label map is of these inputs, this model and these settings.
 
 A label map says so in its archive's comment, which readers of arrays pass over. Neither threads nor
-the size of batches are in it: they change no more than the rounding of single pixels.
+the size of batches are in it: they change no more than the rounding of single pixels. What `auto`
+stands for on a processor is, as label maps of one precision or variant differ from the other's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import IO
 from ..config import Settings
 from ..errors import InvalidCaseError
 from ..model.manifest import Manifest
+from ..model.variant import INT8, has_vnni
 from ..system.files import open_regular
 from ..system.memory import largest_label_map_bytes
 from .archive import OWN_BEGINNING, OWN_COMMENT
@@ -29,15 +31,25 @@ from .case_file import (
 from .cases import INFO_KEY, read_label_map
 
 LONGEST_BEGINNING = 64  # bytes, with the name of the first member
-PREFIX = OWN_COMMENT + b"1 "  # counts the ways in which label maps were made of the same
+# Counts the ways in which label maps were made of the same. It is not the version, most of which
+# make the same ones: with each, --resume would run whole folders again for nothing.
+PREFIX = OWN_COMMENT + b"1 "
 
 
-def maker_of(manifest: Manifest, settings: Settings) -> str:
-    """Return what tells a model and its settings from others."""
+def maker_of(manifest: Manifest, precision: str, settings: Settings) -> str:
+    """Return what tells a model and its settings from others.
+
+    Args:
+        manifest: of the model that runs, whose digests are its variant's.
+        precision: in which its other layers run on this processor: f32 or bf16.
+        settings: as given.
+    """
+    overflows = manifest.precision == INT8 and not has_vnni()  # which changes masks
     return json.dumps(
         [
             sorted(manifest.sha256.items()),
-            settings.precision,
+            precision,
+            overflows,
             settings.volume_prompt,
             settings.regions,
         ]

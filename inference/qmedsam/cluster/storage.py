@@ -77,14 +77,12 @@ class Storage:
         Raises:
             StorageError: it cannot be read.
         """
-        try:
+        with _said(f"Folder {self.url} cannot be read"):
             if self.folder is not None:
                 return [path.name for path in list_cases(self.folder)]
             file_system, path = self._opened()
             file_system.invalidate_cache()
             found = [str(each).rpartition("/")[2] for each in file_system.ls(path, detail=False)]
-        except Exception as error:  # of any file system
-            raise StorageError(f"Folder {self.url} cannot be read: {error}") from error
         return sorted(name for name in found if is_case_name(name))
 
     def outline(self, name: str) -> Outline | None:
@@ -93,9 +91,12 @@ class Storage:
             return read_outline(self.folder / name)
         file_system, path = self._opened()
         try:
-            with file_system.open(f"{path}/{name}", "rb", block_size=BLOCK_BYTES) as stream:
+            with (
+                _said(f"File {name} cannot be read"),
+                file_system.open(f"{path}/{name}", "rb", block_size=BLOCK_BYTES) as stream,
+            ):
                 return read_outline_of(stream)
-        except Exception:  # the worker that gets it will say what is wrong
+        except StorageError:  # the worker that gets it will say what is wrong
             return None
 
     def make(self) -> None:
@@ -104,14 +105,12 @@ class Storage:
         Raises:
             StorageError: it cannot be written.
         """
-        try:
+        with _said(f"Folder {self.url} cannot be written"):
             if self.folder is not None:
                 make_writable(self.folder)
             else:
                 file_system, path = self._opened()
                 file_system.makedirs(path, exist_ok=True)
-        except Exception as error:  # of any file system
-            raise StorageError(f"Folder {self.url} cannot be written: {error}") from error
 
     def tidy(self) -> None:
         """Remove what lost workers left half written."""
@@ -159,10 +158,8 @@ class Storage:
     def _opened(self) -> tuple[Any, str]:
         if "://" not in self.url:
             return filesystem("file"), str(Path(self.url).absolute())
-        try:
+        with _said(f"Folder {self.url} cannot be used"):
             file_system, path = url_to_fs(self.url)
-        except Exception as error:  # of a package that is missing, or lacks an argument
-            raise StorageError(f"Folder {self.url} cannot be used: {error}") from error
         return file_system, str(path).rstrip("/")
 
 
@@ -220,6 +217,21 @@ def staged(
                     "and is something else; --overwrite replaces it"
                 )
             outputs.put(label_map)
+
+
+@contextmanager
+def _said(what: str) -> Iterator[None]:
+    """Raise whatever a file system raises as a StorageError that begins with what cannot be done.
+
+    `Exception`, as each has the errors of its own library, such as those of botocore, Azure and
+    Google: they have no other base in common, and are not installed where they are not needed.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        raise StorageError(f"{what}: {error}") from error
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

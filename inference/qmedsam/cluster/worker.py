@@ -102,10 +102,11 @@ class Worker:
                 keeps_earlier=job.keeps_earlier,
                 overwrites=job.overwrites,
             ) as (case, output_dir):
+                network = self._segmenter.network
                 outputs = Outputs(
                     output_dir,
                     on_error=job.on_error,
-                    maker=maker_of(self._segmenter.network.manifest, job.settings),
+                    maker=maker_of(network.manifest, network.precision, job.settings),
                     keeps_earlier=job.keeps_earlier,
                     overwrites=job.overwrites,
                 )
@@ -114,6 +115,7 @@ class Worker:
                 record = run.write()
         except ModelError:
             raise
-        except Exception as error:  # of a storage; those of the case are in its record
+        # A storage may raise anything (`storage.py`); errors of the case are in its record.
+        except Exception as error:
             return replace(record, error=f"{type(error).__name__}: {error}")
         return record

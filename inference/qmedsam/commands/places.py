@@ -106,6 +106,12 @@ def _location(path: Path) -> Path:
 
 
 def _check_report(report: Path, places: Places, *, overwrites: bool) -> None:
+    try:
+        report.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # of a name that no file can have, too
+        raise UsageError(f"Report {report} cannot be written: {error}") from error
     location, pictures = _location(report), places.pictures
     if os.path.isdir(report):
         raise UsageError(f"Report {report} must be a file, got a folder")

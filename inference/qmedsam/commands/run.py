@@ -22,6 +22,7 @@ from ..batch.shards import Shard, cases_of_shard
 from ..batch.summary import RunSummary
 from ..errors import UsageError
 from ..exit_status import OF_FOLDERS
+from ..model.compiling import precision_of
 from ..model.manifest import read_manifest
 from ..model.variant import find_model
 from ..options import add_model_options, read_settings
@@ -168,11 +169,11 @@ def _maker(arguments: argparse.Namespace) -> str:
     """Return what tells the model and its settings from others.
 
     Raises:
-        ModelError: there is no such model.
+        ModelError: there is no such model, or this processor cannot run it as asked.
     """
     settings = read_settings(arguments)
     manifest = read_manifest(find_model(arguments.model_dir, settings.variant))
-    return maker_of(manifest, settings)
+    return maker_of(manifest, precision_of(settings), settings)
 
 
 def _shard(text: str) -> Shard:

@@ -6,7 +6,7 @@ import argparse
 import socket
 
 from ..errors import UsageError
-from ..exit_status import DONE, OF_FILES
+from ..exit_status import DONE, OF_SERVERS
 from ..options import add_model_options, at_least, read_settings
 from ..segmenter import Segmenter
 from .extras import needs_extra
@@ -18,7 +18,7 @@ EXAMPLES = """\
 EXTRA = "web"
 LOCAL = "127.0.0.1"
 HIGHEST_PORT = 65535
-EXIT_STATUS = OF_FILES
+EXIT_STATUS = OF_SERVERS
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

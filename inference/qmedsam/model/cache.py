@@ -5,14 +5,13 @@ OpenVINO has a cache of its own; docs/decisions.md says why it is not used.
 
 from __future__ import annotations
 
-import grp
 import hashlib
 import json
 import logging
 import os
-import pwd
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..system.deflate import deflate
@@ -22,6 +21,9 @@ from ..system.processor import processor_flags
 logger = logging.getLogger(__name__)
 
 CHECKSUM_BYTES = 4  # of the rest, at the beginning of a file
+OWNER_WRITES, OWNER_WRITES_FOLDER = 0o644, 0o755  # permissions; others may read
+FOLDER = os.O_DIRECTORY
+FILE = os.O_NOFOLLOW | os.O_NONBLOCK  # neither a link nor, with waiting for it, a pipe
 
 
 def cache_key(
@@ -63,45 +65,69 @@ class ModelCache:
         A compiled model is run as it is, so that neither is there anything where others than this
         user and the administrator may write.
         """
-        path = self._path(name)
         try:
-            if not self._is_trusted(path):
-                return None
-            content = path.read_bytes()
+            with self._opened_folder() as folder:
+                content = None if folder is None else self._read(name, folder)
         except OSError:
+            return None
+        if content is None:
             return None
         checksum, blob = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
         if _checksum(blob) != checksum:
-            logger.warning("Cached model %s is damaged, and compiled anew", path)
+            logger.warning("Cached model %s is damaged, and compiled anew", self._path(name))
             return None
         return blob
 
     def is_writable(self) -> bool:
         """Whether something can be stored; a model is put into bytes only then."""
         try:
-            _close(make_writable(self._folder))
-            return self._is_trusted(self._folder)
+            self._folder.parent.mkdir(OWNER_WRITES_FOLDER, parents=True, exist_ok=True)
+            self._folder.mkdir(OWNER_WRITES_FOLDER, exist_ok=True)
+            with self._opened_folder() as folder:
+                if folder is None:
+                    return False
+                make_writable(self._folder)
+                return True
         except OSError as error:
             logger.info("Compiled models are not cached: %s", error)
             return False
 
-    def _is_trusted(self, path: Path) -> bool:
-        """Say whether no other user may have written what is at a path, or put it there.
+    @contextmanager
+    def _opened_folder(self) -> Iterator[int | None]:
+        """Give the folder; None where others may write it, or put another in its place.
 
         Raises:
-            OSError: there is nothing.
+            OSError: there is none, or a link where it should be.
         """
-        for place in dict.fromkeys([self._folder.parent, self._folder, path]):
-            if not _is_own(place):
-                if not self._is_refused:
-                    logger.warning(
-                        "Compiled models in %s are not used: others may write %s",
-                        self._folder.parent,
-                        place,
-                    )
-                self._is_refused = True
-                return False
-        return True
+        parent = self._folder.parent
+        with _opened(parent, FOLDER) as above:
+            if not self._is_own(above, parent):
+                yield None
+                return
+            with _opened(self._folder.name, FOLDER | os.O_NOFOLLOW, above) as folder:
+                yield folder if self._is_own(folder, self._folder) else None
+
+    def _read(self, name: str, folder: int) -> bytes | None:
+        """Return the content of a file; what is read is what was looked at, whatever its name."""
+        path = self._path(name)
+        with _opened(path.name, FILE, folder) as file:
+            if not self._is_own(file, path):
+                return None
+            with open(file, "rb", closefd=False) as stream:
+                return stream.read()
+
+    def _is_own(self, opened: int, path: Path) -> bool:
+        """Say whether what is open is nobody else's, and say it once where it is not."""
+        if _is_own(os.fstat(opened)):
+            return True
+        if not self._is_refused:
+            logger.warning(
+                "Compiled models in %s are not used: others may write %s",
+                self._folder.parent,
+                path,
+            )
+        self._is_refused = True
+        return False
 
     def store(self, name: str, blob: bytes) -> None:
         """Keep a compiled model where `is_writable`.
@@ -109,43 +135,33 @@ class ModelCache:
         Raises:
             OSError: it cannot be written; the next start compiles again.
         """
-        write_bytes(self._path(name), _checksum(blob) + blob)
-        _close(self._path(name))
+        write_bytes(self._path(name), _checksum(blob) + blob, OWNER_WRITES)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.blob"
 
 
-def _is_own(path: Path) -> bool:
+@contextmanager
+def _opened(path: Path | str, flags: int, folder: int | None = None) -> Iterator[int]:
+    """Open a file or folder to read, in a folder that is open, or where the path says."""
+    opened = os.open(path, os.O_RDONLY | flags, dir_fd=folder)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def _is_own(status: os.stat_result) -> bool:
     """Say whether a file or folder is this user's or the administrator's, and written by no other.
 
-    In a folder with the sticky bit, as /tmp has it, others cannot touch what is not theirs.
-
-    Raises:
-        OSError: there is nothing.
+    As with OpenSSH, a group that may write is others, whoever is in it. In a folder with the sticky
+    bit, as /tmp has it, others cannot touch what is not theirs.
     """
-    status = path.stat()
-    if status.st_uid not in (0, os.geteuid()):
+    is_folder = stat.S_ISDIR(status.st_mode)
+    if status.st_uid not in (0, os.geteuid()) or not (is_folder or stat.S_ISREG(status.st_mode)):
         return False
-    is_shared = bool(status.st_mode & stat.S_IWOTH)
-    if status.st_mode & stat.S_IWGRP:
-        is_shared = is_shared or not _is_private(status.st_gid)
-    return not is_shared or bool(stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX)
-
-
-def _is_private(group: int) -> bool:
-    """Say whether a group is the administrator's, or of this user alone and called the same."""
-    try:
-        return group == 0 or grp.getgrgid(group).gr_name == pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return False
-
-
-def _close(path: Path) -> None:
-    """Let no other user write a file or folder, if it is this user's."""
-    status = path.stat()
-    if status.st_uid == os.geteuid():
-        path.chmod(stat.S_IMODE(status.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH))
+    is_shared = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    return not is_shared or (is_folder and bool(status.st_mode & stat.S_ISVTX))
 
 
 def _checksum(blob: bytes) -> bytes:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..config import Settings
+from ..config import Precision, Settings
 from ..errors import ModelError
 from ..system.processor import available_cores
 from .cache import ModelCache, cache_key
 from .grids import REWRITING
 from .manifest import Manifest, file_sha256
 from .positions import PIXELS, Positions
-from .runtime import openvino
+from .runtime import openvino, said_by
 
 logger = logging.getLogger(__name__)
 
@@ -70,14 +71,14 @@ class Compiler:
         settings: precision, threads and cache folder.
 
     Raises:
-        ModelError: this processor cannot run the model as asked.
+        ModelError: this processor cannot run the model as asked, or OpenVINO does not start.
     """
 
     def __init__(self, manifest: Manifest, settings: Settings) -> None:
         self._manifest = manifest
-        self._core = openvino.Core()
-        self._config = _compile_config(self._core, settings)
-        self._cache = self._cache_in(settings.cache_dir)
+        with _started() as self._core:
+            self._config = _compile_config(self._core, settings)
+            self._cache = self._cache_in(settings.cache_dir)
 
     @property
     def precision(self) -> str:
@@ -104,7 +105,8 @@ class Compiler:
                 self._cache.store(name, values.tobytes())
             self._cache.store(graph.name, compiled.model.export_model().getvalue())
         except (OSError, RuntimeError, MemoryError) as error:
-            logger.info("Compiled %s is not cached: %s", graph.name, error)
+            said = said_by(error) if isinstance(error, RuntimeError) else error
+            logger.info("Compiled %s is not cached: %s", graph.name, said)
 
     def _cached(self, graph: GraphFile) -> Compiled | None:
         if self._cache is None:
@@ -116,7 +118,7 @@ class Compiler:
         try:
             model = self._core.import_model(blob, DEVICE, self._config)
         except RuntimeError as error:
-            logger.warning("Cached model of %s is compiled anew: %s", graph.file, error)
+            logger.warning("Cached model of %s is compiled anew: %s", graph.file, said_by(error))
             return None
         positions = {
             name: np.frombuffer(content, dtype=np.float32).reshape(1, PIXELS, -1)
@@ -126,7 +128,7 @@ class Compiler:
         return Compiled(model, positions, is_new=False)
 
     def _compiled(self, graph: GraphFile) -> Compiled:
-        path = self._manifest.path(graph.file)
+        path = self._path(graph)
         self._verify(path)
         positions: Positions = {}
         try:
@@ -135,8 +137,14 @@ class Compiler:
                 positions = graph.rewriting(source)
             model = self._core.compile_model(source, DEVICE, self._config)
         except RuntimeError as error:
-            raise ModelError(f"Model file {path} cannot be compiled: {error}") from error
+            raise ModelError(f"Model file {path} cannot be compiled: {said_by(error)}") from error
         return Compiled(model, positions, is_new=True)
+
+    def _path(self, graph: GraphFile) -> Path:
+        try:
+            return self._manifest.path(graph.file)
+        except OSError as error:  # which was not there when the manifest was read
+            raise ModelError(f"Model file {graph.file} cannot be read: {error}") from error
 
     def _verify(self, path: Path) -> None:
         """Check a graph and its weights against the manifest.
@@ -166,25 +174,52 @@ class Compiler:
 
 
 def runnable_precisions() -> list[str]:
-    """Return the precisions in which this processor runs layers that are not in int8."""
-    return ["f32", "bf16"] if _has_bf16(openvino.Core()) else ["f32"]
+    """Return the precisions in which this processor runs layers that are not in int8.
+
+    Raises:
+        ModelError: OpenVINO does not start.
+    """
+    with _started() as core:
+        return ["f32", "bf16"] if _has_bf16(core) else ["f32"]
+
+
+def precision_of(settings: Settings) -> str:
+    """Return the precision in which this processor runs layers that are not in int8: f32 or bf16.
+
+    Raises:
+        ModelError: it lacks the one that is asked for, or OpenVINO does not start.
+    """
+    with _started() as core:
+        return _runs_in(core, settings.precision)
+
+
+@contextmanager
+def _started() -> Iterator[openvino.Core]:
+    """Give OpenVINO; what it raises, which makes threads when it is first asked, is said."""
+    try:
+        yield openvino.Core()
+    except RuntimeError as error:
+        raise ModelError(f"OpenVINO cannot be started: {said_by(error)}") from error
 
 
 def _has_bf16(core: openvino.Core) -> bool:
     return "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
 
 
-def _compile_config(core: openvino.Core, settings: Settings) -> dict[str, Any]:
+def _runs_in(core: openvino.Core, wanted: Precision) -> str:
     has_bf16 = _has_bf16(core)
-    if settings.precision == "bf16" and not has_bf16:
+    if wanted == "bf16" and not has_bf16:
         offered = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         raise ModelError(f"Precision bf16 needs a processor that has it, this one has {offered}")
-    precision = settings.precision
-    if precision == "auto":
-        precision = "bf16" if has_bf16 else "f32"
+    if wanted == "auto":
+        return "bf16" if has_bf16 else "f32"
+    return wanted
+
+
+def _compile_config(core: openvino.Core, settings: Settings) -> dict[str, Any]:
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
-        PRECISION_HINT: precision,
+        PRECISION_HINT: _runs_in(core, settings.precision),
         # Each process would keep to the first cores, so that two side by side shared them.
         "ENABLE_CPU_PINNING": False,
     }

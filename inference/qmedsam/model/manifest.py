@@ -69,7 +69,11 @@ class Manifest:
         return [self.folder / MANIFEST_FILE, *map(self.path, self.sha256)]
 
     def path(self, name: str) -> Path:
-        """Return where a file of the model lies."""
+        """Return where a file of the model lies.
+
+        Raises:
+            OSError: its folder cannot be looked at, or its name cannot be that of a file.
+        """
         own = self.folder / name
         if own.is_file() or not self.shared:
             return own
@@ -132,7 +136,10 @@ def read_manifest(model_dir: Path) -> Manifest:
     unnamed = sorted(needed - manifest.sha256.keys())
     if unnamed:
         raise ModelError(f"{path} must have the SHA-256 of {', '.join(unnamed)}")
-    missing = sorted(name for name in manifest.sha256 if not manifest.path(name).is_file())
+    try:
+        missing = sorted(name for name in manifest.sha256 if not manifest.path(name).is_file())
+    except OSError as error:
+        raise ModelError(f"{path} must name files and folders, got: {error}") from error
     if missing:
         raise ModelError(f"Model folder {model_dir} lacks {', '.join(missing)}")
     return manifest

@@ -7,10 +7,9 @@ all grids. OpenVINO is at home in this package: the rest knows nothing of it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,6 @@ from ..core.contract import (
     BOXES_NAME,
     CROPS_NAME,
     DECODER_FILE,
-    ENCODER_FILE,
-    ENCODER_REST_FILE,
     IMAGE_NAME,
     LOW_RES_LOGITS_NAME,
     QUALITY_NAME,
@@ -39,8 +36,9 @@ from ..core.network import DecodedBoxes
 from ..system.memory import automatic_encoders
 from .compiling import Compiled, Compiler, GraphFile
 from .grids import encoder_on_grid
-from .manifest import Manifest, read_manifest
+from .manifest import Manifest, encoder_paths, read_manifest
 from .positions import POSITION_NAMES, Positions, open_pixels, resampled
+from .requests import check_decoder, check_encoder, infer, joined
 from .runtime import openvino
 
 OPEN_DECODER = "decoder-open"  # name of a decoder of all grids
@@ -79,7 +77,7 @@ class CompiledNetwork:
         self._storing: list[Future[None]] = []
         self._parts: dict[Grid, list[Future[Compiled]]] = {}
         self._encoders: dict[Grid, list[openvino.InferRequest]] = {}
-        self._decoder_request: openvino.InferRequest | None = None
+        self._decoder_requests: list[openvino.InferRequest] = []
         self._positions: dict[Grid, Positions] = {}
         wanted = [whole_grid] if grids is None else grids
         self._check(wanted)
@@ -152,15 +150,11 @@ class CompiledNetwork:
             What the decoder reads of it.
 
         Raises:
-            ModelError: the grid's encoder cannot be compiled, or its files have changed.
+            ModelError: the grid's encoder cannot be compiled or run, or its files have changed.
             ValueError: the model cannot encode such a grid.
         """
         grid_hw = (image.shape[2], image.shape[3])
-        first, *rest = requests = self._encoder(grid_hw)
-        first.infer({IMAGE_NAME: image}, share_inputs=True, share_outputs=True)
-        for request in rest:
-            request.infer(share_outputs=True)
-        return EncodedImage(grid_hw, _outputs(requests[-1]))
+        return EncodedImage(grid_hw, infer(self._encoder(grid_hw), {IMAGE_NAME: image}))
 
     def decode(
         self, encoded: EncodedImage, boxes: Boxes, crops: Sequence[Crop] | None = None
@@ -184,10 +178,9 @@ class CompiledNetwork:
             BOXES_NAME: self._boxes_on_square(boxes, encoded.grid_hw),
             CROPS_NAME: crop_pixels(crops, pixels_hw[1]),
         }
-        if self._decoder_request is None:
-            self._decoder_request = self._decoder.result().model.create_infer_request()
-        self._decoder_request.infer(inputs, share_inputs=True, share_outputs=True)
-        found = _outputs(self._decoder_request)
+        if not self._decoder_requests:
+            self._decoder_requests = self._checked_decoder(inputs)
+        found = infer(self._decoder_requests, inputs)
         return DecodedBoxes(found[LOW_RES_LOGITS_NAME], found.get(QUALITY_NAME))
 
     def _check(self, grids: Sequence[Grid]) -> None:
@@ -234,20 +227,24 @@ class CompiledNetwork:
         """Return the parts of a grid's encoder, each of which reads where the last one writes."""
         self.prepare([grid_hw])
         if grid_hw not in self._encoders:
-            parts = self._compiled_parts(grid_hw)
-            requests = [part.create_infer_request() for part in parts]
-            for before, after in pairwise(requests):
-                after.set_input_tensor(before.get_output_tensor())
-            self._encoders[grid_hw] = requests
+            self._encoders[grid_hw] = joined(self._compiled_parts(grid_hw))
         return self._encoders[grid_hw]
 
     def _compiled_parts(self, grid_hw: Grid) -> list[openvino.CompiledModel]:
         try:
-            return [part.result().model for part in self._parts[grid_hw]]
+            parts = [part.result().model for part in self._parts[grid_hw]]
+            files = encoder_paths(self.manifest)
+            check_encoder(dict(zip(files, parts, strict=True)), {IMAGE_NAME: (1, 3, *grid_hw)})
+            return parts
         except BaseException:
             with self._lock:
                 del self._parts[grid_hw]  # what failed may succeed another time
             raise
+
+    def _checked_decoder(self, given: Mapping[str, NDArray[Any]]) -> list[openvino.InferRequest]:
+        decoder = self._decoder.result().model
+        check_decoder(self.manifest.path(DECODER_FILE), decoder, given)
+        return joined([decoder])
 
     def _boxes_on_square(self, boxes: Boxes, grid_hw: Grid) -> Boxes:
         """Return the boxes of a grid where they would be, were it stretched to the square."""
@@ -272,7 +269,7 @@ class CompiledNetwork:
 
 
 def _encoder_graphs(manifest: Manifest, grid_hw: Grid) -> list[GraphFile]:
-    files = [file for file in (ENCODER_FILE, ENCODER_REST_FILE) if file in manifest.sha256]
+    files = [path.name for path in encoder_paths(manifest)]
     if grid_hw == manifest.whole_grid:
         return [GraphFile(file, Path(file).stem) for file in files]
     height, width = grid_hw
@@ -291,11 +288,3 @@ def _decoder_graph(grids: Sequence[Grid]) -> GraphFile:
     if len(grids) == 1:  # what ships is quicker to compile, and in bf16 rounds one product less
         return GraphFile(DECODER_FILE, Path(DECODER_FILE).stem)
     return GraphFile(DECODER_FILE, OPEN_DECODER, open_pixels, POSITION_NAMES)
-
-
-def _outputs(request: openvino.InferRequest) -> dict[str, NDArray[np.float32]]:
-    # The tensors belong to the request, whose next run overwrites them.
-    return {
-        output.any_name: np.array(request.get_tensor(output).data, dtype=np.float32)
-        for output in request.model_outputs
-    }

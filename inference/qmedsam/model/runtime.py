@@ -20,4 +20,19 @@ from openvino import opset13 as ops  # noqa: E402
 if not _has_converter:
     del sys.modules[_CONVERTER]
 
-__all__ = ["openvino", "ops"]
+__all__ = ["openvino", "ops", "said_by"]
+
+NO_THREAD = "Resource temporarily unavailable"  # in the words of the C library
+PLACES = ("Exception from ", "Check '")  # how lines begin that name places in OpenVINO's source
+
+
+def said_by(error: RuntimeError) -> str:
+    """Return in a line what OpenVINO says, without the places in its source that it went through.
+
+    Where no thread can be started its words name no cause; the limit that is one is named then.
+    """
+    lines = [line.strip() for line in str(error).splitlines()]
+    if any(NO_THREAD in line for line in lines):
+        return "no thread can be started, the limit on processes is reached (ulimit -u)"
+    said = [line for line in lines if line and not line.startswith(PLACES)]
+    return "; ".join(said or filter(None, lines))

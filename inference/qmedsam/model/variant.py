@@ -56,10 +56,18 @@ def find_model(model_dir: Path | None, variant: Variant = "auto") -> Path:
         variant: which of several.
 
     Raises:
-        ModelError: there is no such model, or one alone of which a variant is asked for.
+        ModelError: there is no such model, or one alone of which a variant is asked for, or its
+            folder cannot be looked at.
     """
     if model_dir is None:
         return default_model_dir(variant)
+    try:
+        return _model_in(model_dir, variant)
+    except OSError as error:
+        raise ModelError(f"Model folder {model_dir} cannot be read: {error}") from error
+
+
+def _model_in(model_dir: Path, variant: Variant) -> Path:
     if not any((model_dir / name).is_dir() for name in ("int8", "float")):
         if variant != "auto":
             raise ModelError(

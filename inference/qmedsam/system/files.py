@@ -12,6 +12,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 
@@ -21,6 +22,7 @@ except ImportError:  # not on Linux
     fcntl = None  # type: ignore[assignment]
 
 TEMPORARY_NAME = ".qmedsam-{}.tmp"
+ALL_MAY_WRITE = 0o666
 
 
 def printable(name: Path | str) -> str:
@@ -66,18 +68,23 @@ def open_regular(path: Path) -> Iterator[BufferedReader]:
         yield stream
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, mode: int = ALL_MAY_WRITE) -> None:
     """Write a file so that it appears whole or not at all.
+
+    Args:
+        path: of the file.
+        content: of it.
+        mode: its permissions, of which the process's umask takes some away.
 
     Raises:
         OSError: it cannot be written; what was there before stays.
     """
     try:
-        _write(path, content)
+        _write(path, content, mode)
     except FileNotFoundError:
         if not path.parent.is_dir():
             raise
-        _write(path, content)  # taken for a leftover before it was locked
+        _write(path, content, mode)  # taken for a leftover before it was locked
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -98,12 +105,12 @@ def remove_leftovers(folder: Path) -> None:
             os.close(file)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, mode: int) -> None:
     # A name of any length fits; threads write side by side, and containers, whose numbers of
     # processes are the same.
     temporary = path.with_name(TEMPORARY_NAME.format(os.urandom(8).hex()))
     try:
-        with temporary.open("xb") as stream:
+        with open(temporary, "xb", opener=partial(os.open, mode=mode)) as stream:
             _lock(stream.fileno())
             stream.write(content)
             stream.flush()

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 MOST_OBJECTS = 1000  # of an image or volume
+
+
+class Asked(BaseModel):
+    """The body of a request, in which a key that is unknown, as by a slip, is refused."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class Opened(BaseModel):
@@ -48,13 +54,13 @@ class Refusal(BaseModel):
     volumes: list[Volume] = Field([], description="of which one has to be chosen")
 
 
-class Window(BaseModel):
+class Window(Asked):
     """How values become 8 bits."""
 
     window: str = Field(description="a name, or LEVEL,WIDTH")
 
 
-class Object(BaseModel):
+class Object(Asked):
     """What was boxed on a slice, and to which slices it goes."""
 
     box: tuple[float, float, float, float] = Field(
@@ -85,14 +91,14 @@ class Found(Outlines):
     is_poor: bool = Field(False, description="that is low: its outline is worth a look")
 
 
-class Chosen(BaseModel):
+class Chosen(Asked):
     """An object of a label map."""
 
     id: int
     name: str = ""
 
 
-class Labels(BaseModel):
+class Labels(Asked):
     """Which objects go into a label map, and the name of its file."""
 
     objects: list[Chosen] = Field(

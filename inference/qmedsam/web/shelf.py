@@ -114,16 +114,22 @@ class OpenScan:
         )
 
     def encode(self, z: int) -> None:
-        """Encode a slice ahead of its first box."""
+        """Encode a slice ahead of its first box.
+
+        Raises:
+            FormatError, InvalidCaseError: there is no such slice.
+        """
+        self._check_slices(z)
         self.view.session.encode(z if self._scan.is_volume else None)
 
     def preview(self, wanted: Object) -> Outlines:
         """Segment an object on its own slice, seen whole, and forget it.
 
         Raises:
-            InvalidCaseError: its box or slice is wrong.
+            FormatError, InvalidCaseError: its box or slice is wrong.
         """
         begin = time.perf_counter()
+        self._check_slices(wanted.slice, *(wanted.slices or ()))
         z = wanted.slice if self._scan.is_volume else None
         (mask,) = self.view.session.preview([wanted.box], z)
         contours = {z or 0: _polygons(mask)} if mask.any() else {}
@@ -133,10 +139,11 @@ class OpenScan:
         """Segment an object and keep it.
 
         Raises:
-            FormatError: there are too many.
+            FormatError: there are too many, or it is of other slices than an image has.
             InvalidCaseError: its box or slices are wrong.
         """
         begin = time.perf_counter()
+        self._check_slices(wanted.slice, *(wanted.slices or ()))
         view = self.view
         masks, quality = self._masks(view.session, wanted)
         kept = _Kept({z: _trimmed(mask) for z, mask in masks.items()}, view.window)
@@ -176,6 +183,11 @@ class OpenScan:
         """Depth, which is 1 of an image, height and width."""
         depth, height, width = [1, *self._scan.label_shape][-3:]
         return depth, height, width
+
+    def _check_slices(self, *slices: int) -> None:
+        """Refuse slices that an image does not have; those of a volume its session refuses."""
+        if not self._scan.is_volume and any(slices):
+            raise FormatError(f"An image has slice 0 alone, got {max(slices, key=abs)}.")
 
     def _new_view(self) -> View:
         scan = self._scan

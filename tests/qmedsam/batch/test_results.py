@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from qmedsam import Settings
+from qmedsam.batch import results
 from qmedsam.batch.case_file import open_case
 from qmedsam.batch.cases import write_case, write_label_map
 from qmedsam.batch.results import (
@@ -40,7 +41,7 @@ def write(path, **changes):
     ("manifest", "settings", "is_same"),
     [
         (MANIFEST, Settings(threads=3, box_batch_size=2), True),
-        (MANIFEST, Settings(precision="f32"), False),
+        (MANIFEST, Settings(precision="f32", variant="float"), True),
         (MANIFEST, Settings(volume_prompt="hybrid"), False),
         (MANIFEST, Settings(regions="whole"), False),
         (
@@ -49,10 +50,27 @@ def write(path, **changes):
             False,
         ),
     ],
-    ids=["threads", "precision", "prompt", "regions", "model"],
+    ids=["threads", "asked", "prompt", "regions", "model"],
 )
 def test_model_and_settings_count_but_how_they_are_run_does_not(manifest, settings, is_same):
-    assert (maker_of(manifest, settings) == maker_of(MANIFEST, Settings())) == is_same
+    before = maker_of(MANIFEST, "f32", Settings())
+    assert (maker_of(manifest, "f32", settings) == before) == is_same
+
+
+def test_the_precision_that_runs_counts_whatever_was_asked_for():
+    auto, said = Settings(), Settings(precision="bf16")
+    assert maker_of(MANIFEST, "bf16", auto) == maker_of(MANIFEST, "bf16", said)
+    assert maker_of(MANIFEST, "f32", auto) != maker_of(MANIFEST, "bf16", auto)
+
+
+@pytest.mark.parametrize(("precision", "is_same"), [("int8", False), ("f32", True)])
+def test_processors_count_where_sums_of_int8_overflow(monkeypatch, precision, is_same):
+    manifest = Manifest("fake", precision, 256, MANIFEST.sha256)
+    makers = []
+    for vnni in (True, False):
+        monkeypatch.setattr(results, "has_vnni", lambda vnni=vnni: vnni)
+        makers.append(maker_of(manifest, "f32", Settings()))
+    assert (makers[0] == makers[1]) == is_same
 
 
 @pytest.mark.parametrize(

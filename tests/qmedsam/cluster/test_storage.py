@@ -16,6 +16,7 @@ from qmedsam.cluster import driver
 from qmedsam.cluster.storage import BLOCK_BYTES, Storage, StorageError, staged
 from qmedsam.cluster.worker import Job, Worker
 from qmedsam.config import Settings
+from qmedsam.model.compiling import precision_of
 from qmedsam.model.manifest import read_manifest
 from qmedsam.model.variant import default_model_dir
 from tests.conftest import EXAMPLES
@@ -128,8 +129,22 @@ def test_a_folder_that_cannot_be_read_is_named(url):
         Storage(url).names()
 
 
+def test_whatever_a_file_system_raises_is_said_once(monkeypatch):
+    class CredentialsError(Exception):
+        """As botocore's, which has no other base."""
+
+    def refuse(url):
+        raise CredentialsError("no key")
+
+    monkeypatch.setattr("qmedsam.cluster.storage.url_to_fs", refuse)
+    for ask in (Storage("s3://bucket").names, Storage("s3://bucket").make):
+        with pytest.raises(StorageError, match=r"^Folder s3://bucket cannot be used: no key$"):
+            ask()
+
+
 def test_a_worker_fetches_cases_and_puts_label_maps_back(worker, tmp_path, fake_model, monkeypatch):
     monkeypatch.setattr(fake_model, "manifest", read_manifest(default_model_dir()))
+    monkeypatch.setattr(fake_model, "precision", precision_of(Settings()))
     started = worker()
     for name in NAMES:
         assert started.run(name).error is None

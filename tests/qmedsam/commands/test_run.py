@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qmedsam import ModelError, __version__, segmenter
+from qmedsam import ModelError, Settings, __version__, segmenter
 from qmedsam.batch import case_run, outputs, summary
 from qmedsam.batch import run as batch
 from qmedsam.batch.archive import archive_of
@@ -29,6 +29,7 @@ from qmedsam.core.contract import MANIFEST_FILE
 from qmedsam.core.planning import Planner
 from qmedsam.core.work import decoder_gmacs, encoder_gmacs
 from qmedsam.exit_status import DONE, NOTHING_RAN, SOME_FAILED
+from qmedsam.model.compiling import precision_of
 from qmedsam.model.manifest import Manifest
 from qmedsam.system import memory
 from tests.conftest import HANGS_AFTER_S, ROOT, send_itself
@@ -572,10 +573,18 @@ def done(folders):
 def test_label_maps_of_the_same_inputs_model_and_settings_are_kept(done, tmp_path):
     before = {path.name: path.read_bytes() for path in done[1].iterdir()}
     assert kept_cases(done, tmp_path) == ["a.npz", "b.npz", "c.npz"]
-    assert kept_cases(done, tmp_path, "--threads", "1") == ["a.npz", "b.npz", "c.npz"]
+    for same in (["--threads", "1"], ["--precision", precision_of(Settings())]):
+        assert kept_cases(done, tmp_path, *same) == ["a.npz", "b.npz", "c.npz"]
     assert {path.name: path.read_bytes() for path in done[1].iterdir()} == before
     assert kept_cases(done, tmp_path, "--volume-prompt", "hybrid") == []
     assert kept_cases(done, tmp_path) == []  # which are those of hybrid now
+
+
+def test_label_maps_of_a_processor_of_another_precision_are_not_kept(done, tmp_path, monkeypatch):
+    other = {"f32": "bf16", "bf16": "f32"}[precision_of(Settings())]
+    monkeypatch.setattr(run_command, "precision_of", lambda settings: other)
+    assert kept_cases(done, tmp_path) == []
+    assert kept_cases(done, tmp_path) == ["a.npz", "b.npz", "c.npz"]
 
 
 def test_label_maps_of_other_inputs_are_not_kept(done, tmp_path):
@@ -776,6 +785,15 @@ def test_a_signal_after_the_last_case_changes_nothing(folders, tmp_path, monkeyp
     assert run(folders, "--report", str(report)) == DONE
     assert json.loads(report.read_text())["stopped_by"] is None
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_report_of_a_name_that_no_file_can_have_is_said_before_the_work(
+    folders, tmp_path, caplog
+):
+    write_case(folders[0] / "a.npz", (40, 60), [[1, 2, 30, 20]])
+    assert run(folders, "--report", str(tmp_path / ("x" * 300))) == NOTHING_RAN
+    assert "cannot be written" in caplog.text
+    assert not folders[1].exists()
 
 
 def test_without_resume_label_maps_are_made_anew(folders):

@@ -1,12 +1,19 @@
-"""The command `qmedsam serve`, as far as it does not serve."""
+"""The command `qmedsam serve`: how it begins and ends."""
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import socket
+import subprocess
+import sys
+from urllib.request import urlopen
 
 import pytest
 
 from qmedsam.cli import main
+from tests.conftest import HANGS_AFTER_S, ROOT, wait_for
 
 
 def test_a_port_in_use_is_said(capsys, caplog):
@@ -23,3 +30,26 @@ def test_a_port_that_is_none_is_said(capsys, port, message):
         main(["serve", "--port", port])
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_serving_in_order(model_cache, number):
+    with subprocess.Popen(
+        [sys.executable, "-m", "qmedsam", "serve", "--port", "0"],
+        cwd=ROOT,
+        env={**os.environ, "QMEDSAM_CACHE_DIR": str(model_cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        address = re.search(r"http://\S+", process.stdout.readline()).group()
+
+        def answers() -> bool:
+            with urlopen(f"{address}/api") as response:
+                return response.status == 200
+
+        wait_for(answers, "An answer", process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=HANGS_AFTER_S)
+    assert (process.returncode, errors) == (0, "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import stat
 
 import pytest
 
@@ -142,12 +144,62 @@ def test_a_folder_with_the_sticky_bit_may_hold_it(filled):
 
 
 def test_what_is_stored_is_writable_by_this_user_alone(tmp_path):
+    """Also where new files are their group's, as the umask of some systems has it."""
     before = os.umask(0o002)
     try:
-        cache = ModelCache(tmp_path / "key")
+        cache = ModelCache(tmp_path / "cache" / "key")
         assert cache.is_writable()
         cache.store("encoder", b"one")
     finally:
         os.umask(before)
-    for path in (tmp_path / "key", tmp_path / "key" / "encoder.blob"):
+    for path in (tmp_path / "cache", tmp_path / "cache" / "key", *tmp_path.rglob("*.blob")):
         assert not path.stat().st_mode & 0o022
+    assert cache.load("encoder") == b"one"
+
+
+@pytest.mark.parametrize("place", ["cache", "cache/key", "cache/key/encoder.blob"])
+def test_what_a_group_may_write_is_not_run(filled, tmp_path, caplog, place):
+    """A group that is called like the user may have other members all the same."""
+    path = tmp_path / place
+    path.chmod(path.stat().st_mode | 0o020)
+    assert ModelCache(filled).load("encoder") is None
+    assert f"others may write {path}" in caplog.text
+
+
+def test_what_is_read_is_what_was_looked_at(filled, tmp_path, monkeypatch):
+    """A file that takes its place meanwhile is not, nor one in a folder that takes its folder's."""
+    path, looked_at = filled / "encoder.blob", filled.stat()
+    other = tmp_path / "other"
+    other.mkdir()
+    ModelCache(other).store("encoder", b"two")
+    is_own = model_cache._is_own
+
+    def exchanged(status):
+        if stat.S_ISREG(status.st_mode):
+            (other / path.name).replace(path)
+        elif os.path.samestat(status, looked_at):
+            filled.rename(tmp_path / "moved")
+            shutil.copytree(other, filled)
+        return is_own(status)
+
+    monkeypatch.setattr(model_cache, "_is_own", exchanged)
+    assert ModelCache(filled).load("encoder") == b"one"
+
+
+@pytest.mark.parametrize("place", ["cache/key", "cache/key/encoder.blob"])
+def test_links_are_not_followed(filled, tmp_path, place):
+    path = tmp_path / place
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert ModelCache(filled).load("encoder") is None
+
+
+def test_the_folder_that_the_user_names_may_be_a_link(filled, tmp_path):
+    (tmp_path / "link").symlink_to(filled.parent)
+    assert ModelCache(tmp_path / "link" / "key").load("encoder") == b"one"
+
+
+def test_a_pipe_is_not_waited_for(filled):
+    (filled / "encoder.blob").unlink()
+    os.mkfifo(filled / "encoder.blob")
+    assert ModelCache(filled).load("encoder") is None

@@ -73,6 +73,20 @@ def test_files_that_a_model_lacks_lie_in_the_folder_that_it_shares(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [{"sha256": FILES | {"x" * 300: "ab12"}}, {"shared": "x" * 300}],
+    ids=["file", "shared"],
+)
+def test_a_name_that_no_file_can_have_is_a_model_error(tmp_path, changes):
+    folder = write(tmp_path, json.dumps(GOOD | changes))
+    (folder / "decoder.bin").unlink()
+    with pytest.raises(
+        ModelError, match=r"manifest\.json must name files and folders, got: .*long"
+    ):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize(
     "text", ["", "[]", "{}", "[" * 100_000], ids=["empty", "list", "dict", "deep"]
 )
 def test_what_is_no_manifest_is_named(tmp_path, text):

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from qmedsam import ModelError, Segmenter, Settings
-from qmedsam.batch.cases import read_case
+from qmedsam.batch.cases import read_case, write_label_map
+from qmedsam.cli import main
 from qmedsam.core.contract import (
     DECODER_FILE,
     EMBEDDING_SIZE,
@@ -27,6 +28,7 @@ from qmedsam.model.cache import ModelCache
 from qmedsam.model.compiling import Compiler
 from qmedsam.model.manifest import read_manifest
 from qmedsam.model.network import CompiledNetwork
+from qmedsam.model.requests import infer
 from qmedsam.model.variant import default_model_dir
 from tests.conftest import EXAMPLES
 
@@ -85,6 +87,109 @@ def test_a_graph_that_is_none_is_a_model_error(tmp_path):
     sign(folder)
     with pytest.raises(ModelError, match="cannot be compiled"):
         CompiledNetwork(folder, Settings())
+
+
+def change_manifest(folder, change) -> None:
+    path = folder / MANIFEST_FILE
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def of_another_size(folder) -> None:
+    change_manifest(folder, lambda manifest: manifest.update(image_size=1024))
+
+
+def without_the_rest(folder) -> None:
+    for name in ("encoder_rest.xml", "encoder_rest.bin"):
+        change_manifest(folder, lambda manifest, name=name: manifest["sha256"].pop(name))
+
+
+def with_the_first_part_twice(folder) -> None:
+    for kind in ("xml", "bin"):
+        shutil.copy(folder / f"encoder.{kind}", folder / f"encoder_rest.{kind}")
+    sign(folder)
+
+
+def with_an_encoder_for_a_decoder(folder) -> None:
+    without_the_rest(folder)
+    for kind in ("xml", "bin"):
+        shutil.copy(folder / f"encoder_rest.{kind}", folder / f"decoder.{kind}")
+    sign(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            of_another_size,
+            r"encoder\.xml .* must take image \[1,3,1024,1024\], got image \[1,3,256",
+        ),
+        (
+            without_the_rest,
+            r"decoder\.xml .* must take between \[1,4096,160\], boxes .*, got boxes",
+        ),
+        (with_the_first_part_twice, r"encoder_rest\.xml .* must take between .*, got image"),
+        (
+            with_an_encoder_for_a_decoder,
+            r"decoder\.xml .* must take between .*, boxes .* got betwee",
+        ),
+    ],
+    ids=["size", "rest", "twice", "decoder"],
+)
+def test_graphs_that_do_not_fit_are_refused_and_cost_no_earlier_result(
+    tmp_path, caplog, change, message
+):
+    folder = shutil.copytree(default_model_dir("float"), tmp_path / "model")
+    change(folder)
+    name = "2DBox_Fundus_retina.npz"
+    for each in ("in", "out"):
+        (tmp_path / each).mkdir()
+    shutil.copy(EXAMPLES / name, tmp_path / "in")
+    write_label_map(tmp_path / "out" / name, np.eye(4, dtype=np.uint8))
+    earlier = (tmp_path / "out" / name).read_bytes()
+    command = [
+        "-i",
+        str(tmp_path / "in"),
+        "-o",
+        str(tmp_path / "out"),
+        "--cache-dir",
+        str(tmp_path),
+    ]
+    assert main([*command, "--model-dir", str(folder)]) == 2
+    (record,) = caplog.records
+    assert re.search(message, record.getMessage())
+    assert (tmp_path / "out" / name).read_bytes() == earlier
+
+
+def test_a_decoder_without_logits_is_refused(tmp_path):
+    folder = shutil.copytree(default_model_dir("float"), tmp_path / "model")
+    graph = folder / DECODER_FILE
+    graph.write_text(graph.read_text().replace("low_res_logits", "logits"))
+    sign(folder)
+    network = CompiledNetwork(folder, Settings(regions="whole"))
+    encoded = network.encode(np.zeros((1, 3, 256, 256), dtype=np.float32))
+    with pytest.raises(ModelError, match=r"must give low_res_logits \[\?,\?,\?\], got logits"):
+        network.decode(encoded, np.array([[1, 2, 3, 4]], dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("The input tensor is incompatible", ModelError),
+        ("[CPU] Node can't alloc", MemoryError),
+        ("Failed to allocate 29360128 bytes of memory", MemoryError),
+        ("std::bad_alloc", MemoryError),
+    ],
+)
+def test_a_graph_that_cannot_be_run_is_an_error_of_the_model_or_of_memory(said, error):
+    class Broken:
+        def infer(self, *_, **__):
+            raise RuntimeError(f"Exception from src/inference.cpp:75:\n{said}\n\n")
+
+    with pytest.raises(error) as raised:
+        infer([Broken()], {})
+    assert str(raised.value).endswith(said)
 
 
 def change_weights(path):

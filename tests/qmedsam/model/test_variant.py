@@ -118,6 +118,13 @@ def test_of_one_model_no_variant_can_be_chosen(tmp_path):
         find_model(tmp_path, "int8")
 
 
+@pytest.mark.parametrize("variant", ["auto", "int8"])
+def test_a_folder_that_cannot_be_looked_at_is_a_model_error(variant):
+    """As one below a folder that may not be entered; its name is longer than any can be."""
+    with pytest.raises(ModelError, match=r"Model folder x+ cannot be read: .*too long"):
+        Segmenter("x" * 300, Settings(variant=variant))
+
+
 def test_a_variant_of_one_model_is_refused_by_the_command(tmp_path, caplog):
     for name in ("in", "mine"):
         (tmp_path / name).mkdir()

@@ -119,19 +119,19 @@ def test_a_warning_in_the_log_has_the_name_of_the_image(client, caplog):
 def test_what_is_found_says_how_good_it_may_be(client, monkeypatch, rated, quality, is_poor):
     answer = None if rated is None else np.array([rated], dtype=np.float32)
     monkeypatch.setattr(FakeCompiledNetwork, "rate", lambda self, boxes: answer)
-    for name, content in (("image.png", None), ("scan.nii", nifti())):
+    for name, content, z in (("image.png", None, 0), ("scan.nii", nifti(), 2)):
         scan = opened(client, name, content) if content else opened(client)
-        asked = {"box": [3, 4, 25, 26], "slice": 2}
+        asked = {"box": [3, 4, 25, 26], "slice": z}
         found = client.post(f"/api/scans/{scan['id']}/contours", json=asked).json()
         assert (found["quality"], found["is_poor"]) == (quality, is_poor)
 
 
 def test_normalised_boxes_are_refused_in_a_sentence(client):
-    for scan, extent in (
-        (opened(client), "80 x 60"),
-        (opened(client, "a.nii", nifti()), "40 x 30"),
+    for scan, extent, z in (
+        (opened(client), "80 x 60", 0),
+        (opened(client, "a.nii", nifti()), "40 x 30", 3),
     ):
-        asked = {"box": [0.1, 0.2, 0.5, 0.9], "slice": 3}
+        asked = {"box": [0.1, 0.2, 0.5, 0.9], "slice": z}
         response = client.post(f"/api/scans/{scan['id']}/contours", json=asked)
         assert response.status_code == 422
         assert response.json()["detail"] == (
@@ -435,11 +435,33 @@ def test_what_is_wrong_with_a_box_is_said(client):
 
 
 @pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        ({"slice": 1e15}, "1000000000000000"),
+        ({"slice": -1}, "-1"),
+        ({"slices": [-5, 5]}, "-5"),
+        ({"slice": 0, "slices": [0, 2]}, "2"),
+    ],
+)
+@pytest.mark.parametrize("endpoint", ["contours", "preview"])
+def test_slices_that_an_image_does_not_have_are_refused(client, more, shown, endpoint):
+    path = f"/api/scans/{opened(client)['id']}"
+    response = client.post(f"{path}/{endpoint}", json={"box": BOX, **more})
+    assert response.status_code == 422
+    assert response.json()["detail"] == f"An image has slice 0 alone, got {shown}."
+    same = client.post(f"{path}/{endpoint}", json={"box": BOX, "slice": 0, "slices": [0, 0]})
+    assert same.status_code == 200
+    assert client.post(f"{path}/slices/0/encoding").status_code == 200
+    assert client.post(f"{path}/slices/1/encoding").status_code == 422
+
+
+@pytest.mark.parametrize(
     ("body", "message"),
     [
         ({"box": [1, 2, 3]}, "body.box.3: Field required"),
         ({"box": [1, 2, 3, "x"]}, "body.box.3: Input should be a valid number"),
         ({"box": BOX, "slices": [0, 1.5]}, "body.slices.1: Input should be a valid integer"),
+        ({"box": BOX, "slcie": 0}, "body.slcie: Extra inputs are not permitted"),
         ({}, "body.box: Field required"),
     ],
 )
