@@ -31,7 +31,8 @@ from pydicom.uid import (
 from qmedsam.errors import InferenceError
 from qmedsam.formats.conversion import read_labels
 from qmedsam.formats.dispatch import encode_labels, open_scan, read_scan
-from qmedsam.formats.scan import LabelNotes, Scan, SeveralSeriesError, SeveralVolumesError
+from qmedsam.formats.label_notes import LabelNotes
+from qmedsam.formats.scan import Scan, SeveralSeriesError, SeveralVolumesError
 from qmedsam.formats.statistics import statistics_of
 from qmedsam.formats.suffixes import RTSTRUCT, SEG
 from qmedsam.system import memory

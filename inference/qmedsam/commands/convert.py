@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..batch.cases import CASE_SUFFIX
 from ..errors import UsageError
 from ..exit_status import DONE, OF_FILES
-from ..formats.scan import LabelNotes
+from ..formats.label_notes import LabelNotes
 from ..formats.suffixes import SEG
 from .extras import needs_extra
 from .scan_options import (

@@ -16,8 +16,9 @@ from .dispatch import open_scan
 from .intensity import IntensityWindow
 from .label_boxes import read_label_boxes
 from .label_grids import is_labels_name
+from .label_notes import LabelNotes
 from .npz import CaseScan
-from .scan import FormatError, LabelNotes, Scan
+from .scan import FormatError, Scan
 
 
 @dataclass(frozen=True)

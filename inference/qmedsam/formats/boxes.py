@@ -14,7 +14,8 @@ import numpy as np
 
 from ..core.geometry import Boxes
 from ..core.prompts import IMAGE_COLUMNS, VOLUME_COLUMNS
-from .scan import FormatError, clean_name
+from .label_notes import clean_name
+from .scan import FormatError
 
 NAME, LABEL = "name", "label"  # two words for one thing
 ORDERS = (["x0", "y0", "x1", "y1"], ["x0", "y0", "z0", "x1", "y1", "z1"])

@@ -23,11 +23,12 @@ from .dicom.sources import DICOMDIR, files_of_bytes, files_of_path
 from .folder import open_file, read_file, visible_files
 from .intensity import IntensityWindow, WindowError
 from .itk import ItkScan
+from .label_notes import LabelNotes
 from .nifti import NiftiScan
 from .npz import CaseScan
 from .picture import PictureScan
 from .picture_stack import PictureStackScan
-from .scan import AUTOMATIC_PLANE, FormatError, LabelNotes, Scan
+from .scan import AUTOMATIC_PLANE, FormatError, Scan
 from .seal import seal
 from .suffixes import (
     CASE_SUFFIXES,

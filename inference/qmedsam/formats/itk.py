@@ -33,9 +33,10 @@ from .itk_header import (
     nrrd_unit,
     with_nrrd_unit,
 )
+from .label_notes import LabelNotes
 from .nifti import encode_nifti, new_header
 from .one_volume import choose_volume
-from .scan import AUTOMATIC_PLANE, FormatError, LabelNotes, check_size
+from .scan import AUTOMATIC_PLANE, FormatError, check_size
 from .suffixes import ITK_HEADER_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES, NRRD_SUFFIXES
 from .volume import LPS_TO_RAS, VolumeScan
 

@@ -27,9 +27,10 @@ from .dicom.segmentation_file import SlicesOf, segments_of
 from .dicom.sources import files_of_path
 from .dicom.structure_set_file import draw_structures, structures_of
 from .dispatch import begins_as_dicom, open_scan
+from .label_notes import LabelNotes, written_notes
 from .label_picture import read_label_picture
 from .label_placing import LabelGrid, check_along
-from .scan import PLANES, FormatError, LabelNotes, Scan, SeveralVolumesError
+from .scan import PLANES, FormatError, Scan, SeveralVolumesError
 from .suffixes import DICOM_SUFFIXES, LABEL_PICTURE_SUFFIXES, VOLUME_SUFFIXES
 from .volume import VolumeScan
 
@@ -80,10 +81,8 @@ def read_label_grids(path: Path, scan: Scan) -> LabelFile:
         labels = open_scan(path, plane=plane)
     except SeveralVolumesError as error:
         raise FormatError(f"{path} must hold one volume of labels, got several") from error
-    slices = labels.values if labels.is_volume else labels.values[None]
     if labels.affine is None or not scan.is_placed:
-        _check_shape(path, labels.values.shape, scan)
-        return LabelFile(iter([LabelGrid(slices, {}, np.eye(4))]), [])
+        return _of_each_pixel(path, labels.values, scan)
     if scan.affine is None:
         raise FormatError(
             f"{path} must be a label map without places, a DICOM SEG or an RTSTRUCT for this "
@@ -91,7 +90,24 @@ def read_label_grids(path: Path, scan: Scan) -> LabelFile:
         )
     turn = np.linalg.inv(scan.affine @ scan.own_axes) @ labels.affine @ labels.own_axes
     check_along(path, turn)
-    return LabelFile(iter([LabelGrid(slices, {}, turn)]), [])
+    slices = labels.values if labels.is_volume else labels.values[None]
+    return _with_notes(path, slices, turn)
+
+
+def _of_each_pixel(path: Path, labels: NDArray[Any], scan: Scan) -> LabelFile:
+    """Return labels that go by the order of pixels."""
+    _check_shape(path, labels.shape, scan)
+    return _with_notes(path, labels if scan.is_volume else labels[None], np.eye(4))
+
+
+def _with_notes(path: Path, labels: NDArray[Any], turn: NDArray[np.float64]) -> LabelFile:
+    """Return labels with the names and the window that this program wrote with them, if it did."""
+    notes = written_notes(path)
+    return LabelFile(iter([LabelGrid(labels, _named(notes), turn)]), [], notes)
+
+
+def _named(notes: LabelNotes | None) -> dict[int, str]:
+    return dict(enumerate(notes.names, 1)) if notes else {}
 
 
 def _is_dicom(path: Path) -> bool:
@@ -112,15 +128,15 @@ def _read_dicom(path: Path, scan: Scan) -> LabelFile:
     attributes = Attributes(dataset, str(path))
     kind = attributes.lenient("SOPClassUID")
     remarks = _remarks_of_coordinates(path, attributes, scan)
+    notes = LabelNotes.from_line(attributes.lenient("SeriesDescription"))
     if kind == RTStructureSetStorage:
         structures = structures_of(attributes, remarks)
         drawn = draw_structures(str(path), structures, scan, remarks)
-        return LabelFile(
-            (_grid_of(mask, each.label, each.name, np.eye(4)) for each, mask in drawn), remarks
-        )
+        grids = (_grid_of(mask, each.label, each.name, np.eye(4)) for each, mask in drawn)
+        return LabelFile(grids, remarks, notes)
     if kind not in SEGMENTATIONS:
         raise FormatError(f"{path} must be a DICOM SEG or RTSTRUCT, got another kind of DICOM")
-    return LabelFile(_grids_of_segments(path, dataset, scan), remarks)
+    return LabelFile(_grids_of_segments(path, dataset, scan), remarks, notes)
 
 
 def _remarks_of_coordinates(path: Path, attributes: Attributes, scan: Scan) -> list[str]:
@@ -168,10 +184,7 @@ def _read_picture(path: Path, scan: Scan) -> LabelFile:
         labels = read_label_picture(str(path), path.read_bytes())
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error}") from error
-    _check_shape(path, labels.shape, scan)
-    return LabelFile(
-        iter([LabelGrid(labels if scan.is_volume else labels[None], {}, np.eye(4))]), []
-    )
+    return _of_each_pixel(path, labels, scan)
 
 
 def _read_archive(path: Path, scan: Scan) -> LabelFile:
@@ -185,8 +198,7 @@ def _read_archive(path: Path, scan: Scan) -> LabelFile:
         raise FormatError(f"{path}: {error}") from error
     _check_shape(path, labels.shape, scan)
     notes = LabelNotes.from_json(info)
-    names = dict(enumerate(notes.names, 1)) if notes else {}
-    grid = LabelGrid(labels if scan.is_volume else labels[None], names, np.eye(4))
+    grid = LabelGrid(labels if scan.is_volume else labels[None], _named(notes), np.eye(4))
     return LabelFile(iter([grid]), [], notes)
 
 

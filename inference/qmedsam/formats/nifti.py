@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from ..core.postprocess import LabelMap
 from .beside import Beside, read_beside
 from .intensity import IntensityWindow
+from .label_notes import LabelNotes
 from .one_volume import choose_volume
-from .scan import AUTOMATIC_PLANE, VALUE_BYTES, FormatError, LabelNotes, check_size
+from .scan import AUTOMATIC_PLANE, VALUE_BYTES, FormatError, check_size
 from .seal import seal
 from .suffixes import GZIP_SUFFIX, NIFTI_PAIR_SUFFIXES, NIFTI_SUFFIXES
 from .unpacking import unpack_gzip

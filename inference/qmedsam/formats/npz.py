@@ -12,9 +12,10 @@ from ..core.prompts import check_pixels, label_map_shape
 from ..errors import InvalidCaseError
 from .boxes import NamedBox
 from .intensity import AS_IT_IS, IntensityWindow
+from .label_notes import LabelNotes
 from .nifti import encode_nifti, new_header
 from .picture import encode_label_png
-from .scan import FormatError, LabelNotes, Scan
+from .scan import FormatError, Scan
 from .suffixes import NIFTI_SUFFIXES
 from .volume import LPS_TO_RAS
 

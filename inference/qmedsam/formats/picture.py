@@ -18,8 +18,9 @@ from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from ..core.postprocess import LabelMap
 from .intensity import AS_IT_IS, PERCENTILES, IntensityWindow
+from .label_notes import LabelNotes
 from .raster import UPRIGHT, Raster
-from .scan import FormatError, LabelNotes, Scan, check_size
+from .scan import FormatError, Scan, check_size
 from .tiff import decode_tiff, is_tiff
 
 imagecodecs: Any = imagecodecs_library

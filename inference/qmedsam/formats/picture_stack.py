@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from ..core.postprocess import LabelMap
 from .folder import read_file
 from .intensity import AS_IT_IS, PERCENTILES, IntensityWindow
+from .label_notes import LabelNotes
 from .nifti import encode_nifti, new_header
 from .picture import decode_picture
 from .picture_names import find_gaps, in_order, numbers_of
-from .scan import FormatError, LabelNotes, Scan, check_size
+from .scan import FormatError, Scan, check_size
 from .suffixes import NIFTI_SUFFIXES
 from .volume import LPS_TO_RAS
 

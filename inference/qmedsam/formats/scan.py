@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -29,7 +27,7 @@ from .intensity import (
     is_measured,
     to_8_bits,
 )
-from .seal import MAKER, OPEN_SEAL
+from .label_notes import LabelNotes
 from .suffixes import RTSTRUCT
 
 AUTOMATIC_PLANE = "auto"
@@ -86,67 +84,6 @@ def check_size(name: str, count: int) -> None:
     most = largest_array_bytes() // VALUE_BYTES
     if count > most:
         raise FormatError(f"{name} must hold {most} values at most for this memory, got {count}")
-
-
-def clean_name(name: str) -> str:
-    """Return a name that can be written, with a replacement character for half a letter.
-
-    JSON may have such surrogates, and an argument that is not in UTF-8.
-    """
-    return name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _unnamed(label: int) -> str:
-    """Return what an object without a name is called."""
-    return f"Object {label}"
-
-
-@dataclass(frozen=True)
-class LabelNotes:
-    """What is written with a label map.
-
-    Attributes:
-        window: how values became 8 bits.
-        names: of the objects, in the order of their labels; an empty one is that of its number.
-        has_seal: whether they leave room for a `seal`, as files have that may be edited.
-    """
-
-    window: str
-    names: tuple[str, ...] = ()
-    has_seal: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "window", clean_name(self.window))
-        object.__setattr__(self, "names", tuple(map(clean_name, self.names)))
-
-    def name(self, label: int) -> str:
-        """Return the name of an object by its label, counted from 1."""
-        named = self.names[label - 1] if label <= len(self.names) else ""
-        return named or _unnamed(label)
-
-    def line(self) -> str:
-        """Return how the labels were made, for a short field of a header."""
-        return f"{MAKER}, {self.window}"
-
-    @classmethod
-    def from_json(cls, text: str) -> LabelNotes | None:
-        """Return what `as_json` wrote, where a file has it; None of other text."""
-        try:
-            document = json.loads(text)
-            names = {int(label): str(name) for label, name in document["labels"].items()}
-            window = document["window"]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return None
-        if not isinstance(window, str) or sorted(names) != list(range(1, len(names) + 1)):
-            return None
-        in_order = ((label, names[label]) for label in sorted(names))
-        return cls(window, tuple("" if name == _unnamed(i) else name for i, name in in_order))
-
-    def as_json(self) -> str:
-        """Return all of it."""
-        names = {label: self.name(label) for label in range(1, len(self.names) + 1)}
-        maker = OPEN_SEAL if self.has_seal else {"made_by": MAKER}
-        return json.dumps({**maker, "window": self.window, "labels": names})
 
 
 class Scan(ABC):

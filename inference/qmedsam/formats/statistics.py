@@ -19,7 +19,8 @@ from ..system.files import write_bytes
 from .columns import AXES, titles
 from .dispatch import checked_labels
 from .intensity import is_measured
-from .scan import FormatError, LabelNotes, Scan
+from .label_notes import LabelNotes
+from .scan import FormatError, Scan
 from .seal import OPEN_SEAL, seal
 
 STATISTICS_SUFFIXES = (".csv", ".json")

@@ -22,7 +22,8 @@ from ..core.postprocess import LabelCanvas, MaskPatch
 from ..core.quality import LOW_QUALITY
 from ..formats.dispatch import encode_labels
 from ..formats.intensity import WINDOW_NAMES, parse_window
-from ..formats.scan import PLANES, FormatError, LabelNotes, Scan
+from ..formats.label_notes import LabelNotes
+from ..formats.scan import PLANES, FormatError, Scan
 from ..segmenter import Segmenter
 from ..session import Session
 from ..system.files import printable

@@ -19,7 +19,7 @@ from qmedsam.batch.results import (
     maker_of,
     mark_of,
 )
-from qmedsam.formats.scan import LabelNotes
+from qmedsam.formats.label_notes import LabelNotes
 from qmedsam.model.manifest import Manifest
 
 MANIFEST = Manifest("fake", "f32", 256, {"encoder.xml": "ab", "decoder.xml": "cd"})

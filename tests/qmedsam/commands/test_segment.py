@@ -14,7 +14,7 @@ from PIL import Image
 from qmedsam.batch.cases import write_case
 from qmedsam.batch.overlay import draw_overlay
 from qmedsam.cli import main
-from qmedsam.formats.scan import LabelNotes
+from qmedsam.formats.label_notes import LabelNotes
 from tests.qmedsam.commands.conftest import AFFINE, IMAGE, VOLUME
 
 pytestmark = pytest.mark.usefixtures("fake_model")

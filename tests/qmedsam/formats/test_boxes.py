@@ -7,7 +7,8 @@ import json
 import pytest
 
 from qmedsam.formats.boxes import NamedBox, parse_box, read_boxes, stack_boxes
-from qmedsam.formats.scan import FormatError, LabelNotes
+from qmedsam.formats.label_notes import LabelNotes
+from qmedsam.formats.scan import FormatError
 
 
 def test_boxes_are_read_from_text(tmp_path):

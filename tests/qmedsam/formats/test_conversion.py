@@ -20,7 +20,8 @@ from pydicom.sr.codedict import codes
 from qmedsam.formats.conversion import read_labels
 from qmedsam.formats.dispatch import open_scan, write_labels
 from qmedsam.formats.label_boxes import read_label_boxes
-from qmedsam.formats.scan import FormatError, LabelNotes
+from qmedsam.formats.label_notes import LabelNotes
+from qmedsam.formats.scan import FormatError
 from tests.qmedsam.formats.conftest import OF_ANOTHER_PROGRAM
 from tests.qmedsam.formats.dicom.conftest import HW, ct_slice, save, write_series
 
@@ -313,3 +314,42 @@ def test_segments_keep_their_numbers_and_names(tmp_path):
     found = read_labels(tmp_path / "a.dcm", scan)
     np.testing.assert_array_equal(found.label_map, label_map)
     assert found.names == ("nail", "Object 2", "liver")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha", ".npz", ".dcm"])
+@pytest.mark.parametrize("kind", ["seg", "rtstruct"])
+def test_names_and_window_stay_with_labels_that_are_turned_into_another_format(
+    tmp_path, suffix, kind
+):
+    if suffix == ".dcm":
+        scan = open_scan(write_series(tmp_path / "ct", 3))
+    elif kind == "rtstruct":
+        pytest.skip("an RTSTRUCT ends in .dcm")
+    else:
+        nibabel.save(stored_as("RAS"), tmp_path / "image.nii")
+        image = SimpleITK.ReadImage(str(tmp_path / "image.nii"))
+        name = f"image{suffix}" if suffix in (".nrrd", ".mha") else "image.nii"
+        SimpleITK.WriteImage(image, str(tmp_path / name))
+        scan = open_scan(tmp_path / name)
+    label_map = np.zeros(scan.label_shape, np.uint8)
+    label_map[0, 1:3, 2:4], label_map[1, 1, 1] = 1, 2
+    notes = LabelNotes("window lung", ("k\u00f6rper", "nail"))
+    write_labels(scan, label_map, tmp_path / f"a{suffix}", notes=notes, kind=kind)
+    found = read_labels(tmp_path / f"a{suffix}", scan)
+    assert (found.names, found.window) == (notes.names, notes.window)
+
+
+def test_names_and_window_stay_with_labels_of_pictures(tmp_path):
+    Image.new("RGB", (8, 6)).save(tmp_path / "image.png")
+    (tmp_path / "slices").mkdir()
+    for number in range(3):
+        Image.new("L", (8, 6), number).save(tmp_path / "slices" / f"{number}.png")
+    for image, name in (("image.png", "a.png"), ("slices", "a.tif")):
+        scan = open_scan(tmp_path / image)
+        label_map = np.zeros(scan.label_shape, np.uint8)
+        label_map[..., 1, 1] = 1
+        write_labels(scan, label_map, tmp_path / name, notes=LabelNotes("as it is", ("disc",)))
+        found = read_labels(tmp_path / name, scan)
+        assert (found.names, found.window) == (("disc",), "as it is")
+        boxes, _ = read_label_boxes(tmp_path / name, scan)
+        assert [box.name for box in boxes] == ["disc"]

@@ -13,7 +13,8 @@ import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from qmedsam.formats.dispatch import open_scan
-from qmedsam.formats.scan import FormatError, LabelNotes
+from qmedsam.formats.label_notes import LabelNotes
+from qmedsam.formats.scan import FormatError
 from qmedsam.formats.statistics import (
     check_statistics_name,
     statistics_of,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydicom.uid import UID, generate_uid
 
-from ..scan import LabelNotes
+from ..label_notes import LabelNotes
 from .attributes import Dataset
 from .frames import Frame
 from .patient import copy_patient

@@ -23,9 +23,10 @@ from ..intensity import (
     Limits,
     is_measured,
 )
+from ..label_notes import LabelNotes
 from ..nifti import encode_nifti, new_header
 from ..picture import encode_label_png
-from ..scan import FormatError, LabelNotes, Scan, check_size
+from ..scan import FormatError, Scan, check_size
 from ..suffixes import NIFTI_SUFFIXES, RTSTRUCT, SEG_SUFFIX
 from ..volume import LPS_TO_RAS
 from .attributes import without_warnings

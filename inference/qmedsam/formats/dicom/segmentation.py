@@ -19,7 +19,8 @@ from pydicom.valuerep import DSfloat
 
 from ...core.postprocess import LabelMap
 from ...version import __version__
-from ..scan import FormatError, LabelNotes
+from ..label_notes import LabelNotes
+from ..scan import FormatError
 from .attributes import Dataset, reason, without_warnings
 from .frames import Frame
 from .geometry import UNKNOWN_THICKNESS_MM, is_placed, thickness_of

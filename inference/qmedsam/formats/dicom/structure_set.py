@@ -14,7 +14,8 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_
 from ...batch.overlay import object_color
 from ...core.postprocess import LabelMap
 from ...version import __version__
-from ..scan import FormatError, LabelNotes
+from ..label_notes import LabelNotes
+from ..scan import FormatError
 from .attributes import Dataset, reason, without_warnings
 from .contours import outlines_of
 from .frames import Frame

@@ -14,7 +14,8 @@ from pydicom.uid import SecondaryCaptureImageStorage, UltrasoundMultiFrameImageS
 
 from qmedsam.cli import main
 from qmedsam.formats.dispatch import check_labels_name, encode_labels, open_scan
-from qmedsam.formats.scan import FormatError, LabelNotes
+from qmedsam.formats.label_notes import LabelNotes
+from qmedsam.formats.scan import FormatError
 from tests.qmedsam.formats.dicom.conftest import HW, ct_slice, save, with_raw, write_series
 
 VALIDATOR = shutil.which("dciodvfy")

@@ -17,7 +17,8 @@ from qmedsam.cli import main
 from qmedsam.formats.conversion import read_labels
 from qmedsam.formats.dispatch import encode_labels, open_scan, write_labels
 from qmedsam.formats.label_boxes import read_label_boxes
-from qmedsam.formats.scan import FormatError, LabelNotes
+from qmedsam.formats.label_notes import LabelNotes
+from qmedsam.formats.scan import FormatError
 from tests.qmedsam.formats.dicom.conftest import HW, ct_slice, save, write_series
 
 VALIDATOR = shutil.which("dciodvfy")
