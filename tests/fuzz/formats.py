@@ -30,11 +30,12 @@ from pydicom.uid import (
 
 from qmedsam.errors import InferenceError
 from qmedsam.formats.conversion import read_labels
-from qmedsam.formats.dispatch import encode_labels, open_scan, read_scan
+from qmedsam.formats.dispatch import open_scan, read_scan
 from qmedsam.formats.label_notes import LabelNotes
 from qmedsam.formats.scan import Scan, SeveralSeriesError, SeveralVolumesError
 from qmedsam.formats.statistics import statistics_of
 from qmedsam.formats.suffixes import RTSTRUCT, SEG
+from qmedsam.formats.writing import encode_labels
 from qmedsam.system import memory
 from tests.qmedsam.formats.dicom.conftest import HW, ct_slice, save, with_raw, write_series
 from tests.qmedsam.formats.dicom.test_corruption import IN_DATASET, KINDS

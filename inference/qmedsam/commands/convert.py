@@ -81,8 +81,8 @@ def execute(arguments: argparse.Namespace) -> int:
 def _convert_labels(arguments: argparse.Namespace, boxed: BoxedScan) -> None:
     """Write labels in the geometry of their image."""
     from ..formats.conversion import read_labels
-    from ..formats.dispatch import check_labels_name, write_labels
     from ..formats.statistics import statistics_of, write_statistics
+    from ..formats.writing import check_labels_name, write_labels
 
     scan, output, stats = boxed.scan, arguments.output, arguments.stats
     check_labels_name(scan, str(output), arguments.kind)

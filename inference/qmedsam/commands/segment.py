@@ -77,8 +77,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _segment(arguments: argparse.Namespace) -> None:
     with needs_extra(EXTRA):  # not at the top, for the help is there without it
-        from ..formats.dispatch import check_labels_name, write_labels
         from ..formats.statistics import statistics_of, write_statistics
+        from ..formats.writing import check_labels_name, write_labels
     output, preview, stats = arguments.output, arguments.preview, arguments.stats
     check_stats_name(stats)
     of_model = read_manifest(find_model(arguments.model_dir, arguments.variant)).paths

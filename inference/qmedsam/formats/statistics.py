@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from ..core.postprocess import LabelMap
 from ..system.files import write_bytes
 from .columns import AXES, titles
-from .dispatch import checked_labels
 from .intensity import is_measured
 from .label_notes import LabelNotes
 from .scan import FormatError, Scan
 from .seal import OPEN_SEAL, seal
+from .writing import checked_labels
 
 STATISTICS_SUFFIXES = (".csv", ".json")
 DIGITS = 9  # of a number that is written

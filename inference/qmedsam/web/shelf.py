@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from ..batch.cases import CASE_SUFFIX
 from ..core.postprocess import LabelCanvas, MaskPatch
 from ..core.quality import LOW_QUALITY
-from ..formats.dispatch import encode_labels
 from ..formats.intensity import WINDOW_NAMES, parse_window
 from ..formats.label_notes import LabelNotes
 from ..formats.scan import PLANES, FormatError, Scan
+from ..formats.writing import encode_labels
 from ..segmenter import Segmenter
 from ..session import Session
 from ..system.files import printable

@@ -18,10 +18,11 @@ from PIL import Image
 from pydicom.sr.codedict import codes
 
 from qmedsam.formats.conversion import read_labels
-from qmedsam.formats.dispatch import open_scan, write_labels
+from qmedsam.formats.dispatch import open_scan
 from qmedsam.formats.label_boxes import read_label_boxes
 from qmedsam.formats.label_notes import LabelNotes
 from qmedsam.formats.scan import FormatError
+from qmedsam.formats.writing import write_labels
 from tests.qmedsam.formats.conftest import OF_ANOTHER_PROGRAM
 from tests.qmedsam.formats.dicom.conftest import HW, ct_slice, save, write_series
 

@@ -11,9 +11,10 @@ import pytest
 import SimpleITK
 from PIL import Image
 
-from qmedsam.formats.dispatch import encode_labels, open_scan, read_scan, write_labels
+from qmedsam.formats.dispatch import open_scan, read_scan
 from qmedsam.formats.intensity import IntensityWindow, WindowError
 from qmedsam.formats.scan import FormatError
+from qmedsam.formats.writing import encode_labels, write_labels
 from tests.qmedsam.formats.conftest import series
 
 VALUES = np.random.default_rng(0).integers(1, 900, (9, 8, 7)).astype(np.int16)

@@ -12,9 +12,10 @@ import pytest
 import SimpleITK
 
 from qmedsam.formats.conversion import read_labels
-from qmedsam.formats.dispatch import open_scan, read_scan, write_labels
+from qmedsam.formats.dispatch import open_scan, read_scan
 from qmedsam.formats.intensity import IntensityWindow
 from qmedsam.formats.scan import FormatError
+from qmedsam.formats.writing import write_labels
 
 SAME = IntensityWindow(127.5, 255)  # the window in which values stay as they are
 SHAPE = (7, 8, 5)  # i, j, k

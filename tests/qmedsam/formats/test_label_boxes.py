@@ -14,11 +14,12 @@ from PIL import Image
 from pydicom.sr.codedict import codes
 
 from qmedsam.formats.boxed_scan import open_boxed_scan
-from qmedsam.formats.dispatch import encode_labels, open_scan
+from qmedsam.formats.dispatch import open_scan
 from qmedsam.formats.label_boxes import read_label_boxes as read_boxes_and_remarks
 from qmedsam.formats.label_grids import is_labels_name
 from qmedsam.formats.label_notes import LabelNotes
 from qmedsam.formats.scan import FormatError
+from qmedsam.formats.writing import encode_labels
 from tests.qmedsam.formats.conftest import OF_ANOTHER_PROGRAM
 from tests.qmedsam.formats.dicom.conftest import HW, ct_slice, save, write_series
 from tests.qmedsam.formats.test_statistics import ORIENTATIONS, nifti_in

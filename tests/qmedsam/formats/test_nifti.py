@@ -17,11 +17,12 @@ from nibabel.testing import data_path
 
 from qmedsam.formats.beside import files_beside
 from qmedsam.formats.conversion import read_labels
-from qmedsam.formats.dispatch import open_scan, write_labels
+from qmedsam.formats.dispatch import open_scan
 from qmedsam.formats.intensity import IntensityWindow
 from qmedsam.formats.nifti import NiftiScan
 from qmedsam.formats.scan import FormatError, SeveralVolumesError
 from qmedsam.formats.statistics import statistics_of
+from qmedsam.formats.writing import write_labels
 
 SHAPE = (20, 30, 10)  # left, back, up: of the body that is seen
 VALUES = np.random.default_rng(0).integers(1, 250, SHAPE).astype(np.int16)

@@ -11,8 +11,9 @@ import pytest
 import SimpleITK
 import tifffile
 
-from qmedsam.formats.dispatch import open_scan, write_labels
+from qmedsam.formats.dispatch import open_scan
 from qmedsam.formats.scan import FormatError
+from qmedsam.formats.writing import write_labels
 
 SLICES = np.random.default_rng(0).integers(0, 256, (12, 6, 8), dtype=np.uint8)
 

@@ -9,8 +9,9 @@ import SimpleITK
 
 from qmedsam.formats.dicom.frames import frames_of
 from qmedsam.formats.dicom.geometry import grid_of, straighten
-from qmedsam.formats.dispatch import open_scan, write_labels
+from qmedsam.formats.dispatch import open_scan
 from qmedsam.formats.scan import FormatError
+from qmedsam.formats.writing import write_labels
 from tests.qmedsam.formats.dicom.conftest import headers, write_series
 
 

@@ -14,9 +14,10 @@ import SimpleITK
 from pydicom.uid import EnhancedCTImageStorage, generate_uid
 
 from qmedsam.cli import main
-from qmedsam.formats.dispatch import open_scan, write_labels
+from qmedsam.formats.dispatch import open_scan
 from qmedsam.formats.intensity import IntensityWindow
 from qmedsam.formats.scan import FormatError
+from qmedsam.formats.writing import write_labels
 from tests.qmedsam.formats.conftest import SPACING_MM, pydicom_file, series
 
 # pydicom warns of what its own old test files have, and highdicom of what it does itself.

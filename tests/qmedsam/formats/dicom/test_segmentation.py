@@ -13,9 +13,10 @@ from pydicom.datadict import dictionary_VR
 from pydicom.uid import SecondaryCaptureImageStorage, UltrasoundMultiFrameImageStorage
 
 from qmedsam.cli import main
-from qmedsam.formats.dispatch import check_labels_name, encode_labels, open_scan
+from qmedsam.formats.dispatch import open_scan
 from qmedsam.formats.label_notes import LabelNotes
 from qmedsam.formats.scan import FormatError
+from qmedsam.formats.writing import check_labels_name, encode_labels
 from tests.qmedsam.formats.dicom.conftest import HW, ct_slice, save, with_raw, write_series
 
 VALIDATOR = shutil.which("dciodvfy")

@@ -15,10 +15,11 @@ from matplotlib.path import Path as MatplotlibPath
 
 from qmedsam.cli import main
 from qmedsam.formats.conversion import read_labels
-from qmedsam.formats.dispatch import encode_labels, open_scan, write_labels
+from qmedsam.formats.dispatch import open_scan
 from qmedsam.formats.label_boxes import read_label_boxes
 from qmedsam.formats.label_notes import LabelNotes
 from qmedsam.formats.scan import FormatError
+from qmedsam.formats.writing import encode_labels, write_labels
 from tests.qmedsam.formats.dicom.conftest import HW, ct_slice, save, write_series
 
 VALIDATOR = shutil.which("dciodvfy")

@@ -10,8 +10,9 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, SecondaryCaptureImageStorage
 
-from qmedsam.formats.dispatch import encode_labels, open_scan
+from qmedsam.formats.dispatch import open_scan
 from qmedsam.formats.scan import FormatError, SeveralVolumesError
+from qmedsam.formats.writing import encode_labels
 from tests.qmedsam.formats.dicom.conftest import HW, STEP_MM, ct_slice, save, write_series
 
 FLAT = "slices of 10 x 8, 0.5 x 0.7 mm"
