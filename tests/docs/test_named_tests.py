@@ -1,4 +1,4 @@
-"""docs/robustness.md names tests that there are."""
+"""docs/robustness.md and the table of faults name tests that there are."""
 
 from __future__ import annotations
 
@@ -15,3 +15,12 @@ def test_each_test_that_the_page_names_is_there():
     assert named <= set(re.findall(r"def (test_\w+)\(", source))
     for path in re.findall(r"`(tests/[\w/]+\.py)`", page):
         assert (ROOT / path).is_file()
+
+
+def test_so_is_each_of_the_table_of_faults():
+    page = (ROOT / "docs" / "studies" / "2026-11-29-real-files.md").read_text()
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", page)
+    assert len(named) > 60
+    for path, test in named:
+        source = (ROOT / "tests" / "qmedsam" / path).read_text()
+        assert f"def {test}(" in source, f"{path}::{test}"
