@@ -6,7 +6,7 @@ They are RGB and sized for a screen; label maps are for measuring.
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import cv2
@@ -37,8 +37,18 @@ FIRST_HUE = 0.25  # green: rare in tissue
 BOX_SHADE = 0.65
 
 
+def named_by_z(place: int) -> str:
+    """Return the name of a slice of a case."""
+    return f"z {place}"
+
+
 def draw_overlay(
-    pixels: NDArray[np.uint8], boxes: Boxes, label_map: LabelMap, *, objects: Sequence[int]
+    pixels: NDArray[np.uint8],
+    boxes: Boxes,
+    label_map: LabelMap,
+    *,
+    objects: Sequence[int],
+    name_of: Callable[[int], str] = named_by_z,
 ) -> Picture:
     """Draw an image with boxes (N, 4), or a montage of a volume with boxes (N, 6).
 
@@ -47,9 +57,11 @@ def draw_overlay(
         boxes: theirs, too.
         label_map: of the extent of the pixels.
         objects: rows of the boxes to draw.
+        name_of: gives the name of a slice of a volume.
     """
-    draw = draw_volume_montage if boxes.shape[1] == VOLUME_COLUMNS else draw_image_overlay
-    return draw(pixels, boxes, label_map, objects=objects)
+    if boxes.shape[1] == VOLUME_COLUMNS:
+        return draw_volume_montage(pixels, boxes, label_map, objects=objects, name_of=name_of)
+    return draw_image_overlay(pixels, boxes, label_map, objects=objects)
 
 
 def draw_image_overlay(
@@ -75,7 +87,12 @@ def draw_image_overlay(
 
 
 def draw_volume_montage(
-    volume: NDArray[np.uint8], boxes: Boxes, label_map: LabelMap, *, objects: Sequence[int]
+    volume: NDArray[np.uint8],
+    boxes: Boxes,
+    label_map: LabelMap,
+    *,
+    objects: Sequence[int],
+    name_of: Callable[[int], str] = named_by_z,
 ) -> Picture:
     """Draw a grid of slices that shows every object.
 
@@ -84,6 +101,7 @@ def draw_volume_montage(
         boxes: (N, 6), xyzxyz, z inclusive.
         label_map: (D, H, W).
         objects: rows of the boxes to draw.
+        name_of: gives the name of a slice.
 
     Returns:
         (h, w, 3) RGB; one middle slice when there are no objects.
@@ -95,7 +113,7 @@ def draw_volume_montage(
     for z in chosen:
         covering = [i for i in objects if boxes[i, 2] <= z <= boxes[i, 5]]
         tile = draw_tile(volume[z], flat, label_map[z], objects=covering, side_px=side_px)
-        _write(tile, f"z {z}", corner=(4, side_px - 4), color=(255, 255, 255))
+        _write(tile, name_of(z), corner=(4, side_px - 4), color=(255, 255, 255))
         tiles.append(tile)
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]

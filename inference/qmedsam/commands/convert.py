@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,8 +89,8 @@ def _convert_labels(arguments: argparse.Namespace, boxed: BoxedScan) -> None:
     check_labels_name(scan, str(output), arguments.kind)
     labels = read_labels(arguments.labels, scan)
     warn_of(arguments.labels, labels.remarks)
-    own = boxed.notes.names
-    names = own if any(own) or not labels.names else labels.names
+    pairs = itertools.zip_longest(boxed.notes.names, labels.names, fillvalue="")
+    names = tuple(given or found for given, found in pairs)
     window = labels.window if arguments.window is None else boxed.notes.window
     if window is None and arguments.labels.name.lower().endswith(CASE_SUFFIX):
         missing = "It does not say the window and the names of its case; give --window and --box"

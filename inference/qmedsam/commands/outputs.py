@@ -35,11 +35,16 @@ def check_outputs(
             raise UsageError(f"{path} would be written twice; name another file")
         for source in inputs:
             if is_same(path, source) or _is_member(path, source):
-                raise UsageError(f"{path} would be written over what is read")
+                is_new = source.is_dir() and not path.exists()
+                what = f"into {source}, which is read as a whole" if is_new else "over what is read"
+                raise UsageError(f"{path} would be written {what}")
         if path.is_dir():
             raise UsageError(f"{path} must be a file to write, got a folder")
         if path.exists() and not overwrites and not is_own(path):
-            raise UsageError(f"{path} is no result of an earlier run; --overwrite replaces it")
+            raise UsageError(
+                f"{path} is no result of an earlier run, or was edited since; --overwrite "
+                "replaces it"
+            )
 
 
 def is_own(path: Path) -> bool:

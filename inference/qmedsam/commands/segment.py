@@ -92,6 +92,8 @@ def _segment(arguments: argparse.Namespace) -> None:
         own, starts = boxed.own_boxes_followed(arguments.slice, arguments.slices)
     prompts = boxed.prompts(own)
     warn_of(arguments.image, prompts.notes)
+    if not prompts.objects:
+        raise UsageError(f"{arguments.image} must have a box on it, got all of them beside it")
     segmenter = Segmenter(arguments.model_dir, read_settings(arguments))
     segmentation = segmenter.pipeline.segment(scan.pixels, prompts, starts=starts)
     warn_of(arguments.image, segmentation.notes)
@@ -103,7 +105,13 @@ def _segment(arguments: argparse.Namespace) -> None:
         write_statistics(stats, scan, found)
     if preview is not None:
         preview.parent.mkdir(parents=True, exist_ok=True)
-        picture = draw_overlay(scan.pixels, prompts.boxes, label_map, objects=prompts.objects)
+        picture = draw_overlay(
+            scan.pixels,
+            prompts.boxes,
+            label_map,
+            objects=prompts.objects,
+            name_of=scan.slice_name,
+        )
         write_bytes(preview, encode_png(picture))
     segmenter.network.wait()
 

@@ -68,6 +68,8 @@ def read_labels(path: Path, scan: Scan) -> ReadLabels:
             covered += int((is_label & (drawn > 0)).sum())
             drawn[is_label] = found[is_label]
     remarks = [*file.remarks]
+    if is_beside and not label_map.any():
+        raise FormatError(f"{path} must have labels on the image, got all of them beside it")
     if is_beside:
         remarks.append("Labels beside the image are left out.")
     if covered:

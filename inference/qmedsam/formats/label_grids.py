@@ -81,7 +81,7 @@ def read_label_grids(path: Path, scan: Scan) -> LabelFile:
         labels = open_scan(path, plane=plane)
     except SeveralVolumesError as error:
         raise FormatError(f"{path} must hold one volume of labels, got several") from error
-    if labels.affine is None or not scan.is_placed:
+    if labels.affine is None or not labels.is_placed or not scan.is_placed:
         return _of_each_pixel(path, labels.values, scan)
     if scan.affine is None:
         raise FormatError(
@@ -144,12 +144,12 @@ def _remarks_of_coordinates(path: Path, attributes: Attributes, scan: Scan) -> l
     own = scan.frame_of_reference if isinstance(scan, DicomScan) else ""
     said = [
         each.lenient("FrameOfReferenceUID")
-        for each in (attributes, *attributes.items("ReferencedFrameOfReferenceSequence"))
+        for each in attributes.items("ReferencedFrameOfReferenceSequence") or [attributes]
     ]
     others = {each for each in said if each}
     if not own or not others or own in others:
         return []
-    return [f"{path.name} has another FrameOfReferenceUID than the image; look where labels lie."]
+    return ["It has another FrameOfReferenceUID than the image; look where labels lie."]
 
 
 def _grids_of_segments(path: Path, dataset: Any, scan: Scan) -> Iterator[LabelGrid]:

@@ -40,6 +40,10 @@ UNITS_MM = {1: 1e3, 2: 1.0, 3: 1e-3}  # by their codes: metres, millimetres, mic
 UNIT_BITS = 0b111  # of the field in which that of time stands, too
 LARGEST_SCALE = 1e20  # of slope and intercept, with which float32 holds all values
 AXES = 3
+UNPLACED = (
+    "It does not say where it lies, as the codes of sform and qform are 0: its axes are taken to "
+    "run to the left, front and top."
+)
 LONGEST_SIDE = 32_767  # voxels, of NIfTI-1
 READ_ERRORS = (
     OSError,
@@ -95,8 +99,18 @@ class NiftiScan(VolumeScan):
                 self._image = image
                 affine = np.diag([*[_mm_per_unit(image.header)] * AXES, 1.0]) @ image.affine
                 super().__init__(own, affine, window=window, plane=plane)
+                with np.errstate(all="ignore"):
+                    image.header.copy().set_qform(image.affine)  # as labels will have it
+                self._is_placed = bool(image.header["sform_code"] or image.header["qform_code"])
+                if not self._is_placed:
+                    self.remarks = (*self.remarks, UNPLACED)
         except READ_ERRORS as error:
             raise FormatError(f"{name} must be a readable NIfTI file, got: {error}") from error
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it says where it lies, by a code above 0."""
+        return self._is_placed
 
     def encode(self, label_map: LabelMap, suffix: str, notes: LabelNotes) -> bytes:
         """Return a NIfTI file with the affine, units and codes of the one that was read."""

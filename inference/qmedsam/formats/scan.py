@@ -187,6 +187,12 @@ class Scan(ABC):
         steps = np.linalg.norm((self.affine @ self.own_axes)[:3, :3], axis=0)
         return tuple(float(step) for step in steps[: 2 + self.is_volume])
 
+    def slice_name(self, place: int) -> str:
+        """Return what a slice of `pixels` is called in the file: an axis, and a place along it."""
+        turn = self.own_axes
+        axis = int(np.abs(turn[:3, 2]).argmax())
+        return f"{'xyz'[axis]} {turn[axis, 2] * place + turn[axis, 3]:.0f}"
+
     def pixels_of(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return where places in the patient lie in `pixels`.
 

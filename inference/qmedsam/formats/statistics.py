@@ -91,7 +91,7 @@ def statistics_of(
     values = scan.values if scan.is_volume else scan.values[None]
     named = (label for label, name in enumerate(notes.names, 1) if name)
     sums = {label: _Sums() for label in (*range(1, len(quality) + 1), *named)}
-    to_mm = None if scan.affine is None else scan.affine @ scan.own_axes
+    to_mm = scan.affine @ scan.own_axes if scan.is_placed and scan.affine is not None else None
     for label, places, found in _parts(labels if scan.is_volume else labels[None], values):
         sums.setdefault(label, _Sums()).add(places, found, to_mm)
     return [

@@ -92,6 +92,13 @@ def test_labels_that_segment_wrote_say_the_window_and_the_names_themselves(tmp_p
     assert notes_of(tmp_path / "b.nii")["labels"] == {"1": "liver"}
 
 
+def test_names_of_boxes_take_the_place_of_those_of_labels_one_by_one(tmp_path, nifti, converted):
+    _, labels = converted
+    words = ["convert", str(nifti), "--labels", str(labels), "-o", str(tmp_path / "b.nii")]
+    assert main([*words, "--box", "1,1,1,5,5,5", "--box", "cyst=1,1,1,5,5,5"]) == 0
+    assert notes_of(tmp_path / "b.nii")["labels"] == {"1": "liver", "2": "cyst"}
+
+
 def test_a_window_that_is_not_known_is_not_made_up(tmp_path, nifti, converted, caplog):
     _, labels = converted
     np.savez_compressed(labels, segs=np.load(labels)["segs"])  # of another program

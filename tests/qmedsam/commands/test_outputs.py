@@ -151,7 +151,7 @@ def test_a_file_of_the_user_is_replaced_only_if_that_is_asked_for(picture, tmp_p
     shutil.copy(picture, output)
     before = output.read_bytes()
     assert segment(picture, "-o", output) == 2
-    assert f"{name} is no result of an earlier run; --overwrite replaces it" in caplog.text
+    assert f"{name} is no result of an earlier run, or was edited since; --over" in caplog.text
     assert output.read_bytes() == before
     assert segment(picture, "-o", output, "--overwrite") == 0
     assert output.read_bytes() != before
@@ -283,7 +283,7 @@ def test_labels_are_replaced_until_somebody_edits_them(
     before = output.read_bytes()
     caplog.clear()
     assert main(words) == 2
-    assert f"{name} is no result of an earlier run; --overwrite replaces it" in caplog.text
+    assert f"{name} is no result of an earlier run, or was edited since; --over" in caplog.text
     assert output.read_bytes() == before
     assert main([*words, "--overwrite"]) == 0
     assert is_own(output)
@@ -381,5 +381,5 @@ def test_a_stack_of_labels_is_replaced_and_never_put_among_the_slices(tmp_path, 
         assert main([*words, str(tmp_path / "labels.tif")]) == 0
     for name in ("labels.tif", "1.png"):
         assert main([*words, str(tmp_path / "b.tif"), "--preview", str(folder / name)]) == 2
-        assert f"{name} would be written over what is read" in caplog.text
+        assert f"{name} would be written into {folder}, which is read" in caplog.text
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

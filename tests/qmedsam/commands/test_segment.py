@@ -64,6 +64,28 @@ def test_a_corrected_box_is_named_as_it_was_written(tmp_path, nifti, caplog):
     )
 
 
+def test_where_no_box_lies_on_the_image_nothing_is_written(tmp_path, picture, caplog):
+    words = ["segment", str(picture), "--box", "100,20,136,40", "-o", str(tmp_path / "m.png")]
+    assert main(words) == 2
+    assert f"{picture} must have a box on it, got all of them beside it" in caplog.text
+    assert not (tmp_path / "m.png").exists()
+
+
+@pytest.mark.parametrize(("plane", "axis"), [("axial", "z"), ("coronal", "y"), ("sagittal", "x")])
+def test_slices_of_a_preview_have_their_places_in_the_file(tmp_path, monkeypatch, plane, axis):
+    names = []
+    monkeypatch.setattr("qmedsam.batch.overlay._write", lambda tile, text, **_: names.append(text))
+    affine = np.diag([1.0, -1, -1, 1])  # to the right, back and down: against slices as seen
+    nibabel.save(nibabel.Nifti1Image(VOLUME, affine), tmp_path / "a.nii")
+    words = ["segment", str(tmp_path / "a.nii"), "--box", "3,4,1,20,25,6", "--plane", plane]
+    outputs = ["-o", str(tmp_path / "b.nii"), "--preview", str(tmp_path / "b.png")]
+    assert main([*words, *outputs]) == 0
+    first, last = {"z": (1, 6), "y": (4, 25), "x": (3, 20)}[axis]
+    found = [int(name[2:]) for name in names if name[:2] == f"{axis} "]
+    assert len(found) == 3
+    assert all(first <= place <= last for place in found)
+
+
 @pytest.mark.parametrize(
     ("boxes", "note"),
     [

@@ -22,6 +22,7 @@ from qmedsam.formats.dispatch import open_scan
 from qmedsam.formats.label_boxes import read_label_boxes
 from qmedsam.formats.label_notes import LabelNotes
 from qmedsam.formats.scan import FormatError
+from qmedsam.formats.statistics import statistics_of
 from qmedsam.formats.writing import write_labels
 from tests.qmedsam.formats.conftest import OF_ANOTHER_PROGRAM
 from tests.qmedsam.formats.dicom.conftest import HW, ct_slice, save, write_series
@@ -234,7 +235,7 @@ def test_other_coordinates_of_a_patient_are_told_of(tmp_path, kind):
         tmp_path / "other", 3, lambda _, each: setattr(each, "FrameOfReferenceUID", "1.2.9")
     )
     (remark,) = read_labels(tmp_path / "a.dcm", open_scan(other)).remarks
-    assert remark.startswith("a.dcm has another FrameOfReferenceUID than the image")
+    assert remark.startswith("It has another FrameOfReferenceUID than the image")
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -354,3 +355,27 @@ def test_names_and_window_stay_with_labels_of_pictures(tmp_path):
         assert (found.names, found.window) == (("disc",), "as it is")
         boxes, _ = read_label_boxes(tmp_path / name, scan)
         assert [box.name for box in boxes] == ["disc"]
+
+
+def test_labels_that_all_lie_beside_the_image_are_refused(tmp_path, volume):
+    far = nibabel.Nifti1Image(LABELS, AFFINE @ shifted_by(70, 0, 0))
+    with pytest.raises(FormatError, match=r"part\.nii must have labels on the image, got all of"):
+        read_back(tmp_path, far, volume)
+
+
+def test_a_nifti_file_without_places_goes_with_labels_by_the_order_of_voxels(tmp_path, volume):
+    image = nibabel.Nifti1Image(np.ones(SHAPE, np.int16), None)
+    image.header["pixdim"][1:4] = 1, 2, 4
+    nibabel.save(image, tmp_path / "a.nii")
+    assert not nibabel.load(tmp_path / "a.nii").header["sform_code"]
+    scan = open_scan(tmp_path / "a.nii")
+    assert scan.remarks[0].startswith("It does not say where it lies")
+    assert scan.spacing == pytest.approx((1, 2, 4))
+    write_labels(scan, scan.pixels, tmp_path / "b.nii")
+    np.testing.assert_array_equal(read_labels(tmp_path / "b.nii", scan).label_map, scan.pixels)
+    (found,) = statistics_of(scan, (scan.values > 0).astype(np.uint8), notes=LabelNotes(""))
+    assert (found.volume_mm3, found.centre_mm) == (pytest.approx(7 * 6 * 5 * 8), None)
+    nibabel.save(stored_as("RAS"), tmp_path / "labels.nii")  # which says where, to no avail
+    boxes, _ = read_label_boxes(tmp_path / "labels.nii", scan)
+    assert len(boxes) == 3
+    assert read_labels(tmp_path / "labels.nii", scan).label_map.shape == scan.label_shape

@@ -112,7 +112,10 @@ class Attributes:
         Raises:
             FormatError: it cannot be read.
         """
-        return "\\".join(_text(value) for value in self.values(keyword)).strip("\0 ")
+        values = self.values(keyword)
+        if any(_is_item(value) for value in values):
+            raise self.wrong(keyword, "text")
+        return "\\".join(_text(value) for value in values).strip("\0 ")
 
     def lenient(self, keyword: str) -> str:
         """Return the text of an attribute, or "" where it cannot be read."""
@@ -132,7 +135,7 @@ class Attributes:
             FormatError: it is none.
         """
         items = self.values(keyword)
-        if not all(hasattr(item, "walk") for item in items):
+        if not all(_is_item(item) for item in items):
             raise self.wrong(keyword, "a sequence")
         return [Attributes(item, self.name) for item in items]
 
@@ -141,7 +144,10 @@ class Attributes:
         return FormatError(f"{self.name}: {keyword} must be {expected}{GOT}{self._got(keyword)}")
 
     def _got(self, keyword: str) -> str:
-        values = [printable(str(value)) for value in self.values(keyword)]
+        values = [
+            "a sequence" if _is_item(value) else printable(str(value))
+            for value in self.values(keyword)
+        ]
         return "\\".join(values)[:LONGEST_SHOWN] or "nothing"
 
 
@@ -163,6 +169,11 @@ def reason(error: BaseException) -> str:
     """Return what a library says of an error, on one line of bounded length."""
     text = " ".join(str(error).split()) or type(error).__name__
     return printable(text)[:LONGEST_REASON]
+
+
+def _is_item(value: Any) -> bool:
+    """Say whether a value is an item of a sequence; pydicom makes its text of all that is in it."""
+    return hasattr(value, "walk")
 
 
 def _text(value: Any) -> str:
