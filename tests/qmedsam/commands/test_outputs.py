@@ -379,7 +379,7 @@ def test_a_stack_of_labels_is_replaced_and_never_put_among_the_slices(tmp_path, 
     words = ["segment", str(folder), "--box", "3,5,0,26,28,2", "-o"]
     for _ in range(2):
         assert main([*words, str(tmp_path / "labels.tif")]) == 0
-    for name in ("labels.tif", "1.png"):
+    for name, what in (("labels.tif", f"into {folder}, which"), ("1.png", "over what")):
         assert main([*words, str(tmp_path / "b.tif"), "--preview", str(folder / name)]) == 2
-        assert f"{name} would be written into {folder}, which is read" in caplog.text
+        assert f"{name} would be written {what} is read" in caplog.text
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
