@@ -46,7 +46,9 @@ KINDS = {
     r"pip install ": INSTALLED,
     r"docker (build|save|load) |\. \.venv/bin/activate|sbatch |kubectl ": ELSEWHERE,
     r"ray (start|get-auth-token) |export |qonnx-inference-cost ": ELSEWHERE,
+    r"(PYTHONPATH=inference )?python -m tests\.public_files ": ELSEWHERE,
 }
+PUBLIC_FILES = ("tests/test_public_files.py", '"tests.public_files"')
 # Where commands are run that a test here cannot run, and in which words.
 RUN_ELSEWHERE = {
     "docker build": ("tests/container/run.sh", "docker build -t"),
@@ -62,14 +64,16 @@ RUN_ELSEWHERE = {
         "tests/training/graphs/test_qonnx_files.py",
         "import inference_cost",  # which the command runs
     ),
+    "PYTHONPATH=inference python -m tests.public_files": PUBLIC_FILES,
+    "python -m tests.public_files": PUBLIC_FILES,
     "kubectl": ("tests/deploy/test_kubernetes.py", '"kubernetes-job.yaml"'),
 }
 # What else `make` runs that CI does not: on files of its own alone, or tried where it says.
 OF_RECIPES = {
     r"(mkdir -p|touch|rm -rf|uv pip compile) |python3\.11 -m venv ": None,
-    r"python tests/fuzz/reader\.py ": (
-        "tests/fuzz/test_reader.py",
-        "from tests.fuzz.reader import",
+    r"for each in cases .*python -m tests\.fuzz ": (
+        "tests/fuzz/test_formats.py",
+        "from tests.fuzz.formats import",
     ),
 }
 COMMANDS = find_commands()

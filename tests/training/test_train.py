@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional as F
 
-from tests.conftest import ROOT, send_itself
+from tests.conftest import ROOT
 from tests.training.small_networks import BOTH, build_small_network
 from tests.training.small_runs import (
     NEVER,
@@ -547,6 +547,24 @@ def test_calibration_draws_each_modality_equally_and_changes_nothing(workplace):
     assert any(boxes[0].tolist() == pytest.approx(expected) for boxes in of_volume)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_asks_a_run_to_stop(number):
+    """In a process of its own, so that no signal of a test can end all tests."""
+    code = (
+        "import signal\n"
+        "from training.loop.stopping import stop_requests\n"
+        "with stop_requests() as request:\n"
+        f"    signal.raise_signal({int(number)})\n"
+        "    assert request\n"
+        "    try: request.check()\n"
+        "    except BaseException as stopped: print(stopped.status)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout) == (0, f"{128 + number}\n"), result.stderr
+
+
 def test_a_signal_ends_a_run_after_its_step_and_says_how_to_go_on(
     here, tmp_path, monkeypatch, caplog
 ):
@@ -555,7 +573,7 @@ def test_a_signal_ends_a_run_after_its_step_and_says_how_to_go_on(
     def signalled(self, samples):
         parts = do_step(self, samples)
         if self.progress.step == 2:
-            send_itself(signal.SIGTERM)
+            self.stop.take(signal.SIGTERM)  # as the handler of the signal does
         return parts
 
     monkeypatch.setattr(stage.Stage, "_step", signalled)
@@ -569,13 +587,13 @@ def test_a_signal_ends_a_run_after_its_step_and_says_how_to_go_on(
 
 
 def test_a_signal_ends_a_validation(here, tmp_path, monkeypatch):
-    score = stage.validate
+    validate = stage.Stage._validate
 
-    def signalled(*arguments, **options):
-        send_itself(signal.SIGINT)
-        return score(*arguments, **options)
+    def signalled(self, *arguments, **options):
+        self.stop.take(signal.SIGINT)
+        return validate(self, *arguments, **options)
 
-    monkeypatch.setattr(stage, "validate", signalled)
+    monkeypatch.setattr(stage.Stage, "_validate", signalled)
     assert here(command(tmp_path / "stopped", changes=STOPPED)) == 128 + signal.SIGINT
 
 
