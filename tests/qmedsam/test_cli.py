@@ -89,7 +89,7 @@ def test_the_folder_command_imports_no_room_of_an_extra():
 @pytest.mark.parametrize(
     ("words", "extra", "missing"),
     [
-        (["segment", "a.nii", "-o", "b.nii"], "io", "qmedsam.formats.dispatch"),
+        (["segment", "a.nii", "-o", "b.nii"], "io", "qmedsam.formats.statistics"),
         (["convert", "a.nii", "-o", "b.npz"], "io", "qmedsam.formats.conversion"),
         (["serve"], "web", "qmedsam.web.server"),
         (["cluster", "-i", "in", "-o", "out"], "cluster", "qmedsam.cluster.driver"),
