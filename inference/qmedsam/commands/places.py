@@ -12,7 +12,6 @@ from pathlib import Path
 from ..batch.cases import is_among_cases, list_cases
 from ..batch.report import is_own_report
 from ..config import Variant
-from ..core.contract import MANIFEST_FILE
 from ..errors import ModelError, UsageError
 from ..model.manifest import read_manifest
 from ..model.variant import find_model
@@ -128,8 +127,9 @@ def _check_report(report: Path, places: Places, *, overwrites: bool) -> None:
 
 def _is_used(report: Path, location: Path, places: Places) -> bool:
     """Say whether a file is one of the cases, the model or the cache."""
-    files = _model_files(places) + _cases(places.inputs)
-    folders = {resolved(file.parent) for file in _model_files(places)}
+    of_model = _model_files(places)
+    files = of_model + _cases(places.inputs)
+    folders = {resolved(file.parent) for file in of_model}
     folders |= {resolved(each) for each in (places.model_dir, places.cache_dir) if each is not None}
     return any(location.is_relative_to(folder) for folder in folders) or any(
         is_same(report, file) for file in files
@@ -145,7 +145,6 @@ def _cases(folder: Path | None) -> list[Path]:
 
 def _model_files(places: Places) -> list[Path]:
     try:
-        manifest = read_manifest(find_model(places.model_dir, places.variant))
+        return read_manifest(find_model(places.model_dir, places.variant)).paths
     except ModelError:  # what runs it says so; of a cluster it need not be here
         return []
-    return [manifest.folder / MANIFEST_FILE, *(manifest.path(name) for name in manifest.sha256)]

@@ -15,9 +15,7 @@ from .boxed_scan import BoxedScan
 from .label_grids import read_label_grids
 from .label_placing import on_pixels
 from .npz import CaseScan
-from .scan import FormatError, Scan
-
-MOST_LABEL = 65_535
+from .scan import MOST_LABEL, FormatError, Scan
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from .suffixes import RTSTRUCT
 AUTOMATIC_PLANE = "auto"
 PLANES = ("axial", "coronal", "sagittal")  # in which a volume is cut into slices
 VALUE_BYTES = 4  # of a value as it is kept, float32 at most
+MOST_LABEL = 65_535  # of a label map
 
 
 LINE_BREAKS = re.compile(r"\s*[\r\n]+\s*")

@@ -14,7 +14,7 @@ from ..core.postprocess import LabelMap
 from ..system.files import write_bytes
 from .dispatch import Name
 from .label_notes import LabelNotes
-from .scan import FormatError, Scan
+from .scan import MOST_LABEL, FormatError, Scan
 from .seal import seal
 from .suffixes import SEG, SEG_SUFFIX
 
@@ -106,10 +106,9 @@ def checked_labels(scan: Scan, labels: ArrayLike) -> LabelMap:
         )
     if label_map.dtype in (np.uint8, np.uint16):
         return label_map
-    most = np.iinfo(np.uint16).max
     if label_map.dtype.kind not in "biu":
         raise FormatError(f"Label map must have integers, got {label_map.dtype}")
     low, high = int(label_map.min(initial=0)), int(label_map.max(initial=0))
-    if low < 0 or high > most:
-        raise FormatError(f"Labels must be 0 to {most}, got {low} to {high}")
+    if low < 0 or high > MOST_LABEL:
+        raise FormatError(f"Labels must be 0 to {MOST_LABEL}, got {low} to {high}")
     return label_map.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16)

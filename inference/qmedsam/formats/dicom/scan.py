@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,6 @@ class DicomScan(Scan):
             of_values = _remarks_of_values(self._frames, window)
             is_ct = all(is_hounsfield(frame) for frame in self._frames)
             self._seg = SegmentationSource(self._frames)
-            self._structures = StructureSetSource(self._frames)
         self._grid = grid_of(self._frames)
         self._is_checked = False
         self._straighten = straighten
@@ -114,6 +114,11 @@ class DicomScan(Scan):
             SEG_SUFFIX: self._seg.problem
         }
         self.label_suffixes = tuple(each for each in suffixes if not self.refusals.get(each))
+
+    @cached_property
+    def _structures(self) -> StructureSetSource:
+        with without_warnings():
+            return StructureSetSource(self._frames)
 
     @property
     def affine(self) -> NDArray[np.float64] | None:

@@ -74,8 +74,8 @@ class StructureSetSource:
 
     def _written(self, label_map: LabelMap, notes: LabelNotes) -> Dataset:
         found = self._head(notes)
-        found_labels = np.flatnonzero(np.bincount(label_map.reshape(-1))[1:]) + 1
-        labels = sorted({*found_labels.tolist(), *range(1, len(notes.names) + 1)})
+        contours = self._contours(label_map)
+        labels = sorted({*contours, *range(1, len(notes.names) + 1)})
         found.StructureSetROISequence = [
             _item(
                 ROINumber=label,
@@ -85,7 +85,6 @@ class StructureSetSource:
             )
             for label in labels
         ]
-        contours = self._contours(label_map)
         found.ROIContourSequence = [
             _item(ROIDisplayColor=list(object_color(label - 1)), ReferencedROINumber=label)
             for label in labels

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..scan import FormatError, Scan
+from ..scan import MOST_LABEL, FormatError, Scan
 from .attributes import Attributes
 from .contours import Polygon, fill
 
@@ -22,7 +22,6 @@ CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 FLAT = 0.5  # of the way from slice to slice, by which the points of a contour may differ
 SAME_PLANE = 0.05  # of that way, within which contours lie in one plane, and that in a slice
 DIGITS = 6  # of a place among slices, beyond which there is rounding
-MOST_LABEL = 65_535
 
 
 @dataclass(frozen=True)
